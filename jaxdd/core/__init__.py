@@ -1,0 +1,1 @@
+"""F0: the ground floor. Types, settings, randomness, devices, errors and files; imports nothing above itself."""

@@ -1,0 +1,194 @@
+"""The only module that decides by device: loops, maps and convolutions.
+
+XLA:CPU runs a convolution inside `scan`, `fori_loop`, `while_loop`, `cond` or `switch` about 15 times slower than the
+same convolution outside, and `vmap` over networks of different weights becomes a grouped convolution, 3 to 5 times
+slower. GPUs and TPUs have neither fault. So on CPU
+
+* short loops of known length and maps over classes or networks are unrolled;
+* longer loops, and whatever stands under a condition, use convolutions written as one matrix product (im2col);
+* the first layer of a network (few input channels) is always im2col: 22 ms against 81 ms.
+
+Code that will run inside a loop is traced inside `looping()`; `loop` and `while_loop` do that for their own bodies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdd.core.types import Array, PyTree
+
+UNROLL_LIMIT = 24  # longest loop that is unrolled on CPU: beyond it compilation costs more than im2col does
+FEW_CHANNELS = 4  # up to this many input channels im2col beats XLA:CPU's native convolution everywhere
+STEPS_PER_DISPATCH = 10  # outer steps per dispatch on an accelerator
+
+_looping: contextvars.ContextVar[bool] = contextvars.ContextVar("jaxdd_looping", default=False)
+
+
+def on_cpu() -> bool:
+    """Whether computations run on CPU."""
+    return jax.default_backend() == "cpu"
+
+
+def unrolls(length: int) -> bool:
+    """Whether a loop of this known length is unrolled here."""
+    return on_cpu() and length <= UNROLL_LIMIT and not _looping.get()
+
+
+def steps_per_dispatch() -> int:
+    """How many steps one compiled program makes: many on accelerators; one on CPU, where a loop would cost 15x."""
+    return 1 if on_cpu() else STEPS_PER_DISPATCH
+
+
+@contextlib.contextmanager
+def looping(active: bool = True) -> Iterator[None]:
+    """Convolutions traced inside run within a device loop or under a condition."""
+    token = _looping.set(_looping.get() or active)
+    try:
+        yield
+    finally:
+        _looping.reset(token)
+
+
+def _in_loop(fn: Callable) -> Callable:
+    def traced(*args):
+        with looping():
+            return fn(*args)
+
+    return traced
+
+
+def loop(length: int | Array, body: Callable[[Any, PyTree], PyTree], state: PyTree) -> PyTree:
+    """`state = body(i, state)` for i in 0..length-1; `length` may be traced."""
+    if isinstance(length, int) and unrolls(length):
+        for i in range(length):
+            state = body(i, state)
+        return state
+    return jax.lax.fori_loop(0, length, _in_loop(body), state)
+
+
+def bounded_while(limit: int, condition: Callable[[PyTree], Array], body: Callable, state: PyTree) -> PyTree:
+    """`while condition(state): state = body(state)`, at most `limit` times.
+
+    Unrolled (short limits on CPU), later rounds are computed but discarded, so the result is the same everywhere.
+    """
+    if unrolls(limit):
+        for _ in range(limit):
+            going = condition(state)
+            state = jax.tree.map(lambda new, old, on=going: jnp.where(on, new, old), body(state), state)
+        return state
+
+    def counted_condition(carry):
+        count, inner = carry
+        return (count < limit) & condition(inner)
+
+    def counted_body(carry):
+        count, inner = carry
+        return count + 1, _in_loop(body)(inner)
+
+    return jax.lax.while_loop(counted_condition, counted_body, (jnp.zeros((), jnp.int32), state))[1]
+
+
+def map(fn: Callable[[PyTree], PyTree], xs: PyTree) -> PyTree:
+    """`fn` over the leading axis of `xs`, stacked: unrolled on CPU, vmapped elsewhere."""
+    if not on_cpu():
+        return jax.vmap(fn)(xs)
+    count = jax.tree.leaves(xs)[0].shape[0]
+    results = [fn(jax.tree.map(lambda leaf, i=i: leaf[i], xs)) for i in range(count)]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+
+
+def chunked_map(fn: Callable[[PyTree], PyTree], xs: PyTree, chunk: int) -> PyTree:
+    """`fn`, which works on a batch, over consecutive chunks of `xs`, concatenated: bounds the memory of one call."""
+    count = jax.tree.leaves(xs)[0].shape[0]
+    whole = count - count % chunk
+    pieces = []
+    if whole == chunk:
+        pieces.append(fn(jax.tree.map(lambda leaf: leaf[:whole], xs)))
+    elif whole:
+        stacked = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, chunk, *leaf.shape[1:]), xs)
+        mapped = jax.lax.map(_in_loop(fn), stacked)
+        pieces.append(jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:]), mapped))
+    if whole < count:
+        pieces.append(fn(jax.tree.map(lambda leaf: leaf[whole:], xs)))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *pieces)
+
+
+def cond(condition: Array, if_true: Callable, if_false: Callable, *operands: Any) -> Any:
+    """`jax.lax.cond` whose branches know that they stand under a condition."""
+    return jax.lax.cond(condition, _in_loop(if_true), _in_loop(if_false), *operands)
+
+
+def convolve(
+    inputs: Array,
+    kernel: Array,
+    strides: Sequence[int] | None,
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    feature_group_count: int = 1,
+    precision: Any = None,
+    **options: Any,
+) -> Array:
+    """A drop-in for `jax.lax.conv_general_dilated` in NHWC/HWIO; pass it to `flax.linen.Conv`.
+
+    Arguments:
+        inputs: `[n, height, width, channels]`.
+        kernel: `[kernel_height, kernel_width, channels, features]`.
+        strides, padding, and the rest: as in `jax.lax.conv_general_dilated`.
+
+    Returns:
+        `[n, out_height, out_width, features]`.
+    """
+    strides = tuple(strides or (1, 1))
+    dilated = any(d != 1 for d in (*(lhs_dilation or ()), *(rhs_dilation or ())))
+    plain = feature_group_count == 1 and not dilated
+    if plain and on_cpu() and (_looping.get() or inputs.shape[-1] <= FEW_CHANNELS):
+        return _convolve_as_matmul(inputs, kernel, strides, padding, precision)
+    return jax.lax.conv_general_dilated(
+        inputs,
+        kernel,
+        strides,
+        padding,
+        lhs_dilation=lhs_dilation,
+        rhs_dilation=rhs_dilation,
+        dimension_numbers=dimension_numbers or ("NHWC", "HWIO", "NHWC"),
+        feature_group_count=feature_group_count,
+        precision=precision,
+        **options,
+    )
+
+
+def _convolve_as_matmul(inputs, kernel, strides, padding, precision):
+    """im2col: one shifted slice per kernel position, concatenated along channels, then one matrix product."""
+    height, width, channels, features = kernel.shape
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(inputs.shape[1:3], (height, width), strides, padding)
+    padded = jnp.pad(inputs, ((0, 0), *[tuple(p) for p in padding], (0, 0)))
+    rows = (padded.shape[1] - height) // strides[0] + 1
+    columns = (padded.shape[2] - width) // strides[1] + 1
+    slices = [
+        padded[:, i : i + (rows - 1) * strides[0] + 1 : strides[0], j : j + (columns - 1) * strides[1] + 1 : strides[1]]
+        for i in range(height)
+        for j in range(width)
+    ]
+    patches = jnp.concatenate(slices, axis=-1).reshape(-1, height * width * channels)
+    product = jnp.matmul(patches, kernel.reshape(-1, features), precision=precision)
+    return product.reshape(inputs.shape[0], rows, columns, features)
+
+
+def use_compilation_cache(folder: str | os.PathLike | None = None) -> pathlib.Path:
+    """Turns on JAX's persistent compilation cache, by default in the user's cache folder (`XDG_CACHE_HOME`)."""
+    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    path = pathlib.Path(folder) if folder else home / "jaxdd" / "xla"
+    path.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    return path

@@ -1,0 +1,286 @@
+"""Settings: dataclass fields are the one source of names, types, ranges and help; files and flags obey them.
+
+A config file is JSON whose whole-line `//` comments are allowed; those at the top say `// paper: ...`,
+`// command: ...`, `// accuracy: ...`, `// cost: ...`. An unknown key, a wrong type or a value out of range is refused
+with the key, the file's line and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import pathlib
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import ml_collections
+
+from jaxdd.core.errors import ConfigError, nearest
+
+T = TypeVar("T")
+
+
+def setting(default: Any, help: str, *, low: float | None = None, high: float | None = None) -> Any:
+    """A dataclass field that is a setting: its default, its one doc line, and the closed range it must lie in."""
+    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high})
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfigFile:
+    """A config file as read: values by key, the line each stands on, and what its header says.
+
+    Arguments:
+        path: where it was found.
+        values: key -> JSON value, historical names already mapped.
+        lines: key -> line number in the file.
+        header: `paper`, `command`, `accuracy`, `cost`, ... from the comments at the top.
+        notices: what a user should be told, e.g. historical names that were mapped.
+    """
+
+    path: str
+    values: dict[str, Any]
+    lines: dict[str, int] = dataclasses.field(default_factory=dict)
+    header: dict[str, str] = dataclasses.field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+    def where(self, key: str) -> str:
+        """`file:line, key` for messages."""
+        line = self.lines.get(key)
+        return f"{self.path}:{line}, key '{key}'" if line else f"{self.path}, key '{key}'"
+
+    def replace(self, overrides: Mapping[str, Any]) -> ConfigFile:
+        """The same file with some values overridden from elsewhere (flags, `--set`)."""
+        lines = {key: line for key, line in self.lines.items() if key not in overrides}
+        return dataclasses.replace(self, values={**self.values, **overrides}, lines=lines)
+
+
+def find_config(path: str) -> pathlib.Path:
+    """Resolves a config path: as given, then from the working directory, then among the packaged ones.
+
+    Raises:
+        ConfigError: no such file; names the nearest packaged one.
+    """
+    given = pathlib.Path(path).expanduser()
+    packaged = packaged_configs()
+    for candidate in (given, pathlib.Path.cwd() / given):
+        if candidate.is_file():
+            return candidate
+    for name in (path, given.name, f"{given.name}.txt"):
+        if name in packaged:
+            return packaged[name]
+    raise ConfigError(
+        f"config file '{path}' not found",
+        where="--config_path",
+        expected="a path, or a packaged config: " + ", ".join(sorted(packaged)),
+        remedy=nearest(given.name, packaged) or "give the path of an existing .txt file",
+    )
+
+
+@functools.cache
+def packaged_configs() -> dict[str, pathlib.Path]:
+    """Name (relative to `configs_final/`) -> path of every config shipped with jaxdd."""
+    here = pathlib.Path(__file__).resolve()
+    for folder in (here.parents[1] / "configs_final", here.parents[2] / "configs_final"):
+        if folder.is_dir():
+            return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.txt"))}
+    return {}
+
+
+def read_config(path: str | pathlib.Path, *, historical: Mapping[str, str] | None = None) -> ConfigFile:
+    """Reads a config file.
+
+    Arguments:
+        path: an existing file.
+        historical: old key -> today's key; a mapped key gives a notice, and today's name wins if both are present.
+
+    Raises:
+        ConfigError: not UTF-8 text, not JSON, not an object, or a key given twice.
+    """
+    try:
+        text = pathlib.Path(path).read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the config file: {error}", where=str(path), expected="UTF-8 JSON") from None
+    rows = text.splitlines()
+    header = {}
+    for row in rows:
+        match = re.match(r"\s*//\s*(\w[\w ]*?)\s*:\s*(.+)", row)
+        if match:
+            header.setdefault(match[1].lower(), match[2].strip())
+        elif row.strip() and not row.lstrip().startswith("//"):
+            break
+    values = _parse("\n".join("" if row.lstrip().startswith("//") else row for row in rows), str(path))
+    lines = {}
+    for number, row in enumerate(rows, start=1):
+        if match := re.match(r'\s*\{?\s*"([^"]+)"\s*:', row):
+            lines.setdefault(match[1], number)
+    notices = []
+    for old, new in (historical or {}).items():
+        if old not in values:
+            continue
+        value = values.pop(old)
+        used = new not in values
+        values.setdefault(new, value)
+        lines.setdefault(new, lines.get(old, 0))
+        verdict = f"read as '{new}'" if used else f"ignored: '{new}' is given too"
+        notices.append(f"{path}:{lines.get(old, '?')}: historical key '{old}' {verdict}")
+    return ConfigFile(str(path), values, lines, header, tuple(notices))
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    def unique(pairs):
+        seen: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in seen:
+                raise ConfigError(f"key '{key}' is given twice", where=where, remedy="keep one of the two")
+            seen[key] = value
+        return seen
+
+    try:
+        values = json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"not valid JSON: {error.msg}",
+            where=f"{where}:{error.lineno}",
+            expected="a JSON object; whole-line // comments are allowed",
+            remedy="look for a missing or trailing comma on that line or the one before",
+        ) from None
+    if not isinstance(values, dict):
+        raise ConfigError("not a JSON object", where=where, expected='{"key": value, ...}')
+    return values
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """Turns `key=value` texts of `--set` into values: JSON where it parses, else the bare text.
+
+    Raises:
+        ConfigError: a text without `=`.
+    """
+    values = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"cannot read '{text}'", where="--set", expected="key=value, e.g. --set l2_rate=0.001")
+        try:
+            values[key.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            values[key.strip()] = {"True": True, "False": False, "None": None}.get(value, value)
+    return values
+
+
+def build(config: ConfigFile, classes: Mapping[str, type]) -> dict[str, Any]:
+    """Builds one settings object per class from the keys of one flat config file.
+
+    Arguments:
+        config: the values; every key must be a field of one of the classes.
+        classes: name -> frozen dataclass whose fields were made with `setting`.
+
+    Returns:
+        name -> instance.
+
+    Raises:
+        ConfigError: unknown key, wrong type, or out of range.
+    """
+    known = {field.name for cls in classes.values() for field in settings_of(cls)}
+    for key in config.values:
+        if key not in known:
+            raise ConfigError(
+                f"unknown key '{key}'",
+                where=config.where(key),
+                expected="a key listed in configs_final/example_config.txt",
+                remedy=nearest(key, known) or "remove the key",
+            )
+    return {
+        name: cls(**{f.name: check(cls, f, config) for f in settings_of(cls) if f.name in config.values})
+        for name, cls in classes.items()
+    }
+
+
+def settings_of(cls: type) -> list[dataclasses.Field]:
+    """The fields of `cls` that users may set."""
+    return [field for field in dataclasses.fields(cls) if "help" in field.metadata]
+
+
+def check(cls: type, field: dataclasses.Field, config: ConfigFile) -> Any:
+    """The value of one field, coerced to the field's type; raises `ConfigError` on a wrong type or range."""
+    annotation = _hints(cls)[field.name]
+    value = config.values[field.name]
+    coerced = _coerce(value, annotation)
+    if coerced is _BAD:
+        raise ConfigError(
+            f"'{field.name}' is {json.dumps(value)}, which has the wrong type",
+            where=config.where(field.name),
+            expected=_describe(annotation),
+            remedy=field.metadata["help"],
+        )
+    low, high = field.metadata["low"], field.metadata["high"]
+    for number in coerced if isinstance(coerced, tuple) else (coerced,):
+        is_number = isinstance(number, int | float) and not isinstance(number, bool)
+        if is_number and ((low is not None and number < low) or (high is not None and number > high)):
+            bounds = f">= {low}" if high is None else f"<= {high}" if low is None else f"between {low} and {high}"
+            raise ConfigError(
+                f"'{field.name}' is {json.dumps(value)}, out of range",
+                where=config.where(field.name),
+                expected=bounds,
+                remedy=field.metadata["help"],
+            )
+    return coerced
+
+
+_BAD = object()
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _coerce(value: Any, annotation: Any) -> Any:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return next((c for a in arguments if (c := _coerce(value, a)) is not _BAD), _BAD)
+    if origin is typing.Literal:
+        return value if value in arguments else _BAD
+    if origin is tuple and isinstance(value, list | tuple):
+        inner = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
+        parts = [_coerce(v, a) for v, a in zip(value, inner, strict=False)]
+        return _BAD if len(inner) != len(value) or any(p is _BAD for p in parts) else tuple(parts)
+    if origin is dict or annotation is dict:
+        return dict(value) if isinstance(value, dict) else _BAD
+    if annotation is type(None):
+        return None if value is None else _BAD
+    if annotation is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if annotation is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if annotation in (bool, str) and isinstance(value, annotation):
+        return value
+    return _BAD
+
+
+def _describe(annotation: Any) -> str:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_describe(a) for a in arguments)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(json.dumps(a) for a in arguments)
+    if origin is tuple:
+        if arguments[-1] is Ellipsis:
+            return f"a list of {_describe(arguments[0])}"
+        return "a list of " + ", ".join(_describe(a) for a in arguments)
+    names = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+    return names.get(annotation, "an object")
+
+
+def as_config_dict(*settings: Any) -> ml_collections.ConfigDict:
+    """The settings of the given dataclass instances as one locked `ConfigDict`, in field order."""
+    merged = {f.name: getattr(s, f.name) for s in settings for f in settings_of(type(s))}
+    return ml_collections.ConfigDict(merged).lock()
+
+
+def as_dict(*settings: Any) -> dict[str, Any]:
+    """The same as plain JSON types (tuples become lists): what `config.json` holds and resuming compares."""
+    return json.loads(json.dumps({f.name: getattr(s, f.name) for s in settings for f in settings_of(type(s))}))

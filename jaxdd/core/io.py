@@ -1,0 +1,87 @@
+"""Files: atomic writes, checksums, locks and readers that survive hostile bytes. No pickle, ever."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from jaxdd.core.errors import CheckpointError
+
+
+def write_atomically(path: str | os.PathLike, payload: bytes | str) -> None:
+    """Writes beside `path`, syncs, then renames: a reader sees the old file or the whole new one."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    data = payload.encode() if isinstance(payload, str) else payload
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """Writes `content` as indented JSON, atomically."""
+    write_atomically(path, json.dumps(content, indent=2, sort_keys=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Reads JSON; a damaged file raises `CheckpointError` naming the line."""
+    try:
+        return json.loads(pathlib.Path(path).read_text())
+    except FileNotFoundError:
+        raise CheckpointError("file not found", where=str(path)) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(
+            f"not valid JSON: {error}", where=str(path), remedy="restore the file or start a new output folder"
+        ) from None
+
+
+def sha256(data: bytes | str | os.PathLike) -> str:
+    """Hex digest of bytes, or of a file's contents when a path is given."""
+    if isinstance(data, bytes):
+        return hashlib.sha256(data).hexdigest()
+    with open(data, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def folder_lock(folder: str | os.PathLike) -> Iterator[None]:
+    """Keeps a second writer out of `folder`; the kernel frees the lock of a process that died.
+
+    Raises:
+        CheckpointError: another live process holds the folder; names its pid, host and start time.
+    """
+    path = pathlib.Path(folder) / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise CheckpointError(
+                "another process writes into this output folder",
+                where=f"{path.parent} ({file.read().strip() or 'starting up'})",
+                remedy="wait for it to finish, or choose another --output_dir",
+            ) from None
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {socket.gethostname()} since {datetime.datetime.now():%Y-%m-%d %H:%M:%S}")
+        file.flush()
+        yield

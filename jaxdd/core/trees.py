@@ -1,0 +1,62 @@
+"""Arithmetic on pytrees, leaf by leaf."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdd.core.types import Array, PyTree
+
+add: Callable[..., Any] = lambda a, b: jax.tree.map(operator.add, a, b)  # noqa: E731
+subtract: Callable[..., Any] = lambda a, b: jax.tree.map(operator.sub, a, b)  # noqa: E731
+
+
+def scale(factor: Array | float, tree: PyTree) -> PyTree:
+    """`factor * leaf` for every leaf."""
+    return jax.tree.map(lambda leaf: factor * leaf, tree)
+
+
+def dot(a: PyTree, b: PyTree) -> Array:
+    """The inner product over all leaves, a scalar."""
+    return sum(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b)), start=jnp.zeros(()))
+
+
+def norms(tree: PyTree) -> PyTree:
+    """The L2 norm of each leaf as a whole."""
+    return jax.tree.map(lambda leaf: jnp.sqrt(jnp.sum(jnp.square(leaf))), tree)
+
+
+def zeros_like(tree: PyTree) -> PyTree:
+    """A tree of zeros of the same shapes and types."""
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def take(tree: PyTree, index: Array | int) -> PyTree:
+    """Entry `index` along the leading axis of every leaf."""
+    return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), tree)
+
+
+def put(tree: PyTree, index: Array | int, entry: PyTree) -> PyTree:
+    """Replaces entry `index` along the leading axis of every leaf; the inverse of `take`."""
+    return jax.tree.map(lambda leaf, new: jax.lax.dynamic_update_index_in_dim(leaf, new, index, 0), tree, entry)
+
+
+def select(condition: Array, if_true: PyTree, if_false: PyTree) -> PyTree:
+    """`if_true` where the scalar `condition` holds, else `if_false`, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)
+
+
+def paths(tree: PyTree) -> list[tuple[str, Any]]:
+    """Pairs of a readable leaf path such as `pool/params/Conv_0/kernel` and the leaf."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
+
+
+def byte_size(tree: PyTree) -> int:
+    """Bytes held by all leaves; shapes suffice, so `jax.eval_shape` results may be passed."""
+    return sum(int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
