@@ -65,9 +65,13 @@ def _in_loop(fn: Callable) -> Callable:
     return traced
 
 
-def loop(length: int | Array, body: Callable[[Any, PyTree], PyTree], state: PyTree) -> PyTree:
-    """`state = body(i, state)` for i in 0..length-1; `length` may be traced."""
-    if isinstance(length, int) and unrolls(length):
+def loop(length: int | Array, body: Callable[[Any, PyTree], PyTree], state: PyTree, *, unroll: bool = True) -> PyTree:
+    """`state = body(i, state)` for i in 0..length-1; `length` may be traced.
+
+    Arguments:
+        unroll: False keeps a short loop rolled on CPU too: for bodies that would be slow to compile many times.
+    """
+    if unroll and isinstance(length, int) and unrolls(length):
         for i in range(length):
             state = body(i, state)
         return state

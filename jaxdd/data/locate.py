@@ -1,0 +1,183 @@
+"""Where a data set is, found without reading an image or starting a device: what a command checks first.
+
+Order for a known name: embedded (digits); local files in `<data_path>/<name>/`, or in `data_path` itself when that is
+how its last folder is called; a TFDS set prepared as array_record under `data_path` or TFDS's default folder; else
+TFDS downloads and prepares it. Nothing is ever put in the place of a set that is not found.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import pathlib
+from typing import Literal
+
+from jaxdd.core.errors import DataError
+from jaxdd.data import folder as folders
+from jaxdd.data import npz, parquet, tfds
+from jaxdd.data.registry import DataSpec, spec, user_kind
+
+LAYOUTS = (
+    f"one .npz file ({npz.LAYOUT})",
+    f"Hugging Face parquet ({parquet.LAYOUT})",
+    f"image folders ({folders.LAYOUT})",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where and in which layout a data set is.
+
+    Arguments:
+        kind: how to read it; `download`: TFDS would fetch it.
+        path: file or folder; `None` for the embedded set.
+        spec: its registry entry; `None` for a user's own set.
+    """
+
+    kind: Literal["digits", "npz", "folder", "parquet", "tfds", "download"]
+    path: pathlib.Path | None = None
+    spec: DataSpec | None = None
+
+
+def locate(name: str, data_path: str | os.PathLike | None = None) -> Source:
+    """Finds a data set; reads directory entries and at most a few kilobytes.
+
+    Arguments:
+        name: a name of the registry, or `folder:DIR`, `npz:FILE`, `parquet:DIR`.
+        data_path: folder of local files; `None`: TFDS's default folder only.
+
+    Raises:
+        UsageError: the name is unknown; names the nearest one.
+        DataError: it is not there, or not in a known layout; says what to do.
+    """
+    if user_kind(name):
+        return _user_source(name)
+    entry = spec(name)
+    if name == "digits":
+        if importlib.util.find_spec("sklearn") is None:
+            raise DataError("the embedded digits need scikit-learn", where=name, remedy="pip install scikit-learn")
+        return Source("digits", spec=entry)
+    root = pathlib.Path(data_path).expanduser() if data_path is not None else None
+    if root is not None and not root.is_dir():
+        raise DataError(
+            "the data path is not a folder", where=str(root), expected="an existing folder", remedy="check --data_path"
+        )
+    for place in _places(entry, root):
+        if source := layout(place, entry):
+            return source
+    return _through_tfds(entry, root)
+
+
+def check_available(name: str, data_path: str | os.PathLike | None = None) -> None:
+    """Raises the error that `load` would raise for a set that cannot be found; takes milliseconds.
+
+    Arguments and Raises: as `locate`. A set that TFDS would have to download counts as available if TFDS and what it
+    needs are installed.
+    """
+    source = locate(name, data_path)
+    if source.kind == "parquet":
+        parquet.import_pyarrow(str(source.path))
+
+
+def _places(entry: DataSpec, root: pathlib.Path | None) -> list[pathlib.Path]:
+    """Folders that may hold the local files of a known set."""
+    if root is None:
+        return []
+    names = (entry.name, *entry.aliases)
+    own = [root] if any(str(root.absolute()).endswith(os.sep + name) for name in names) else []
+    return [*(root / name for name in names), *own]
+
+
+def layout(place: pathlib.Path, entry: DataSpec | None) -> Source | None:
+    """Recognises the layout of one folder; `None` if it holds nothing we read.
+
+    Raises:
+        DataError: files of a known layout with a split missing, or several npz files.
+    """
+    if not place.is_dir():
+        return None
+    archives = sorted(place.glob("*.npz"))
+    if len(archives) > 1:
+        raise DataError(
+            f"{len(archives)} npz files: {', '.join(path.name for path in archives[:4])}",
+            where=str(place),
+            expected="one npz file per data set folder",
+            remedy="move the others away",
+        )
+    if archives:
+        return Source("npz", archives[0], entry)
+    files = parquet.split_files(place)
+    has_train, has_test = bool(files["train"]), bool(files["test"])
+    if has_train or has_test:
+        kind = "parquet"
+    else:
+        kind = "folder"
+        has_train, has_test = (place / "train").is_dir(), folders.test_folder(place) is not None
+    if has_train != has_test:
+        raise DataError(
+            f"the {'test' if has_train else 'train'} split is missing",
+            where=str(place),
+            expected=parquet.LAYOUT if kind == "parquet" else folders.LAYOUT,
+            remedy="add the missing split; jaxdd never makes one out of the other",
+        )
+    return Source(kind, place, entry) if has_train else None
+
+
+def _user_source(name: str) -> Source:
+    """The source of `folder:DIR`, `npz:FILE` or `parquet:DIR`."""
+    kind, _, text = name.partition(":")
+    path = pathlib.Path(text).expanduser()
+    if not path.exists():
+        raise DataError("the data set's path does not exist", where=str(path), remedy=f"check what follows '{kind}:'")
+    if path.is_dir():
+        source = layout(path, None)
+        if source is not None and source.kind == kind:
+            return source
+    elif kind == "npz":
+        return Source("npz", path)
+    wanted = {"npz": LAYOUTS[0], "parquet": LAYOUTS[1], "folder": LAYOUTS[2]}[kind]
+    raise DataError(
+        f"no data set in the layout '{kind}' here", where=str(path), expected=wanted, remedy="check the path"
+    )
+
+
+def _through_tfds(entry: DataSpec, root: pathlib.Path | None) -> Source:
+    """A prepared TFDS set, or the permission to download one; else the refusal."""
+    roots = [*([root, root / "tensorflow_datasets"] if root else []), tfds.default_folder()]
+    prepared, foreign = tfds.prepared_folder(roots, entry)
+    if prepared is not None:
+        missing = tfds.missing_packages(entry, to_prepare=False)
+        if missing:
+            raise DataError(
+                f"'{entry.name}' is prepared, but reading it needs {', '.join(missing)}",
+                where=str(prepared),
+                remedy=tfds.INSTALL,
+            )
+        return Source("tfds", prepared, entry)
+    if entry.tfds and not tfds.missing_packages(entry, to_prepare=True) and foreign is None:
+        return Source("download", root or tfds.default_folder(), entry)
+    raise not_found(entry, root, foreign)
+
+
+def not_found(entry: DataSpec, root: pathlib.Path | None, foreign: pathlib.Path | None = None) -> DataError:
+    """The refusal: why the set cannot be had, and the three ways out."""
+    if foreign is not None:
+        reason = f"it is prepared there as {tfds._file_format(foreign)}, which only TensorFlow can read"
+        first = f"prepare it again as array_record in another folder: {tfds.INSTALL}, then --data_path of that folder"
+    elif entry.tfds is None:
+        reason = "it is not in TensorFlow Datasets, so nothing can download it"
+        first = f"download its archive by hand and unpack it there ({tfds.INSTALL} brings other sets, not this one)"
+    else:
+        missing = tfds.missing_packages(entry, to_prepare=True)
+        reason = f"downloading it needs {', '.join(missing)}"
+        beyond = [package for package in missing if package in ("importlib-resources", "tensorflow")]
+        first = " ".join([tfds.INSTALL, *beyond]) + ", to download and prepare it once"
+    place = root / entry.name if root else f"DIR/{entry.name}"
+    return DataError(
+        f"data set '{entry.name}' not found: {reason}",
+        where=str(foreign or root or f"{tfds.default_folder()} (no --data_path given)"),
+        expected=f"local files in {place}/: " + "; or ".join(LAYOUTS),
+        remedy=f"(1) {first}  (2) point --data_path DIR to local files, kept in DIR/{entry.name}/"
+        "  (3) try the embedded set: --dataset_name digits",
+    )

@@ -1,0 +1,105 @@
+"""Sampling on the device: a batch is a function of (resident data, rule, key), inside the jitted step.
+
+Random order comes from one sort of random keys (4 ms for 60 000 images on a CPU core, half of what
+`jax.random.choice` takes); for the class rule the class number stands in the keys' upper bits, so the same one sort
+groups and shuffles.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdd.core.errors import ConfigError, DataError
+from jaxdd.core.procedure import BatchRule
+from jaxdd.core.types import Array, Examples, Key
+from jaxdd.data.dataset import Dataset
+
+
+def sample(examples: Examples, rule: BatchRule, key: Key) -> Examples:
+    """The batch that `rule` asks for. Pure and jittable.
+
+    Arguments:
+        examples: the resident data.
+        rule: `uniform`: `size` examples without replacement (all of them if there are fewer); `class`: `size` of
+            every class, class-major, without replacement (a class with fewer is cycled); `all`: the data as they are.
+        key: decides the choice.
+
+    Returns:
+        `Examples` of static size.
+
+    Raises:
+        ConfigError: a size below 1.
+    """
+    if rule.kind == "all":
+        return examples
+    if rule.size < 1:
+        raise ConfigError(f"a batch of {rule.size} examples", where=f"batch rule '{rule.kind}'", expected="at least 1")
+    if rule.kind == "uniform":
+        chosen = jnp.argsort(jax.random.bits(key, (len(examples),)))[: rule.size]
+    else:
+        chosen = class_indices(examples, rule.size, key)
+    return Examples(examples.images[chosen], examples.labels[chosen], examples.classes)
+
+
+def class_indices(examples: Examples, size: int, key: Key) -> Array:
+    """`[classes * size]` indices of random examples, class-major; a class with fewer than `size` is cycled."""
+    labels = hard_labels(examples)
+    room = max(1, (examples.classes - 1).bit_length())
+    random = jax.random.bits(key, labels.shape) >> room
+    order = jnp.argsort((labels.astype(jnp.uint32) << (32 - room)) | random)
+    counts = jnp.zeros(examples.classes, jnp.int32).at[labels].add(1)
+    starts = jnp.cumsum(counts) - counts
+    within = jnp.arange(size)[None, :] % jnp.maximum(counts, 1)[:, None]
+    return order[(starts[:, None] + within).reshape(-1)]
+
+
+def hard_labels(examples: Examples) -> Array:
+    """`[n]` int32 class indices; of soft labels, the largest entry."""
+    if examples.labels.ndim == 2:
+        return jnp.argmax(examples.labels, axis=1).astype(jnp.int32)
+    return examples.labels
+
+
+def real_images(source: Examples | Dataset, ipc: int, key: Key) -> Examples:
+    """Random real images, `ipc` of every class, class-major: what a distilled set starts from.
+
+    Arguments:
+        source: preprocessed examples; or a data set, whose train images are then given raw, on the [0, 1] scale.
+        ipc: images per class.
+        key: decides the choice.
+
+    Returns:
+        `Examples` of `classes * ipc` distinct images.
+
+    Raises:
+        DataError: a class has fewer than `ipc` images.
+
+    Source:
+        RCIG: the first full window of `ipc` images of each class in a shuffled stream, which is this distribution.
+    """
+    raw = isinstance(source, Dataset)
+    if isinstance(source, Dataset):
+        labels = source.train_labels
+        source = Examples(jnp.asarray(source.train_images), jnp.asarray(labels), source.classes)
+    else:
+        labels = np.asarray(hard_labels(source))
+    check_ipc(labels, source.classes, ipc)
+    chosen = sample(source, BatchRule("class", ipc), key)
+    if raw:
+        return Examples(chosen.images.astype(jnp.float32) / 255, chosen.labels, chosen.classes)
+    return chosen
+
+
+def check_ipc(labels: np.ndarray, classes: int, ipc: int) -> None:
+    """Raises `DataError` unless every class has at least `ipc` images."""
+    counts = np.bincount(labels, minlength=classes)
+    if ipc < 1 or counts.min() < ipc:
+        scarce = int(counts.argmin())
+        raise DataError(
+            f"{ipc} images per class, but class {scarce} has {counts[scarce]}",
+            where="images per class",
+            expected=f"1 .. {counts.min()}",
+            remedy="ask for fewer images per class",
+        )

@@ -1,0 +1,53 @@
+"""The ConvNet that dataset distillation is measured on (arXiv 2006.05929; widening blocks: arXiv 2206.00719)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+
+from jaxdd.core.types import Array
+from jaxdd.models import layers
+
+
+class ConvNet(nn.Module):
+    """`depth` blocks of convolution 3x3 with bias, normalisation, activation, 2x2 average pooling; then a classifier.
+
+    Parameters are `Conv_i`, `BatchNorm_i` (`GroupNorm_i`, `LayerNorm_i`) and `Dense_0`, drawn as Flax does by default
+    (lecun_normal, zero bias).
+
+    Arguments:
+        classes: number of outputs.
+        depth: number of blocks; each halves the image.
+        width: channels of the first block.
+        widening: block i has `width * 2**i` channels (RCIG, FRePo); else all have `width` (DC and its descendants).
+        normalization: one of `layers.NORMALIZATIONS`; after the convolution. BatchNorm's new statistics weigh 0.9.
+        norm_epsilon: of the normalisation, None for RCIG's and FRePo's; DC and its descendants use 1e-5 throughout.
+        softplus_temp: beta of the activation softplus(beta x) / beta; 0 means ReLU.
+        dtype: computation type, None to follow the inputs.
+    """
+
+    classes: int
+    depth: int = 3
+    width: int = 128
+    widening: bool = True
+    normalization: str = "identity"
+    norm_epsilon: float | None = None
+    softplus_temp: float = 0.0
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> tuple[Array, tuple[Array, ...]]:
+        """Logits `[n, classes]` and the features after each block, the last flattened to `[n, d]`."""
+        x = images
+        blocks = []
+        activation = layers.activation(self.softplus_temp)
+        for block in range(self.depth):
+            features = self.width * 2**block if self.widening else self.width
+            padding = layers.first_padding(images.shape[-1]) if block == 0 else 1
+            x = layers.convolution(features, padding=padding, dtype=self.dtype)(x)
+            x = layers.normalize(x, self.normalization, train=train, epsilon=self.norm_epsilon, dtype=self.dtype)
+            x = layers.average_pool(activation(x))
+            blocks.append(x)
+        blocks[-1] = layers.flatten(x)
+        return nn.Dense(self.classes, dtype=self.dtype)(blocks[-1]), tuple(blocks)

@@ -1,0 +1,114 @@
+"""Layers that every network here is made of: convolution by device, cheap pooling, activation, normalisation."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxdd.core import backend
+from jaxdd.core.types import Array
+
+NORMALIZATIONS = ("identity", "batch", "instance", "layer", "group")
+GROUPS = 32  # of `group` normalisation: it divides every published width
+
+
+def convolution(features: int, kernel: int = 3, *, padding: Any = None, stride: int = 1, **options: Any) -> nn.Conv:
+    """A square convolution that runs as `core.backend` decides.
+
+    Arguments:
+        features: output channels.
+        kernel: side of the kernel in pixels.
+        padding: pixels on each of the four sides; by default `kernel // 2`, which keeps an image's size.
+        stride: in pixels.
+        **options: of `flax.linen.Conv`, e.g. `use_bias`.
+    """
+    pad = kernel // 2 if padding is None else padding
+    return nn.Conv(
+        features,
+        (kernel, kernel),
+        strides=(stride, stride),
+        padding=((pad, pad), (pad, pad)),
+        conv_general_dilated=backend.convolve,
+        **options,
+    )
+
+
+def first_padding(channels: int, kernel: int = 3) -> int:
+    """Padding of a network's first convolution: two more pixels for one channel, which brings 28x28 to 32x32."""
+    return kernel // 2 + (2 if channels == 1 else 0)
+
+
+def average_pool(images: Array) -> Array:
+    """The mean of each 2x2 square, stride 2; an odd last row or column is dropped.
+
+    Four strided slices instead of `reduce_window`: 1 to 3 times as fast on XLA:CPU, forward and backward.
+
+    Arguments:
+        images: `[n, height, width, channels]`.
+
+    Returns:
+        `[n, height // 2, width // 2, channels]`.
+    """
+    n, height, width, channels = images.shape
+    rows, columns = height // 2, width // 2
+    x = images[:, : 2 * rows, : 2 * columns].reshape(n, rows, 2, columns, 2, channels)
+    return (x[:, :, 0, :, 0] + x[:, :, 0, :, 1] + x[:, :, 1, :, 0] + x[:, :, 1, :, 1]) * 0.25
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def softplus(x: Array, beta: float) -> Array:
+    """log(1 + exp(beta x)) / beta, a ReLU rounded over a width of 1 / beta; finite derivatives of every order.
+
+    The derivative is given as a logistic function, which costs XLA:CPU a fifth of what differentiating through
+    `jax.nn.softplus` does. `log(1 + e)` is half the price of `log1p(e)`; the error is at most an epsilon over beta.
+    """
+    tail = jnp.exp(-beta * jnp.abs(x))
+    return jnp.maximum(x, 0) + jnp.log(1 + tail) * (1 / beta)
+
+
+@softplus.defjvp
+def _softplus_jvp(beta, primals, tangents):
+    return softplus(primals[0], beta), tangents[0] * jax.nn.sigmoid(beta * primals[0])
+
+
+def activation(softplus_temp: float) -> Callable[[Array], Array]:
+    """`softplus` of this beta, or ReLU when it is 0."""
+    return functools.partial(softplus, beta=softplus_temp) if softplus_temp else nn.relu
+
+
+def normalize(
+    x: Array, kind: str, *, train: bool, momentum: float = 0.1, epsilon: float | None = None, dtype: Any = None
+) -> Array:
+    """Applies one of `NORMALIZATIONS` inside a compact module; parameters get Flax's automatic names.
+
+    Arguments:
+        x: `[n, height, width, channels]`.
+        kind: `identity`, `batch`, `instance` (a group per channel), `layer` (over channels, per pixel) or `group` (32
+            groups).
+        train: whether `batch` uses the batch's own statistics and updates the running ones.
+        momentum: weight of the old running statistics; new ones weigh `1 - momentum`.
+        epsilon: added to variances; None for what RCIG and FRePo use: 1e-5 for `batch`, Flax's 1e-6 for the rest.
+        dtype: computation type, None to follow the inputs.
+    """
+    epsilon = (1e-5 if kind == "batch" else 1e-6) if epsilon is None else epsilon
+    if kind == "batch":
+        layer = nn.BatchNorm(use_running_average=not train, epsilon=epsilon, momentum=momentum, dtype=dtype)
+    elif kind == "instance":
+        layer = nn.GroupNorm(num_groups=None, group_size=1, epsilon=epsilon, dtype=dtype)
+    elif kind == "layer":
+        layer = nn.LayerNorm(epsilon=epsilon, dtype=dtype)
+    elif kind == "group":
+        layer = nn.GroupNorm(num_groups=GROUPS, epsilon=epsilon, dtype=dtype)
+    else:
+        return x
+    return layer(x)
+
+
+def flatten(x: Array) -> Array:
+    """`[n, height, width, channels]` -> `[n, height * width * channels]`."""
+    return x.reshape(x.shape[0], -1)

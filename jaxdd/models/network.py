@@ -1,0 +1,130 @@
+"""`Network`: the one interface behind which every architecture stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxdd.core.errors import choose
+from jaxdd.core.types import Array, Key, PyTree
+
+Variables = dict[str, Any]  # {"params": ..., optionally "batch_stats": ...}
+
+TAPS = "taps"  # the Flax collection into which a module sows the statistics that callers may ask for
+LAST = "Dense_0"  # every architecture has exactly one Dense layer at its top level: the classifier
+
+
+class Outputs(NamedTuple):
+    """What a network computes for a batch.
+
+    Arguments:
+        logits: `[n, classes]`.
+        blocks: features after each stage; the last are the flattened `[n, d]` that the classifier reads.
+        taps: statistics asked for by name -> tuple of their values, in the order of computation.
+        variables: with updated batch statistics if `train`, else the very object that was passed in.
+    """
+
+    logits: Array
+    blocks: tuple[Array, ...]
+    taps: dict[str, tuple[PyTree, ...]]
+    variables: Variables
+
+    @property
+    def features(self) -> Array:
+        """The penultimate features, `[n, d]`."""
+        return self.blocks[-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """An architecture for images of one shape: pure functions over explicit variables; hashable, so a static argument.
+
+    Arguments:
+        module: a `flax.linen` module with a field `classes`, called as `module(images, train=...)`, which returns
+            `(logits, blocks)` and has one top-level Dense layer, the classifier. What it sows into the collection
+            "taps" can be asked for by name.
+        image_shape: `(height, width, channels)` of the images.
+    """
+
+    module: nn.Module
+    image_shape: tuple[int, int, int]
+
+    @property
+    def classes(self) -> int:
+        """Number of outputs."""
+        return self.module.classes  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def feature_size(self) -> int:
+        """Number d of penultimate features; found by shape alone."""
+        return _last_kernel(self).shape[0]
+
+    def init(self, key: Key, dtype: Any = jnp.float32) -> Variables:
+        """Fresh variables; runs no convolution, only the random draws.
+
+        Arguments:
+            key: fixes the draw, which is made in float32 whatever `dtype` is: float64 variables are the same numbers.
+            dtype: of every leaf.
+
+        Returns:
+            `{"params": ..., "batch_stats": ...}`, nested dicts; the latter only if the network normalises by batch.
+        """
+        variables = self.module.lazy_init(key, jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32))
+        variables = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), variables)
+
+    def apply(self, variables: Variables, images: Array, *, train: bool = False, taps: Sequence[str] = ()) -> Outputs:
+        """Runs the network.
+
+        Arguments:
+            variables: as from `init`, or as returned in `Outputs.variables`.
+            images: `[n, height, width, channels]`.
+            train: normalise by the batch's own statistics and update the running ones.
+            taps: names of the statistics wanted; none is computed unless asked for.
+
+        Raises:
+            UsageError: the network has no statistic of a name in `taps`.
+        """
+        collections = [*(["batch_stats"] if train and "batch_stats" in variables else []), *([TAPS] if taps else [])]
+        run: Any = functools.partial(self.module.apply, variables, images, train=train)
+        if not collections:
+            logits, blocks = run()
+            return Outputs(logits, blocks, {}, variables)
+        (logits, blocks), updated = run(mutable=collections)
+        tapped = _by_name(updated.pop(TAPS, {}), taps)
+        return Outputs(logits, blocks, tapped, {**variables, **updated} if updated else variables)
+
+    def split_last(self, params: PyTree) -> tuple[PyTree, PyTree]:
+        """Divides parameters into `(body, last)`; `last` is the classifier: kernel `[d, classes]`, bias `[classes]`."""
+        return {name: leaf for name, leaf in params.items() if name != LAST}, params[LAST]
+
+    def join_last(self, body: PyTree, last: PyTree) -> PyTree:
+        """The inverse of `split_last`."""
+        return {**body, LAST: last}
+
+
+@functools.cache
+def _last_kernel(network: Network) -> jax.ShapeDtypeStruct:
+    return jax.eval_shape(network.init, jax.random.key(0))["params"][LAST]["kernel"]
+
+
+def _by_name(sown: PyTree, names: Sequence[str]) -> dict[str, tuple[PyTree, ...]]:
+    # Flax files what is sown under the path of the module that sowed it, and wraps it in a tuple; callers want the
+    # statistic's own name and every layer's value.
+    found: dict[str, tuple[PyTree, ...]] = {}
+
+    def walk(node):
+        for name, value in node.items():
+            if isinstance(value, tuple):
+                found[name] = (*found.get(name, ()), *value)
+            else:
+                walk(value)
+
+    walk(sown)
+    return {choose(name, found, kind="statistic", where="Network.apply(taps=...)"): found[name] for name in names}

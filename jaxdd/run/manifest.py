@@ -1,0 +1,68 @@
+"""The seal on a directory: `manifest.json` with size and sha256 of every file in it, and its own digest."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+from jaxdd.core import io
+
+NAME = "manifest.json"
+
+
+class Damaged(Exception):  # noqa: N818 (a finding, which the caller turns into a warning or an error)
+    """A directory is not what its manifest says; the message says which file and why."""
+
+
+def seal(folder: pathlib.Path, **facts: Any) -> None:
+    """Writes the manifest over all files that are in `folder` now, together with `facts` (JSON values)."""
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    content = {**facts, "files": {name: _stamp(folder / name) for name in files}}
+    io.write_json(folder / NAME, {"sha256": _digest(content), **content})
+
+
+def is_sealed(folder: pathlib.Path) -> bool:
+    """Whether there is a manifest at all: without one, the directory was never finished."""
+    return (folder / NAME).is_file()
+
+
+def verify(folder: pathlib.Path, **facts: Any) -> dict[str, Any]:
+    """Reads every file again and compares.
+
+    Arguments:
+        folder: the directory.
+        facts: what the manifest must say.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        Damaged: a byte, a file or a fact is not as it was.
+    """
+    try:
+        content = json.loads((folder / NAME).read_bytes())
+        digest = content.pop("sha256")
+    except FileNotFoundError:
+        raise Damaged("its manifest is missing") from None
+    except (ValueError, KeyError, AttributeError, TypeError, OSError):
+        raise Damaged("its manifest is damaged") from None
+    if digest != _digest(content):
+        raise Damaged("its manifest is damaged")
+    for name, value in facts.items():
+        if content.get(name) != value:
+            raise Damaged(f"its {name} is {str(content.get(name))[:12]}, not {str(value)[:12]}")
+    for name, stamp in content["files"].items():
+        if not (folder / name).is_file():
+            raise Damaged(f"{name} is missing")
+        if _stamp(folder / name) != stamp:
+            raise Damaged(f"{name} is cut or damaged")
+    return content
+
+
+def _stamp(path: pathlib.Path) -> list[Any]:
+    return [path.stat().st_size, io.sha256(path)]
+
+
+def _digest(content: Any) -> str:
+    return io.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode())

@@ -1,0 +1,128 @@
+"""The shipped config files: they load, say where they come from, and hold the published values."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from jaxdd.core.config import ConfigFile, build, read_config, settings_of
+from jaxdd.methods.rcig import RCIG
+
+pytestmark = pytest.mark.quick
+
+FOLDER = pathlib.Path(__file__).resolve().parents[1] / "configs_final"
+NAMES = sorted(path.name for path in FOLDER.glob("*.txt"))
+EVERYTHING, NO_FLIP = "flip_color_crop_rotate_translate_cutout", "crop_rotate_translate_cutout"
+
+# Keys beside the method's own: they belong to the run and to the evaluation.
+RUN_KEYS = {"method", "dataset_name", "max_steps", "checkpoint_iters", "img_size", "test_aug", "recipe"}
+
+# The published values: those that all files share, ...
+SHARED = {
+    "pool_model_count": 30,
+    "n_inner_steps": 20,
+    "n_hinv_steps": 20,
+    "max_online_steps": 100,
+    "n_max_steps_pool": 16,
+    "linearize": True,
+    "learn_labels": True,
+    "aug": None,
+    "aug_repeats": 0,
+    "monitor_losses": False,
+    "pool_learning_rate": 5e-5,
+    "proto_learning_rate": 0.003,
+    "batch_size": 1024,
+    "width": 128,
+    "method": "rcig",
+}
+# ... and those that differ: one row per key, one column per file.
+FILES = ("depth_3", "depth_3_bn", "depth_3_no_flip", "cifar100_50", "depth_4_200", "depth_4_big", "depth_5")
+DIFFERING = {
+    "dataset_name": ("cifar10", "cifar10", "mnist", "cifar100", "tiny_imagenet", "tiny_imagenet", "imagenette"),
+    "n_images": (10, 10, 1, 50, 1, 10, 1),
+    "max_steps": (10000, 10000, 10000, 5000, 5000, 5000, 3000),
+    "has_bn": (False, True, False, False, False, False, False),
+    "l2_rate": (5e-4, 5e-4, 5e-4, 5e-4, 5e-4, 5e-4, 0.05),
+    "img_size": (32, 32, 28, 32, 64, 64, 128),
+    "softplus_temp": (60, 60, 60, 60, 0, 0, 0),
+    "use_flip": (True, True, False, False, True, False, True),
+    "normal_repeats": (1, 1, 1, 2, 1, 1, 1),
+    "direct_batch_sizes": (
+        [None, None],
+        [None, None],
+        [None, None],
+        [2000, None],
+        [None, 400],
+        [500, 256],
+        [None, 256],
+    ),
+    "implicit_batch_size": (None, None, None, 2000, None, 500, None),
+    "hinv_batch_size": (None, None, None, 2000, None, 500, None),
+    "inner_train_batch_size": (None, None, None, 2000, None, 500, None),
+    "pool_train_batch_size": (None, None, None, 2000, None, 256, None),
+    "max_forward_batch_size": (None, None, None, 2000, 400, 500, 256),
+    "do_precompute": (False, False, False, True, True, True, True),
+    "test_aug": (EVERYTHING, EVERYTHING, NO_FLIP, EVERYTHING, EVERYTHING, EVERYTHING, EVERYTHING),
+}
+COMMON_STEPS = {50, 100, 200, 300, 400, 500, 1000, 1500, 2000, 2500, 3000, *range(4000, 10001, 1000), 15000}
+DEPTH_5_STEPS = {5, 10, 20, 30, 40, 50, 75, *range(100, 201, 25), *range(250, 401, 50), *range(500, 1001, 100)}
+FURTHER_STEPS = {
+    "depth_3": {5, 10, 20, 30, 40, 750, 1250},
+    "depth_4_200": {750, 1250, 1750},
+    "depth_4_big": {750, 1250, 1750},
+    "depth_5": DEPTH_5_STEPS | {1250, 1750},
+}
+
+
+@pytest.fixture(params=NAMES)
+def config(request) -> ConfigFile:
+    return read_config(FOLDER / request.param)
+
+
+def test_the_folder_is_complete():
+    assert {f"{name}.txt" for name in (*FILES, "digits", "example_config")} == set(NAMES)
+
+
+def test_the_header_tells_paper_command_accuracy_and_cost(config):
+    assert {"paper", "command", "accuracy", "cost"} <= set(config.header)
+    assert not config.notices
+
+
+def test_every_key_is_known_and_every_value_in_range(config):
+    method = {key: value for key, value in config.values.items() if key not in RUN_KEYS}
+    build(ConfigFile(config.path, method, config.lines), {"method": RCIG})
+    steps = config.values["checkpoint_iters"]
+    assert steps == sorted(set(steps))
+    assert config.values["method"] == "rcig"
+
+
+@pytest.mark.parametrize("column, name", list(enumerate(FILES)))
+def test_values_are_as_published(column, name):
+    values = read_config(FOLDER / f"{name}.txt").values
+    expected = SHARED | {key: row[column] for key, row in DIFFERING.items()}
+    expected["checkpoint_iters"] = sorted(COMMON_STEPS | FURTHER_STEPS.get(name, set()))
+    assert values == expected
+
+
+def test_digits_runs_small():
+    values = read_config(FOLDER / "digits.txt").values
+    wanted = {"dataset_name": "digits", "n_images": 1, "img_size": 8, "use_flip": False, "test_aug": NO_FLIP}
+    assert wanted.items() <= values.items()
+
+
+def test_the_example_documents_every_key(config):
+    rows = (FOLDER / "example_config.txt").read_text().splitlines()
+    example = read_config(FOLDER / "example_config.txt")
+    needed = set(config.values) | {field.name for field in settings_of(RCIG)}
+    assert needed <= set(example.values)
+    for key, line in example.lines.items():
+        above = rows[line - 2].strip()
+        assert above.startswith("// ") and not above.startswith("// --"), f"'{key}' has no comment above it"
+
+
+def test_the_example_states_the_defaults():
+    example = read_config(FOLDER / "example_config.txt").values
+    defaults = {field.name: field.default for field in settings_of(RCIG)} | {"n_images": 10}
+    stated = {key: tuple(value) if isinstance(value, list) else value for key, value in example.items()}
+    assert {key: stated[key] for key in defaults} == defaults
