@@ -82,13 +82,3 @@ def tune(first: Array, attempt: Callable[[Array], Array]) -> Array:
     with backend.looping():
         rate, _ = backend.bounded_while(TUNING_TRIALS, falling, raised, begin)
     return rate * TUNING_BACKOFF
-
-
-def adam_only(settings: dict) -> list[str]:
-    """Names of settings in use that only the `adam` solver knows."""
-    uses = {
-        "aug": settings.get("aug") is not None,
-        "linearize": settings.get("linearize") is False,
-        "naive_loss": settings.get("naive_loss") is True,
-    }
-    return [name for name, used in uses.items() if used]

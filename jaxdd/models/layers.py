@@ -46,7 +46,9 @@ def first_padding(channels: int, kernel: int = 3) -> int:
 def average_pool(images: Array) -> Array:
     """The mean of each 2x2 square, stride 2; an odd last row or column is dropped.
 
-    Four strided slices instead of `reduce_window`: 1 to 3 times as fast on XLA:CPU, forward and backward.
+    A reshape and a mean: as fast as `reduce_window` inside a network on XLA:CPU and up to 3 times as fast backward
+    alone. A sum of strided slices, faster still by itself, keeps the activation fused into it from being vectorised
+    (the whole network 20 to 45 % slower with softplus).
 
     Arguments:
         images: `[n, height, width, channels]`.
@@ -56,8 +58,8 @@ def average_pool(images: Array) -> Array:
     """
     n, height, width, channels = images.shape
     rows, columns = height // 2, width // 2
-    x = images[:, : 2 * rows, : 2 * columns].reshape(n, rows, 2, columns, 2, channels)
-    return (x[:, :, 0, :, 0] + x[:, :, 0, :, 1] + x[:, :, 1, :, 0] + x[:, :, 1, :, 1]) * 0.25
+    squares = images[:, : 2 * rows, : 2 * columns].reshape(n, rows, 2, columns, 2, channels)
+    return squares.mean((2, 4))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -75,8 +75,8 @@ class Network:
         Returns:
             `{"params": ..., "batch_stats": ...}`, nested dicts; the latter only if the network normalises by batch.
         """
-        variables = self.module.lazy_init(key, jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32))
-        variables = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
+        image = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
+        variables: Any = self.module.lazy_init(key, image, mutable=["params", "batch_stats"])
         return jax.tree.map(lambda leaf: leaf.astype(dtype), variables)
 
     def apply(self, variables: Variables, images: Array, *, train: bool = False, taps: Sequence[str] = ()) -> Outputs:

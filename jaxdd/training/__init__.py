@@ -1,0 +1,1 @@
+"""F2: network training on real or distilled data, shared by methods and evaluation."""

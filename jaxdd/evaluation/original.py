@@ -1,0 +1,99 @@
+"""Reading the distilled sets that the RCIG authors published: flax checkpoints in MessagePack.
+
+Only the pieces needed are accepted: nested maps of small integers and of float arrays with honest shapes. Nothing in
+the file can name a type to construct, so nothing in it can run.
+"""
+
+from __future__ import annotations
+
+import math
+import pathlib
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from jaxdd.core.distilled import Decode, DistilledSet
+from jaxdd.core.errors import CheckpointError
+
+MAX_BYTES = 4 << 30
+NDARRAY, SCALAR = 1, 3  # flax's MessagePack extension types that occur in such files
+DTYPES = ("float32", "float64", "float16", "int32", "int64", "uint32")
+NAMES = {"images": "x_proto", "labels": "y_proto", "log_temperature": "log_temp"}
+
+
+def is_rcig_checkpoint(path: pathlib.Path) -> bool:
+    """Whether `path` is one file that begins like a MessagePack map."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        first = file.read(1)
+    return bool(first) and (0x80 <= first[0] <= 0x8F or first[0] in (0xDE, 0xDF))
+
+
+def load_rcig_checkpoint(path: str | pathlib.Path, *, dataset: str = "", flip: bool = True) -> DistilledSet:
+    """The averaged set of an original RCIG checkpoint file.
+
+    Arguments:
+        path: a file such as `checkpoint_15000`.
+        dataset: name of the data set it was distilled from; the file does not say.
+        flip: whether it was distilled with the mirror images; the file does not say.
+
+    Returns:
+        The set in the original's space: ZCA for colour, standardised for grey images. It carries no digest.
+
+    Raises:
+        CheckpointError: not such a file, or damaged.
+    """
+    path = pathlib.Path(path)
+    tree = _unpack(path)
+    average = tree.get("ema_average") if isinstance(tree, dict) else None
+    if not isinstance(average, dict) or not set(NAMES.values()) <= average.keys():
+        raise CheckpointError(
+            "not an RCIG checkpoint: it has no averaged prototypes",
+            where=str(path),
+            expected="a map with ema_average/x_proto, y_proto and log_temp",
+        )
+    images, labels, temperature = (np.asarray(average[name]) for name in NAMES.values())
+    fits = images.ndim == 4 and labels.ndim == 2 and len(images) == len(labels) and temperature.size == 1
+    finite = all(np.issubdtype(a.dtype, np.floating) and np.isfinite(a).all() for a in (images, labels, temperature))
+    if not (fits and finite):
+        raise CheckpointError(
+            f"the prototypes have shapes {images.shape}, {labels.shape} or values that are not finite numbers",
+            where=f"{path}, ema_average",
+            expected="images [p, height, width, channels], labels [p, classes] and one temperature",
+        )
+    return DistilledSet(
+        images=images.astype(np.float32),
+        labels=labels.astype(np.float32),
+        space="zca" if images.shape[-1] == 3 else "standardised",
+        log_temperature=float(temperature.reshape(())),
+        decode=Decode(flip=flip),
+        dataset=dataset,
+        provenance={"method": "rcig", "origin": "original checkpoint", "file": path.name, "step": int(tree["step"])},
+    )
+
+
+def _unpack(path: pathlib.Path) -> Any:
+    if path.stat().st_size > MAX_BYTES:
+        raise CheckpointError("the file is too large for a distilled set", where=str(path), expected="at most 4 GiB")
+    try:
+        return msgpack.unpackb(path.read_bytes(), ext_hook=_array, raw=False, strict_map_key=True)
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
+        raise CheckpointError(
+            f"not a readable MessagePack file: {error or type(error).__name__}",
+            where=str(path),
+            remedy="download the checkpoint again",
+        ) from None
+
+
+def _array(code: int, data: bytes) -> np.ndarray:
+    if code not in (NDARRAY, SCALAR):
+        raise ValueError(f"extension type {code} does not belong in a checkpoint")
+    shape, dtype, buffer = msgpack.unpackb(data, raw=True)
+    name = dtype.decode() if isinstance(dtype, bytes) else str(dtype)
+    if name not in DTYPES or any(not isinstance(n, int) or n < 0 for n in shape):
+        raise ValueError(f"an array of type {name[:20]} and shape {str(shape)[:40]}")
+    if math.prod(shape) * np.dtype(name).itemsize != len(buffer):
+        raise ValueError(f"{len(buffer)} bytes for an array of type {name} and shape {shape}")
+    return np.frombuffer(buffer, dtype=name).reshape(shape)

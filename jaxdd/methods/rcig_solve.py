@@ -1,0 +1,114 @@
+"""RCIG's inner problem, solved exactly as one linear system or by the paper's Adam steps, behind one interface."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jaxdd.core import backend, trees
+from jaxdd.core.types import Array, Key, Metrics, PyTree
+from jaxdd.kernels import adam, solvers
+from jaxdd.kernels.linearized import dense_jacobian, linearize
+from jaxdd.kernels.meta_gradient import Expanded, InnerProblem
+from jaxdd.methods.rcig_draws import Draws
+from jaxdd.methods.rcig_rates import Rates
+from jaxdd.methods.rcig_settings import RCIGSettings
+from jaxdd.training import pool
+
+
+class Solution(NamedTuple):
+    """The inner problem solved.
+
+    Arguments:
+        problem: the problem at the parameters where the meta-gradient is taken.
+        theta: the minimiser.
+        respond: g -> u, the scaled inverse-Hessian product, with metrics.
+        metrics: how well it was solved.
+        losses: inner losses by step, for `adam`.
+    """
+
+    problem: InnerProblem
+    theta: PyTree
+    respond: Callable[[PyTree], tuple[PyTree, Metrics, Array]]
+    metrics: Metrics
+    losses: Array
+
+
+def solve_exactly(settings: RCIGSettings, problem: InnerProblem, expanded: Expanded) -> Solution:
+    """theta* = J^T A^-1 Y and u = g - J^T A^-1 J g."""
+    chunk = min((s for s in (settings.inner_train_batch_size, settings.hinv_batch_size) if s), default=None)
+    looped = settings.inner_solver == "pcg" and not backend.unrolls(settings.solver_steps)
+    with backend.looping(looped):
+        linear = linearize(problem.forward, problem.params, expanded.images, chunk=chunk)
+    ridge = problem.ridge(linear.features)
+    if settings.inner_solver == "dense":
+        jacobian = dense_jacobian(problem.forward, problem.params, expanded.images)
+        solve = solvers.dense_operator_solve(problem.freeze(jacobian), ridge)
+    else:
+        operator = solvers.tangent_operator(linear, ridge, problem.freeze)
+        limits = {"steps": settings.solver_steps, "tolerance": settings.solver_tolerance}
+        solve = lambda right: solvers.pcg(operator, right, ridge.solve, **limits)  # noqa: E731
+    alpha = solve(expanded.labels)
+    theta = problem.freeze(linear.pull(alpha.solution))
+
+    def respond(g: PyTree) -> tuple[PyTree, Metrics, Array]:
+        beta = solve(linear.push(problem.freeze(g)))
+        u = problem.freeze(trees.subtract(g, linear.pull(beta.solution)))
+        return u, {"hinv_residual": beta.residual}, beta.residual[None]
+
+    metrics = {"inner_residual": alpha.residual, "inner_steps": alpha.steps}
+    return Solution(problem, theta, respond, metrics, alpha.residual[None])
+
+
+def solve_by_adam(
+    settings: RCIGSettings,
+    problem: InnerProblem,
+    member: pool.Member,
+    expand: Callable[[Key | None], Expanded],
+    draws: Draws,
+    rates: Rates,
+) -> Solution:
+    """theta and x by the paper's fixed numbers of Adam steps; u = lam / (n k) x.
+
+    Arguments:
+        member: the network of the pool; its optimiser warms and drifts as in the authors' code.
+        expand: the synthetic set as the network sees it, augmented if a key is given.
+        draws: sub-samples and augmentation keys.
+        rates: the two learning rates.
+    """
+    views = draws.inner_augment
+
+    def batches(i: Array) -> tuple[Expanded, Array | None]:
+        expanded = expand(None if views is None else views[i])
+        return expanded, None if draws.inner is None else draws.inner[i]
+
+    theta, params, losses = adam.minimise(
+        lambda params: dataclasses.replace(problem, params=params),
+        problem.params,
+        batches,
+        steps=settings.n_inner_steps,
+        learning_rate=rates.inner,
+        count=member.optimizer.count if settings.warm_inner_adam else 0,
+        drift=adam.Drift(settings.pool_learning_rate, member.optimizer) if settings.base_drift else None,
+        last_kernel=settings.hinv_last_kernel,
+    )
+    problem = dataclasses.replace(problem, params=params)
+    expanded = expand(None)
+
+    def respond(g: PyTree) -> tuple[PyTree, Metrics, Array]:
+        x, residuals = adam.inverse_hessian_product(
+            problem,
+            theta,
+            g,
+            expanded,
+            lambda i: None if draws.hinv is None else draws.hinv[i],
+            steps=settings.n_hinv_steps,
+            learning_rate=rates.hvp,
+            last_kernel=settings.hinv_last_kernel,
+        )
+        metrics = {"hinv_residual": residuals[-1]} if settings.n_hinv_steps else {}
+        return trees.scale(problem.lam / expanded.labels.size, x), metrics, residuals
+
+    metrics = {"inner_loss": losses[-1]} if settings.n_inner_steps else {}
+    return Solution(problem, theta, respond, metrics, losses)

@@ -1,0 +1,99 @@
+"""Training one network on labelled images, real or distilled, as a `Procedure`; and its accuracy."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdd.augment import build as build_augmentation
+from jaxdd.core import trees
+from jaxdd.core.procedure import BatchRule, Procedure
+from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
+from jaxdd.models.network import Network
+from jaxdd.training.schedules import warmup_cosine
+
+
+class TrainingState(NamedTuple):
+    """Arguments: step count, the network's variables, Adam's state."""
+
+    step: Array
+    variables: PyTree
+    optimizer: PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkTraining(Procedure[TrainingState]):
+    """Adam on half the mean squared error against soft labels; its result is the network's variables.
+
+    Arguments:
+        network: what is trained.
+        learning_rate: at the end of the warm-up.
+        warmup_steps, schedule_steps: linear warm-up, then cosine to 1 % at `schedule_steps`; constant after it.
+        batch_size: examples per step; None for all.
+        augment: strategy such as `flip_color_crop`, applied to every batch; None for none.
+        resolution: side of the images in pixels, which some augmentations scale with.
+    """
+
+    network: Network
+    learning_rate: float
+    warmup_steps: int
+    schedule_steps: int
+    batch_size: int | None = None
+    augment: str | None = None
+    resolution: int = 32
+
+    @property
+    def batch_rule(self) -> BatchRule:
+        """The whole set, or a uniform batch."""
+        return BatchRule("all") if self.batch_size is None else BatchRule("uniform", self.batch_size)
+
+    def init(self, key: Key, data: Examples) -> TrainingState:
+        """A fresh network."""
+        variables = self.network.init(key, data.images.dtype)
+        return TrainingState(jnp.zeros((), jnp.int32), variables, self._adam().init(variables["params"]))
+
+    def step(self, state: TrainingState, batch: Examples, key: Key) -> tuple[TrainingState, Metrics]:
+        """One step; `batch.labels` are soft labels `[n, classes]`."""
+        images = build_augmentation(self.augment, self.resolution)(key, batch.images)
+
+        def loss(params: PyTree) -> tuple[Array, PyTree]:
+            outputs = self.network.apply({**state.variables, "params": params}, images, train=True)
+            return jnp.sum((outputs.logits - batch.labels) ** 2) / (2 * batch.labels.size), outputs.variables
+
+        params = state.variables["params"]
+        (value, variables), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        update, optimizer = self._adam().update(gradient, state.optimizer, params)
+        variables = {**variables, "params": trees.add(params, update)}
+        return TrainingState(state.step + 1, variables, optimizer), {"loss": value}
+
+    def result(self, state: TrainingState) -> PyTree:
+        """The trained variables."""
+        return state.variables
+
+    def _adam(self) -> optax.GradientTransformation:
+        schedule = warmup_cosine(self.learning_rate, warmup=self.warmup_steps, total=self.schedule_steps)
+        return optax.adam(schedule)
+
+
+def accuracy(network: Network, variables: PyTree, data: Examples, *, batch_size: int = 1000) -> float:
+    """Share of `data` classified correctly, in [0, 1].
+
+    Arguments:
+        data: labels are class indices `[n]`.
+        batch_size: images per forward pass.
+    """
+    counts = [
+        _correct(network, variables, data.images[start : start + batch_size], data.labels[start : start + batch_size])
+        for start in range(0, len(data), batch_size)
+    ]
+    return sum(int(count) for count in counts) / len(data)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _correct(network: Network, variables: PyTree, images: Array, labels: Array) -> Array:
+    return jnp.sum(jnp.argmax(network.apply(variables, images).logits, -1) == labels)
