@@ -103,7 +103,7 @@ class DistilledSet:
         Raises:
             CheckpointError: a value is not finite; nothing is written.
         """
-        arrays = {"images": self.images, "labels": self.labels}
+        arrays: dict[str, Any] = {"images": self.images, "labels": self.labels}
         if self.pixels is not None:
             arrays["pixels"] = self.pixels
         arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
@@ -145,14 +145,15 @@ class DistilledSet:
         if not isinstance(manifest, dict) or manifest.get("jaxdd_format") != FORMAT:
             raise CheckpointError("not a distilled set of this version", where=str(path), expected=f"format {FORMAT}")
         try:
-            fields = {f.name: manifest[f.name] for f in dataclasses.fields(cls) if f.name in manifest}
+            fields: dict[str, Any] = {f.name: manifest[f.name] for f in dataclasses.fields(cls) if f.name in manifest}
             fields["decode"] = Decode(**manifest["decode"])
             fields["class_names"] = tuple(manifest["class_names"])
             shards = [_read_shard(path.parent, entry) for entry in manifest["shards"]]
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"the manifest lacks or garbles {error}", where=str(path)) from None
         names = ("images", "labels", "pixels") if "pixels" in shards[0] else ("images", "labels")
-        return cls(**fields, **{name: np.concatenate([shard[name] for shard in shards]) for name in names})
+        fields |= {name: np.concatenate([shard[name] for shard in shards]) for name in names}
+        return cls(**fields)
 
 
 def _read_shard(folder: pathlib.Path, entry: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError
 from jaxdd.core.procedure import Runner
 from jaxdd.core.random import key_for
-from jaxdd.core.types import Examples
+from jaxdd.core.types import Array, Examples
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.training.trainer import accuracy
 
@@ -75,9 +75,8 @@ class Evaluation:
 @dataclasses.dataclass(frozen=True)
 class _TrainingSet:
     name: str
-    images: np.ndarray
-    labels: np.ndarray
-    stored: int  # before mirroring
+    stored: int  # images before mirroring
+    of: Callable[[int], DistilledSet]  # network number -> what it is trained on
 
 
 def evaluate(
@@ -100,7 +99,8 @@ def evaluate(
         recipe: how networks are trained.
         run: drives one training.
         seed: network i is initialised by a function of (seed, i); the same for every row.
-        baselines: of `random` (random real images) and `kmeans` (the real images nearest to k-means centres).
+        baselines: of `random` (random real images, others for each network) and `kmeans` (the real images nearest to
+            k-means centres).
         full_data: also train on the whole training split.
         report: called with each row when it is ready.
 
@@ -112,11 +112,14 @@ def evaluate(
     network = recipe.network(test.image_shape, test.classes)
     rows = []
     for training_set in _training_sets(distilled, dataset, preprocessing, tuple(baselines), full_data, seed):
-        examples = Examples(jnp.asarray(training_set.images), jnp.asarray(training_set.labels), test.classes)
         for augmented in (False, True) if recipe.test_aug else (False,):
             procedure, steps = recipe.training(network, training_set.stored, augmented=augmented)
-            seeds = [_network_seed(seed, i) for i in range(recipe.models_to_test)]
-            runs = [accuracy(network, run(procedure, examples, steps=steps, seed=s), test) for s in seeds]
+            runs = []
+            for i in range(recipe.models_to_test):
+                images, labels = training_set.of(i).decoded()
+                examples = Examples(jnp.asarray(images), jnp.asarray(labels), test.classes)
+                variables = run(procedure, examples, steps=steps, seed=_network_seed(seed, i))
+                runs.append(accuracy(network, variables, test))
             rows.append(Row(training_set.name, augmented, tuple(runs)))
             report(rows[-1])
     return Evaluation(tuple(rows), recipe, seed, dataset.name)
@@ -156,26 +159,28 @@ def _training_sets(
     full_data: bool,
     seed: int,
 ) -> Iterator[_TrainingSet]:
-    yield _TrainingSet("distilled", *distilled.decoded(), stored=len(distilled))
+    yield _TrainingSet("distilled", len(distilled), lambda i: distilled)
     if not baselines and not full_data:
         return
     real = data_room.examples(dataset, preprocessing, "train")
     targets = np.eye(real.classes, dtype=np.float32) - 1 / np.float32(real.classes)
 
-    def mirrored(name: str, images: np.ndarray, labels: np.ndarray) -> _TrainingSet:
-        chosen = distilled.replace(images=images, labels=targets[labels], pixels=None)
-        return _TrainingSet(name, *chosen.decoded(), stored=len(images))
+    def as_set(images: Array, labels: Array) -> DistilledSet:
+        return distilled.replace(images=np.asarray(images), labels=targets[np.asarray(labels)], pixels=None)
+
+    def random(i: int) -> DistilledSet:
+        chosen = data_room.real_images(real, distilled.ipc, key_for(seed, "random baseline", i))
+        return as_set(chosen.images, chosen.labels)
 
     if "random" in baselines:
-        chosen = data_room.real_images(real, distilled.ipc, key_for(seed, "random baseline"))
-        yield mirrored("random real", np.asarray(chosen.images), np.asarray(chosen.labels))
+        yield _TrainingSet("random real", len(distilled), random)
     if "kmeans" in baselines:
-        images, labels = np.asarray(real.images), np.asarray(real.labels)
-        nearest = data_room.kmeans_images(images, labels, distilled.ipc, seed)
-        yield mirrored("k-means real", images[nearest], labels[nearest])
+        nearest = data_room.kmeans_images(np.asarray(real.images), np.asarray(real.labels), distilled.ipc, seed)
+        chosen = as_set(real.images[nearest], real.labels[nearest])
+        yield _TrainingSet("k-means real", len(distilled), lambda i: chosen)
     if full_data:
-        images, labels = np.asarray(real.images), np.asarray(real.labels)
-        yield _TrainingSet("full data", images, targets[labels], stored=len(images))
+        whole = as_set(real.images, real.labels)
+        yield _TrainingSet("full data", len(real), lambda i: whole)
 
 
 def _network_seed(seed: int, index: int) -> int:

@@ -29,7 +29,7 @@ class Drift(NamedTuple):
     """Base parameters that coast: their learning rate and the optimiser state of the network's own training."""
 
     learning_rate: float
-    optimizer: optax.ScaleByAdamState
+    optimizer: PyTree
 
 
 def inner_gradient(
@@ -158,7 +158,7 @@ def solve_quadratic(
 def descend(
     value_and_gradient: Callable[[PyTree, Array], tuple[Array, PyTree]],
     params: PyTree,
-    optimizer: optax.ScaleByAdamState,
+    optimizer: PyTree,
     *,
     steps: int,
     learning_rate: Array | float,

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -38,7 +38,7 @@ from jaxdd.core.distilled import Decode, DistilledSet
 from jaxdd.core.procedure import BatchRule, Procedure
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
-from jaxdd.data.sampling import real_images, sample
+from jaxdd.data.sampling import sample
 from jaxdd.kernels.meta_gradient import (
     Expanded,
     InnerProblem,
@@ -119,7 +119,7 @@ class RCIG(RCIGSettings, Procedure[RCIGState]):
 
     def init(self, key: Key, data: Examples) -> RCIGState:
         """Starts from real images (or noise), labels one-hot minus 1/k, and a pool of new networks."""
-        chosen = real_images(data, self.n_images, purpose_key(key, "synthetic"))
+        chosen = sample(data, BatchRule("class", self.n_images), purpose_key(key, "synthetic"))
         images = chosen.images
         if self.init_random_noise:
             images = 0.3 * jax.random.normal(purpose_key(key, "noise"), images.shape, images.dtype)
@@ -164,7 +164,7 @@ class RCIG(RCIGSettings, Procedure[RCIGState]):
     ) -> tuple[RCIGState, Metrics]:
         """What follows the meta-gradient: the set, its average, the network of the pool, the learning rates."""
         update, optimizer = self._optimizer().update(found.total, state.optimizer, state.synthetic)
-        synthetic = optax.apply_updates(state.synthetic, update)
+        synthetic = trees.add(state.synthetic, update)
         ema = jax.tree.map(lambda old, new: EMA_DECAY * old + (1 - EMA_DECAY) * new, state.ema, synthetic)
         member = self._train_member(network, member, synthetic, draws)
         member = pool.renew(network, member, draws.renewal, limit=self.max_online_steps)
@@ -222,9 +222,9 @@ class RCIG(RCIGSettings, Procedure[RCIGState]):
         )
         return MetaGradient(trees.zeros_like(c), c, c, metrics, losses, residuals)
 
-    def _views(self, augment: Array | None) -> list[Callable[[Synthetic], Expanded]]:
-        augmented = range(self.aug_repeats if augment is not None else 0)
-        return [self.expand] * self.normal_repeats + [functools.partial(self.expand, key=augment[i]) for i in augmented]
+    def _views(self, augment: Array | None) -> Sequence[Callable[[Synthetic], Expanded]]:
+        augmented = [] if augment is None else [functools.partial(self.expand, key=k) for k in augment]
+        return [self.expand] * self.normal_repeats + augmented
 
     def expand(self, synthetic: Synthetic, key: Key | None = None) -> Expanded:
         """The set as the networks see it: with mirror images if `use_flip`, augmented if a key is given."""

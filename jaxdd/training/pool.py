@@ -28,7 +28,7 @@ class Member(NamedTuple):
     """
 
     variables: PyTree
-    optimizer: optax.ScaleByAdamState
+    optimizer: PyTree
     age: Array
 
     @property

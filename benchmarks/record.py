@@ -1,0 +1,50 @@
+"""What every benchmark does: timing by medians, one JSON file of results, one JSON line at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+RESULTS = pathlib.Path(__file__).resolve().parent / "results"
+
+
+def median_seconds(step: Callable[[], Any], repeats: int) -> float:
+    """Median wall time of `step`, whose result is waited for; one call before does not count."""
+    jax.block_until_ready(step())
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(step())
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def save(name: str, figures: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Writes `results/<name>.json` with device, versions, command and commit, and prints the figures as one line."""
+    root = RESULTS.parents[1]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    changed = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=False)
+    record = {
+        "benchmark": name,
+        "command": " ".join(["python", *sys.argv]),
+        "settings": settings,
+        "figures": figures,
+        "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}",
+        "cores": os.cpu_count(),
+        "load_before": round(os.getloadavg()[1], 2),
+        "versions": {"jax": jax.__version__, "python": platform.python_version()},
+        "commit": commit.stdout.strip() + ("+" if changed.stdout.strip() else ""),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+    print(json.dumps(figures))

@@ -1,0 +1,158 @@
+"""Arguments as people type them, checked before anything heavy is imported and handed to tyro in one plain form.
+
+`--use_x64`, `--use_x64=True` and `--use_x64 False` are the same kind of thing; dashes and underscores are alike; an
+unknown flag gets the nearest name; a number that is none is refused here, with the other errors' four lines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+from jaxdd.core.errors import UsageError, nearest
+
+T = TypeVar("T")
+
+YES, NO = ("true", "1", "yes", "y"), ("false", "0", "no", "n")
+RANGES: dict[str, tuple[float, float]] = {
+    "random_seed": (0, 2**32 - 1),
+    "devices": (1, 2**16),
+    "resolution": (1, 1024),
+    "log_every": (1, 2**31 - 1),
+    "checkpoint_every": (0, math.inf),
+}
+
+
+def parse(flags: type[T], argv: Sequence[str], program: str) -> T:
+    """The flags of one command.
+
+    Arguments:
+        flags: a dataclass of `cli.flags`.
+        argv: the words after the command.
+        program: how the command is called, for the help text.
+
+    Raises:
+        UsageError: an unknown flag, a missing value, or a value that is not of the flag's type or range.
+        SystemExit: `--help` was asked for and printed.
+    """
+    words = normalise(flags, argv)
+    config = (tyro.conf.FlagConversionOff,)
+    return tyro.cli(flags, prog=program, args=words, use_underscores=True, config=config)
+
+
+def normalise(flags: type, argv: Sequence[str]) -> list[str]:
+    """Every flag as two words `--name value`, checked; booleans as True or False; `--help` as it is.
+
+    Raises:
+        UsageError: see `parse`.
+    """
+    kinds = {field.name: _kind(flags, field.name) for field in dataclasses.fields(flags)}
+    words, position, seen = [], 0, set()
+    while position < len(argv):
+        word = argv[position]
+        position += 1
+        if word in ("-h", "--help"):
+            words.append("--help")
+            continue
+        name, equals, value = _flag(word, kinds).partition("=")
+        kind = kinds[name]
+        following = argv[position] if position < len(argv) else None
+        if not equals:
+            if kind is bool and (following is None or following.lower() not in (*YES, *NO)):
+                value = "True"
+            elif following is None or (following.startswith("--") and following != "--"):
+                raise UsageError("the flag lacks its value", where=f"--{name}", expected=_expected(kind))
+            else:
+                value, position = following, position + 1
+        if name in seen and kind is not tuple:
+            raise UsageError("the flag is given twice", where=f"--{name}", remedy="keep one of the two")
+        seen.add(name)
+        words += [f"--{name}", _checked(name, kind, value)]
+    return _joined(words)
+
+
+def _joined(words: list[str]) -> list[str]:
+    """`--name=value` where the value would be taken for a flag."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1].startswith("--") and "=" not in joined[-1] and joined[-1] != "--help":
+            if word.startswith("-"):
+                joined[-1] += f"={word}"
+                continue
+        joined.append(word)
+    return joined
+
+
+def _flag(word: str, kinds: dict[str, Any]) -> str:
+    """`name` or `name=value` of one word, with the name known and in underscores."""
+    if not word.startswith("--"):
+        raise UsageError(
+            f"unexpected argument '{word}'",
+            where="the command line",
+            expected="flags such as --dataset_name cifar10",
+            remedy=nearest(f"--{word}", [f"--{name}" for name in kinds]) or "put a --flag before it, or remove it",
+        )
+    name, equals, value = word[2:].partition("=")
+    name = name.replace("-", "_")
+    if name in kinds:
+        return f"{name}{equals}{value}"
+    if name[:2] == "no" and kinds.get(name[2:].lstrip("_")) is bool and not equals:
+        return f"{name[2:].lstrip('_')}=False"
+    raise UsageError(
+        f"unknown flag '--{name}'",
+        where="the command line",
+        expected="a flag listed by --help",
+        remedy=_nearest_flag(name, kinds) or "remove it; settings of the config file are given as --set key=value",
+    )
+
+
+def _nearest_flag(name: str, kinds: dict[str, Any]) -> str:
+    prefixed = [known for known in kinds if known.startswith(name) or name.startswith(known)]
+    close = difflib.get_close_matches(name, kinds, n=1, cutoff=0.5) or prefixed[:1]
+    return f"did you mean '--{close[0]}'?" if close else ""
+
+
+def _kind(flags: type, name: str) -> Any:
+    """bool, int, float, str or (for repeatable flags) tuple."""
+    annotation = typing.get_type_hints(flags)[name]
+    options = [a for a in typing.get_args(annotation) if a is not type(None)]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        annotation = options[0]
+    return typing.get_origin(annotation) or annotation
+
+
+def _expected(kind: Any) -> str:
+    return {bool: "True or False", int: "an integer", float: "a number", tuple: "key=value"}.get(kind, "a text")
+
+
+def _checked(name: str, kind: Any, value: str) -> str:
+    wrong = UsageError(f"'{value}' is not {_expected(kind)}", where=f"--{name}", expected=_expected(kind))
+    if kind is bool:
+        if value.lower() not in (*YES, *NO):
+            raise wrong
+        return str(value.lower() in YES)
+    if kind in (int, float):
+        try:
+            number = kind(value)
+        except ValueError:
+            raise wrong from None
+        low, high = RANGES.get(name, (-math.inf, math.inf))
+        if not (math.isfinite(number) and low <= number <= high):
+            raise UsageError(f"{value} is out of range", where=f"--{name}", expected=_range(low, high))
+        return repr(number)
+    if not value:
+        raise UsageError("the value is empty", where=f"--{name}", expected=_expected(kind))
+    return value
+
+
+def _range(low: float, high: float) -> str:
+    if math.isinf(low) and math.isinf(high):
+        return "a finite number"
+    return f"at least {low}" if math.isinf(high) else f"{low} to {high}"

@@ -1,0 +1,148 @@
+"""The flags of the two commands: one typed field each, whose doc line is its help text.
+
+The first part of each list is the original RCIG scripts' own, with their names, meanings and defaults; None in place of
+a default means that the config file, or the distilled set, decides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import tyro
+
+_CONFIG = "(default: the config's)"
+_SET = "(default: the set's recipe)"
+
+
+def _shown(metavar: str, hint: str = ""):
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
+
+
+ConfigText = Annotated[str | None, _shown("TEXT", _CONFIG)]
+ConfigInt = Annotated[int | None, _shown("N", _CONFIG)]
+ConfigSwitch = Annotated[bool | None, _shown("[BOOL]", _CONFIG)]
+RecipeText = Annotated[str | None, _shown("TEXT", _SET)]
+RecipeInt = Annotated[int | None, _shown("N", _SET)]
+RecipeNumber = Annotated[float | None, _shown("X", _SET)]
+Text = Annotated[str | None, _shown("TEXT")]
+Path = Annotated[str | None, _shown("PATH")]
+OptionalInt = Annotated[int | None, _shown("N")]
+Int = Annotated[int, _shown("N", "(default: {default})")]
+Number = Annotated[float, _shown("X", "(default: {default})")]
+Switch = Annotated[bool, _shown("[BOOL]")]
+Assignments = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], _shown("KEY=VALUE", "(repeatable)")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Distill:
+    """Distils a data set into a few synthetic images per class. Running the same command again resumes it."""
+
+    dataset_name: ConfigText = None
+    """Data set: digits, mnist, cifar10, ..., or your own as folder:DIR, npz:FILE or parquet:DIR."""
+    data_path: Path = None
+    """Folder with local files in DIR/<dataset_name>/; otherwise TensorFlow Datasets' folder."""
+    zca_path: Path = None
+    """Folder where fitted ZCA transforms are kept; otherwise the user's cache folder."""
+    train_log: Text = None
+    """Accepted as in the original; has no effect here: log.txt and metrics.jsonl are always written."""
+    train_img: Text = None
+    """Accepted as in the original; has no effect here: pictures are written at checkpoint_iters."""
+    width: ConfigInt = None
+    """Channels of the networks' first block."""
+    random_seed: Int = 0
+    """Seed of every random choice."""
+    message: Text = None
+    """A note for the log and for config.json."""
+    output_dir: Path = None
+    """Output folder; otherwise ./output_dir/<dataset>_<images per class>."""
+    n_images: ConfigInt = None
+    """Images per class."""
+    config_path: Path = None
+    """Config file: a path, or the name of a packaged one; otherwise configs_final/digits.txt."""
+    log_dir: Path = None
+    """Folder of log.txt; otherwise the output folder."""
+    max_steps: ConfigInt = None
+    """Steps in all; raising it continues a finished run."""
+    use_x64: ConfigSwitch = None
+    """Form and factorise the kernel matrix in float64."""
+    skip_tune: ConfigSwitch = None
+    """Keep the adam solver's two learning rates instead of tuning them first."""
+    naive_loss: ConfigSwitch = None
+    """Plain squared loss instead of kernel ridge regression (selects the adam solver)."""
+    init_random_noise: ConfigSwitch = None
+    """Start from noise instead of real images."""
+
+    method: ConfigText = None
+    """The method: rcig."""
+    set: Assignments = ()
+    """Overrides a key of the config file, and flags too; the value is JSON or a plain word."""
+    resolution: OptionalInt = None
+    """Side in pixels that images are resized to; otherwise the data set's own."""
+    checkpoint_every: Number = 5.0
+    """Minutes between two checkpoints of the state."""
+    log_every: OptionalInt = None
+    """Steps between two lines of metrics; otherwise 1 on a CPU and 10 on an accelerator."""
+    devices: OptionalInt = None
+    """Number of devices; otherwise one."""
+    dry_run: Switch = False
+    """Say what would be done and what it needs, and stop."""
+    debug: Switch = False
+    """Show the traceback of an error."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Eval:
+    """Trains fresh networks on a distilled set, and on as many real images, and measures them on the test set."""
+
+    dataset_name: ConfigText = None
+    """Data set that the set was distilled from; a set made here names it itself."""
+    data_path: Path = None
+    """Folder with local files in DIR/<dataset_name>/; otherwise TensorFlow Datasets' folder."""
+    zca_path: Path = None
+    """Folder where fitted ZCA transforms are kept; otherwise the user's cache folder."""
+    train_log: Text = None
+    """Accepted as in the original; has no effect here: log.txt is always written."""
+    train_img: Text = None
+    """Accepted as in the original; has no effect here."""
+    width: RecipeInt = None
+    """Channels of the networks' first block; 128 as published."""
+    depth: RecipeInt = None
+    """Blocks of the ConvNet; by resolution as published."""
+    normalization: RecipeText = None
+    """identity, batch, instance, layer or group."""
+    eval_lr: RecipeNumber = None
+    """Adam learning rate; 1e-4 as published."""
+    random_seed: Int = 0
+    """Seed of the networks and of the baselines."""
+    message: Text = "eval_log"
+    """A note for the log."""
+    output_dir: Path = None
+    """Folder of the result file; otherwise beside the checkpoint."""
+    max_cycles: Int = 1000
+    """Accepted as in the original, where it has no effect either."""
+    config_path: Path = None
+    """Config file: its evaluation recipe replaces the set's own."""
+    checkpoint_path: Path = None
+    """Output folder, distilled set, state of a run, or an original RCIG checkpoint file."""
+    save_name: Annotated[str, _shown("NAME", "(default: {default})")] = "eval"
+    """Name of the result file, without .json."""
+    log_dir: Path = None
+    """Folder of log.txt; otherwise the folder of the result file."""
+    eval_arch: RecipeText = None
+    """Architecture: conv, resnet, vgg or alexnet."""
+    models_to_test: RecipeInt = None
+    """Networks trained per row; 5 as published."""
+
+    full_data: Switch = False
+    """Also train on the whole data set, for comparison."""
+    baselines: Switch = True
+    """Also train on as many random real images, and on as many chosen by k-means."""
+    set: Assignments = ()
+    """Overrides a field of the recipe, e.g. steps=300 or test_aug=null."""
+    resolution: OptionalInt = None
+    """Side in pixels that images are resized to; otherwise the set's own."""
+    devices: OptionalInt = None
+    """Number of devices; otherwise one."""
+    debug: Switch = False
+    """Show the traceback of an error."""

@@ -1,0 +1,100 @@
+"""The live line of a run: what the loop reports, as one line on a terminal and as few lines in a log."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from jaxdd.cli.screen import Screen, duration
+from jaxdd.run.progress import Reporter
+
+LONG = 3600.0  # seconds from which a user is told how to make it shorter
+WORTH_SAYING = 0.5  # seconds of compilation or saving below which nothing is said afterwards
+BAR = 20
+
+
+class Line(Reporter):
+    """Shows progress on a screen.
+
+    Arguments:
+        screen: where.
+        should_stop: says whether a signal was received, which the line then tells at once.
+    """
+
+    def __init__(self, screen: Screen, should_stop: Callable[[], int | None] = lambda: None):
+        self._screen, self._should_stop = screen, should_stop
+        self._doing, self._since = "starting", time.monotonic()
+        self._metrics: dict[str, float] = {}
+        self._text = ""
+        self.begun_at = 0
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """While this is open, the line is on the terminal."""
+        with self._screen.live(self._now):
+            yield
+
+    def doing(self, what: str) -> None:
+        """Something that takes a while has begun."""
+        self._doing, self._since = what, time.monotonic()
+
+    def compiling(self, name: str) -> None:
+        self.doing(f"compiling '{name}'")
+        self._screen.progress(f"compiling '{name}' ...", last=True)
+
+    def compiled(self, name: str, seconds: float) -> None:
+        self.doing("running")
+        if seconds >= WORTH_SAYING:
+            self._screen.progress(f"compiled '{name}' in {duration(seconds)}", last=True)
+
+    def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
+        self._screen.say(f"{pace(seconds_per_step)}: about {duration(total_seconds)} in all", "bold")
+        if total_seconds > LONG:
+            self._screen.note("that is more than an hour: fewer --max_steps, a smaller --width or a GPU make it shorter")
+
+    def progress(
+        self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float
+    ) -> None:
+        self._metrics = dict(metrics) or self._metrics
+        self._doing = ""
+        done = min(BAR, BAR * step // max(steps, 1))
+        numbers = "  ".join(shown_metric(name, value) for name, value in self._metrics.items() if name in SHOWN)
+        facts = f"{numbers}  {pace(seconds_per_step)}  {duration(remaining_seconds)} left"
+        self._text = f"{'━' * done}{'─' * (BAR - done)} step {step}/{steps}  {facts}"
+        self._screen.progress(f"step {step}/{steps}  {facts}", last=step == steps)
+
+    def saving(self, step: int) -> None:
+        self.doing(f"saving step {step}")
+
+    def saved(self, step: int, seconds: float) -> None:
+        self._doing = ""
+        if seconds >= WORTH_SAYING:
+            self._screen.progress(f"saved step {step} in {duration(seconds)}", last=True)
+
+    def resumed(self, step: int) -> None:
+        self.begun_at = step
+        self._screen.say(f"continuing after step {step}")
+
+    def warning(self, text: str) -> None:
+        self._screen.note(text)
+
+    def _now(self) -> str:
+        if self._should_stop():
+            return "stopping after this step (once more to stop at once)"
+        elapsed = time.monotonic() - self._since
+        return f"{self._doing}  {duration(elapsed)}" if self._doing else self._text
+
+
+SHOWN = {"loss": "loss", "outer_loss": "loss", "accuracy": "accuracy", "outer_accuracy": "accuracy"}
+
+
+def shown_metric(name: str, value: float) -> str:
+    """`loss 0.412` or `accuracy 78.1 %`."""
+    label = SHOWN[name]
+    return f"{label} {100 * value:.1f} %" if label == "accuracy" else f"{label} {value:.4g}"
+
+
+def pace(seconds_per_step: float) -> str:
+    """`0.031 s/step`."""
+    return f"{seconds_per_step:.3g} s/step" if seconds_per_step == seconds_per_step else "? s/step"

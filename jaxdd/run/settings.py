@@ -1,0 +1,36 @@
+"""The settings of a run that belong to no method: what a config file says beside the method's own keys."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from jaxdd.core.config import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """Which method on which data, for how long, and how its result is to be evaluated."""
+
+    method: str = setting("rcig", "the method")
+    dataset_name: str = setting("digits", "the data set, unless --dataset_name says otherwise")
+    max_steps: int = setting(10000, "steps in all", low=1)
+    checkpoint_iters: tuple[int, ...] = setting((), "steps after which the set and its picture are also kept", low=0)
+    img_size: int | None = setting(None, "side of the images in pixels that the file was written for", low=1)
+    test_aug: str | None = setting(
+        "flip_color_crop_rotate_translate_cutout", "augmentation of the augmented evaluation; null: none"
+    )
+    recipe: dict[str, Any] = dataclasses.field(  # a mutable default: `setting` cannot make it
+        default_factory=dict,
+        metadata={"help": "evaluation: what differs from the published recipe", "low": None, "high": None},
+    )
+
+    def stored_recipe(self, method: Any) -> dict[str, Any]:
+        """The evaluation recipe that goes into the artefact: networks of the method's own size unless told otherwise.
+
+        Arguments:
+            method: the procedure, of which `width` and `depth` are read where it has them.
+        """
+        sizes = {name: getattr(method, name, None) for name in ("width", "depth")}
+        own = {name: size for name, size in sizes.items() if size is not None}
+        return {"test_aug": self.test_aug, **own, **self.recipe}
