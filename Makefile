@@ -73,7 +73,7 @@ lint: $(FULL)
 	@$(VENV)/bin/pyright --pythonpath $(RUN)
 
 bench: $(FULL)
-	@for script in benchmarks/[!_]*.py; do echo "$$script"; $(RUN) "$$script"; done
+	@$(RUN) -m benchmarks.rcig_step
 
 docs: $(FULL)
 	@$(VENV)/bin/pdoc --docformat google --math --output-directory site jaxdd

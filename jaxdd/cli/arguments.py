@@ -82,11 +82,11 @@ def _joined(words: list[str]) -> list[str]:
     """`--name=value` where the value would be taken for a flag."""
     joined: list[str] = []
     for word in words:
-        if joined and joined[-1].startswith("--") and "=" not in joined[-1] and joined[-1] != "--help":
-            if word.startswith("-"):
-                joined[-1] += f"={word}"
-                continue
-        joined.append(word)
+        awaiting = bool(joined) and joined[-1].startswith("--") and "=" not in joined[-1] and joined[-1] != "--help"
+        if awaiting and word.startswith("-"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
     return joined
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from jaxdd.cli.screen import Screen, duration
 from jaxdd.run.progress import Reporter
@@ -22,12 +22,15 @@ class Line(Reporter):
         should_stop: says whether a signal was received, which the line then tells at once.
     """
 
+    remedies = "fewer --max_steps, a smaller --width or a GPU"
+
     def __init__(self, screen: Screen, should_stop: Callable[[], int | None] = lambda: None):
         self._screen, self._should_stop = screen, should_stop
         self._doing, self._since = "starting", time.monotonic()
         self._metrics: dict[str, float] = {}
         self._text = ""
         self.begun_at = 0
+        self.compiling_seconds = 0.0
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
@@ -45,13 +48,14 @@ class Line(Reporter):
 
     def compiled(self, name: str, seconds: float) -> None:
         self.doing("running")
+        self.compiling_seconds += seconds
         if seconds >= WORTH_SAYING:
             self._screen.progress(f"compiled '{name}' in {duration(seconds)}", last=True)
 
     def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
         self._screen.say(f"{pace(seconds_per_step)}: about {duration(total_seconds)} in all", "bold")
         if total_seconds > LONG:
-            self._screen.note("that is more than an hour: fewer --max_steps, a smaller --width or a GPU make it shorter")
+            self._screen.note("that is more than an hour: {self.remedies} make it shorter")
 
     def progress(
         self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float
@@ -59,7 +63,7 @@ class Line(Reporter):
         self._metrics = dict(metrics) or self._metrics
         self._doing = ""
         done = min(BAR, BAR * step // max(steps, 1))
-        numbers = "  ".join(shown_metric(name, value) for name, value in self._metrics.items() if name in SHOWN)
+        numbers = "  ".join(shown_metric(name, self._metrics[name]) for name in SHOWN if name in self._metrics)
         facts = f"{numbers}  {pace(seconds_per_step)}  {duration(remaining_seconds)} left"
         self._text = f"{'━' * done}{'─' * (BAR - done)} step {step}/{steps}  {facts}"
         self._screen.progress(f"step {step}/{steps}  {facts}", last=step == steps)
@@ -86,15 +90,56 @@ class Line(Reporter):
         return f"{self._doing}  {duration(elapsed)}" if self._doing else self._text
 
 
-SHOWN = {"loss": "loss", "outer_loss": "loss", "accuracy": "accuracy", "outer_accuracy": "accuracy"}
+SHOWN = ("loss", "accuracy")
 
 
 def shown_metric(name: str, value: float) -> str:
     """`loss 0.412` or `accuracy 78.1 %`."""
-    label = SHOWN[name]
-    return f"{label} {100 * value:.1f} %" if label == "accuracy" else f"{label} {value:.4g}"
+    return f"{name} {100 * value:.1f} %" if name == "accuracy" else f"{name} {value:.4g}"
 
 
 def pace(seconds_per_step: float) -> str:
     """`0.031 s/step`."""
     return f"{seconds_per_step:.3g} s/step" if seconds_per_step == seconds_per_step else "? s/step"
+
+
+class Trainings(Line):
+    """Shows many trainings, one after the other, as one piece of work.
+
+    Arguments:
+        screen, should_stop: as in `Line`.
+        planned: the number of steps of each training, in order.
+    """
+
+    remedies = "fewer --models_to_test, a smaller --width or a GPU"
+
+    def __init__(self, screen: Screen, should_stop: Callable[[], int | None], planned: Sequence[int]):
+        super().__init__(screen, should_stop)
+        self._planned, self._number = planned, 0
+        self._pure = 0.0  # seconds of finished trainings, compilation left out
+        self._began = time.monotonic()
+
+    def next(self) -> None:
+        """Another training begins."""
+        if self._number:
+            self._pure = time.monotonic() - self._began - self.compiling_seconds
+        else:
+            self._began = time.monotonic()
+        self._number += 1
+        self.doing(f"network {self._number} of {len(self._planned)}")
+
+    def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
+        if self._number == 1:
+            super().estimate(seconds_per_step, seconds_per_step * sum(self._planned))
+
+    def progress(
+        self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float
+    ) -> None:
+        self._doing = ""
+        before, after = sum(self._planned[: self._number - 1]), sum(self._planned[self._number :])
+        overall = self._pure / before if before else seconds_per_step
+        left = duration(remaining_seconds + after * overall)
+        done = BAR * (before + step) // max(sum(self._planned), 1)
+        text = f"network {self._number} of {len(self._planned)}, step {step}/{steps}  {pace(seconds_per_step)}  {left} left"
+        self._text = f"{'━' * done}{'─' * (BAR - done)} {text}"
+        self._screen.progress(text)

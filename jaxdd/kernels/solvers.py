@@ -19,7 +19,7 @@ from jaxdd.core.types import Array, PyTree
 from jaxdd.kernels.linearized import Linearized, gram
 from jaxdd.kernels.ridge import Ridge
 
-STALL = 3  # steps without a smaller residual after which pcg stops: float32 has reached its floor
+STALL = 3  # steps in a row whose progress is lost in rounding, after which pcg stops
 
 
 class Solved(NamedTuple):
@@ -28,7 +28,7 @@ class Solved(NamedTuple):
     Arguments:
         solution: `[n, k]`.
         residual: `||b - A x|| / ||b||`, as the recurrence of pcg knows it; 0 for a direct solve.
-        steps: products with `A` that improved the solution.
+        steps: products with `A`.
     """
 
     solution: Array
@@ -41,9 +41,9 @@ class _Iterate(NamedTuple):
     residual: Array
     direction: Array
     product: Array  # <r, M r>
-    best: Array
-    best_norm: Array
-    stale: Array
+    norm: Array
+    energy: Array  # <x, A x>
+    idle: Array
     steps: Array
 
 
@@ -73,8 +73,9 @@ def pcg(
 ) -> Solved:
     """Preconditioned conjugate gradients on `A x = right` from zero.
 
-    Stops at `steps` products, when the relative residual falls to `tolerance`, or when it has not improved for a few
-    steps; returns the best iterate seen.
+    Stops at `steps` products, when the relative residual falls to `tolerance`, or when for a few steps the change of the
+    solution is lost in rounding. That is measured in the norm of `A`, in which every step improves the solution, and
+    not by the residual, which may grow for tens of steps meanwhile.
 
     Arguments:
         operator: symmetric positive definite map on `[n, k]`.
@@ -84,36 +85,35 @@ def pcg(
         tolerance: relative residual at which to stop; 0 never stops on it.
     """
     scale = jnp.sqrt(jnp.sum(right**2))
-    target = tolerance * scale
+    target, lost = tolerance * scale, jnp.finfo(right.dtype).eps ** 2
     direction = precondition(right)
-    zero, count = jnp.zeros_like(right), jnp.zeros((), jnp.int32)
-    state = _Iterate(zero, right, direction, jnp.sum(right * direction), zero, scale, stale=count, steps=count)
+    zero, count, product = jnp.zeros_like(right), jnp.zeros((), jnp.int32), jnp.sum(right * direction)
+    state = _Iterate(zero, right, direction, product, scale, energy=jnp.zeros_like(scale), idle=count, steps=count)
 
     def going(state: _Iterate) -> Array:
-        return (state.best_norm > target) & (state.stale < STALL) & (state.product > 0)
+        return (state.norm > target) & (state.idle < STALL) & (state.product > 0)
 
     def body(state: _Iterate) -> _Iterate:
         image = operator(state.direction)
         length = state.product / jnp.sum(state.direction * image)
-        solution = state.solution + length * state.direction
         residual = state.residual - length * image
         conditioned = precondition(residual)
         product = jnp.sum(residual * conditioned)
-        norm = jnp.sqrt(jnp.sum(residual**2))
-        better = norm < state.best_norm
+        gain = length * state.product
+        energy = state.energy + gain
         return _Iterate(
-            solution,
-            residual,
-            conditioned + product / state.product * state.direction,
-            product,
-            jnp.where(better, solution, state.best),
-            jnp.where(better, norm, state.best_norm),
-            jnp.where(better, 0, state.stale + 1),
-            state.steps + 1,
+            solution=state.solution + length * state.direction,
+            residual=residual,
+            direction=conditioned + product / state.product * state.direction,
+            product=product,
+            norm=jnp.sqrt(jnp.sum(residual**2)),
+            energy=energy,
+            idle=jnp.where(gain > lost * energy, 0, state.idle + 1),
+            steps=state.steps + 1,
         )
 
     end = backend.bounded_while(steps, going, body, state)
-    return Solved(end.best, end.best_norm / scale, end.steps)
+    return Solved(end.solution, end.norm / jnp.where(scale > 0, scale, 1), end.steps)
 
 
 def dense_operator_solve(jacobian: PyTree, ridge: Ridge) -> Callable[[Array], Solved]:

@@ -22,15 +22,18 @@ from jaxdd.core.config import ConfigFile, as_dict, build
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, ConfigError
 from jaxdd.core.procedure import Procedure
-from jaxdd.core.types import Examples
+from jaxdd.core.types import Examples, PyTree
 from jaxdd.evaluation import protocol
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import METHODS
-from jaxdd.run import loop
+from jaxdd.run import checkpoint, loop, manifest
+from jaxdd.run import identity as identities
 from jaxdd.run.checkpoint import Storage
+from jaxdd.run.leaves import describe as describe_leaves
+from jaxdd.run.leaves import differences
 from jaxdd.run.plan import Plan, plan
-from jaxdd.run.progress import Reporter
 from jaxdd.run.programs import initial
+from jaxdd.run.progress import Reporter
 from jaxdd.run.signals import Stopped
 
 FAMILY = "rcig"  # whose normalisation constants
@@ -280,6 +283,32 @@ def require_writable(folder: Any, needed: int = 0) -> None:
         )
 
 
+def refuse_other_run(folder: Any, name: str, method: Procedure, seed: int, dataset: str) -> None:
+    """Refuses a folder of a run with other settings before any data is read; `Storage` compares the rest later.
+
+    Raises:
+        CheckpointError: names every setting that differs; or another process holds the folder.
+    """
+    folder = pathlib.Path(folder).expanduser().absolute()
+    config = folder / "config.json"
+    if not config.is_file():
+        return
+    with io.folder_lock(folder):
+        pass
+    found = io.read_json(config)
+    before = found.get("identity") if isinstance(found, dict) else None
+    if not isinstance(before, dict) or not isinstance(before.get("dataset"), dict):
+        return  # which `Storage` reports
+    now = {"method": name, "settings": as_dict(method), "seed": seed, "dataset": {**before["dataset"], "name": dataset}}
+    changed = identities.changes(before, identities.as_json({**before, **now}))
+    if changed:
+        raise CheckpointError(
+            "the folder belongs to a run with other settings" + "".join(f"\n  {line}" for line in changed),
+            where=str(config),
+            remedy="choose another --output_dir, or use the settings this run was started with",
+        )
+
+
 def _unwritable(path: pathlib.Path) -> str:
     """Why a folder cannot be written, or the empty text."""
     import os
@@ -382,5 +411,32 @@ def restore(step_folder: pathlib.Path) -> DistilledSet:
         raise CheckpointError(f"the run's config.json lacks or garbles {error}", where=str(config)) from None
     with _precision(method):
         template = jax.eval_shape(lambda real: initial(method, real, np.uint32(0)), examples)
-        step, state = read_state(step_folder, template, identity)
+        step, state = _read_state(step_folder, template, identity)
         return _described(method.result(state), step, identity, other, versions)
+
+
+def _read_state(folder: pathlib.Path, template: PyTree, identity: Mapping[str, Any]) -> tuple[int, PyTree]:
+    """One saved state, verified; unlike `Storage.load` it takes no lock and changes nothing, so a run may go on."""
+    import orbax.checkpoint
+
+    try:
+        told = manifest.verify(folder, run=identities.digest(identity))
+    except manifest.Damaged as finding:
+        raise CheckpointError(
+            f"the state is unusable: {finding}",
+            where=str(folder),
+            remedy="evaluate another state, or <folder>/distilled",
+        ) from None
+    leaves, tree = jax.tree.flatten(template)
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted = {
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+        for name, leaf in checkpoint._stored(template).items()
+    }
+    unlike = differences(describe_leaves(template), told["leaves"])
+    if unlike:
+        raise CheckpointError(f"the state is of another version of jaxdd: {unlike[0]}", where=str(folder))
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        found = checkpointer.restore(folder / "default", wanted)
+    empty = {checkpoint._name(i): np.zeros(leaf.shape, leaf.dtype) for i, leaf in enumerate(leaves) if not leaf.size}
+    return told["step"], tree.unflatten([{**found, **empty}[checkpoint._name(i)] for i in range(len(leaves))])

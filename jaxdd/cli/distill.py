@@ -1,0 +1,262 @@
+"""`distill`: a data set becomes a distilled set in an output folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shlex
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from jaxdd.cli.arguments import parse
+from jaxdd.cli.flags import Distill
+from jaxdd.cli.resolve import Settings, output_folder, resolve
+from jaxdd.cli.screen import Screen, duration, shorter_path
+
+if TYPE_CHECKING:
+    from jaxdd.data import Dataset, DataSpec, Preprocessing
+    from jaxdd.run.api import Distillation
+
+
+def run(argv: Sequence[str], program: str, evaluator: str) -> int:
+    """Parses, checks, runs, and says what came out.
+
+    Arguments:
+        argv: the flags.
+        program: how this command is called.
+        evaluator: how the other one is called, for the closing line.
+
+    Returns:
+        The exit code: 0, or 128 plus the number of the signal that stopped the run.
+
+    Raises:
+        JaxddError: anything a user can mend.
+    """
+    flags = parse(Distill, argv, program)
+    settings = resolve(flags)
+    folder = output_folder(flags.output_dir, settings.run.dataset_name, settings.ipc)
+    spec = _check(flags, settings, folder)
+    screen = Screen()
+    try:
+        if flags.dry_run:
+            return _dry_run(screen, flags, settings, folder, spec)
+        return _Session(screen, flags, settings, folder, evaluator).go()
+    finally:
+        screen.close()
+
+
+def _check(flags: Distill, settings: Settings, folder: pathlib.Path) -> DataSpec:
+    """Everything that can be refused before a device is touched or an image is read."""
+    from jaxdd import data
+    from jaxdd.evaluation.recipe import Recipe
+    from jaxdd.run.api import refuse_other_run, require_writable
+
+    recipe = Recipe.of(settings.run.stored_recipe(settings.method))
+    name = settings.run.dataset_name
+    data.check_available(name, flags.data_path)
+    spec = data.describe(name, flags.data_path, resolution=flags.resolution)
+    if spec.resolution and spec.channels:
+        shape = (spec.resolution, spec.resolution, spec.channels)
+        for networks in (recipe, settings.method):
+            getattr(networks, "network", lambda *_: None)(shape, spec.classes)
+    require_writable(folder)
+    if flags.log_dir:
+        require_writable(flags.log_dir)
+    refuse_other_run(folder, settings.run.method, settings.method, flags.random_seed, name)
+    return spec
+
+
+def _header(screen: Screen, settings: Settings, folder: pathlib.Path, message: str | None) -> None:
+    from jaxdd import __version__
+
+    ipc = settings.ipc
+    what = f"{settings.run.method.upper()} on {settings.run.dataset_name}, {ipc} image{'s' * (ipc > 1)} per class"
+    screen.fact("jaxdd", f"{__version__}   {what}, {settings.run.max_steps} steps", "bold")
+    screen.fact("config", settings.config.path)
+    screen.fact("output", str(folder))
+    if message:
+        screen.fact("message", message)
+    for notice in settings.notices:
+        screen.note(notice)
+
+
+def _note_size(screen: Screen, settings: Settings, resolution: int | None) -> None:
+    asked = settings.run.img_size
+    if asked and resolution and asked != resolution:
+        screen.note(
+            f"img_size = {asked} of the config does not decide: the images have {resolution} pixels; "
+            "--resolution resizes them"
+        )
+
+
+class _Session:
+    """One distillation from the checked flags to the closing words."""
+
+    def __init__(self, screen: Screen, flags: Distill, settings: Settings, folder: pathlib.Path, evaluator: str):
+        self.screen, self.flags, self.settings, self.folder = screen, flags, settings, folder
+        self.evaluator = evaluator
+
+    def go(self) -> int:
+        """Returns the exit code."""
+        _header(self.screen, self.settings, self.folder, self.flags.message)
+        from jaxdd.cli.progress import Line
+        from jaxdd.publish.grid import grid
+        from jaxdd.run import signals
+
+        with signals.caught() as should_stop:
+            line = Line(self.screen, should_stop)
+            with line.shown():
+                line.doing("starting JAX")
+                device = start_device(self.flags.devices)
+                line.doing("reading the data")
+                run = self._read()
+                self._facts(run, device)
+                line.doing("preparing")
+                try:
+                    with run.storage(self.folder, other=self._other(), **self._storage_options()) as storage:
+                        self.screen.log_to(self._log_file())
+                        began = time.monotonic()
+                        run.drive(
+                            storage,
+                            picture=grid,
+                            log_every=self.flags.log_every or (1 if device.startswith("cpu") else 10),
+                            should_stop=should_stop,
+                            reporter=line,
+                        )
+                except signals.Stopped as stop:
+                    return self._stopped(stop)
+        self._finished(storage.saved_step or 0, line.begun_at, time.monotonic() - began, line.compiling_seconds)
+        return 0
+
+    def _read(self) -> Distillation:
+        from jaxdd import data
+        from jaxdd.run.api import FAMILY, Distillation
+
+        flags, run = self.flags, self.settings.run
+        dataset = data.load(run.dataset_name, flags.data_path, resolution=flags.resolution)
+        preprocessing = data.fit(dataset, family=FAMILY, cache_folder=flags.zca_path)
+        return Distillation(
+            name=run.method,
+            method=self.settings.method,
+            dataset=dataset,
+            preprocessing=preprocessing,
+            steps=run.max_steps,
+            seed=flags.random_seed,
+            recipe=run.stored_recipe(self.settings.method),
+            checkpoint_iters=run.checkpoint_iters,
+        )
+
+    def _facts(self, run: Distillation, device: str) -> None:
+        self.screen.fact("data", data_line(run.dataset, run.preprocessing))
+        self.screen.fact("network", network_line(run.method, run.dataset.image_shape, run.dataset.classes))
+        self.screen.fact("device", device)
+        _note_size(self.screen, self.settings, run.dataset.resolution)
+
+    def _other(self) -> dict[str, Any]:
+        flags = self.flags
+        kept = ("message", "data_path", "devices", "log_every", "checkpoint_every", "log_dir")
+        return {"config": self.settings.config.path, **{name: getattr(flags, name) for name in kept}}
+
+    def _storage_options(self) -> dict[str, Any]:
+        import importlib.util
+
+        tensorboard = importlib.util.find_spec("tensorboardX") is not None
+        return {"checkpoint_every": self.flags.checkpoint_every, "tensorboard": tensorboard}
+
+    def _log_file(self) -> pathlib.Path:
+        place = pathlib.Path(self.flags.log_dir).expanduser().absolute() if self.flags.log_dir else self.folder
+        return place / "log.txt"
+
+    def _stopped(self, stop: Any) -> int:
+        saved = f"saved in {self.folder}" if stop.step else "nothing to save yet"
+        self.screen.say(f"stopped after step {stop.step}, {saved}: run the same command again to continue", "bold")
+        return stop.exit_code
+
+    def _finished(self, step: int, begun_at: int, seconds: float, compiling: float) -> None:
+        if step == begun_at:
+            text = f"this run is finished already: {step} steps; raise --max_steps to continue it"
+        else:
+            text = f"finished {step} steps in {duration(seconds)}, {duration(compiling)} of it compiling"
+        self.screen.say(text, "bold green")
+        self.screen.fact("pictures", str(self.folder / "distilled" / "grid.png"))
+        self.screen.fact("set", str(self.folder / "distilled"))
+        self.screen.fact("numbers", str(self.folder / "metrics.jsonl"))
+        self.screen.fact("next", self._next())
+
+    def _next(self) -> str:
+        """The command that evaluates what was made."""
+        flags, parts = self.flags, [self.evaluator]
+        words = {"checkpoint_path": shorter_path(self.folder), "data_path": flags.data_path}
+        parts += [f"--{name} {shlex.quote(value)}" for name, value in words.items() if value]
+        return " ".join(parts)
+
+
+def start_device(count: int | None) -> str:
+    """Starts JAX's backend and turns the compilation cache on; says on what it runs.
+
+    Raises:
+        UsageError: fewer devices are there.
+    """
+    import jax
+
+    from jaxdd.core import backend
+    from jaxdd.run import devices
+
+    with contextlib.suppress(OSError):  # a home folder that cannot be written to: compile every time
+        backend.use_compilation_cache()
+    chosen = devices.choose(count)
+    kind = chosen[0].device_kind
+    name = f"cpu ({os.cpu_count()} cores)" if chosen[0].platform == "cpu" else f"{len(chosen)} x {kind}"
+    return f"{name}, jax {jax.__version__}"
+
+
+def data_line(dataset: Dataset, preprocessing: Preprocessing) -> str:
+    """`digits: 1438 train and 359 test images, 8x8x1, 10 classes, standardised`."""
+    shape = "x".join(map(str, dataset.image_shape))
+    counts = f"{len(dataset.train_images)} train and {len(dataset.test_images)} test images"
+    return f"{dataset.name}: {counts}, {shape}, {dataset.classes} classes, {preprocessing.space}"
+
+
+def network_line(method: Any, image_shape: tuple[int, int, int], classes: int) -> str:
+    """`ConvNet, depth 2, width 32, pool of 30; inner solver pcg`."""
+    module = method.network(image_shape, classes).module
+    parts = [type(module).__name__, f"depth {module.depth}", f"width {module.width}"]
+    if getattr(method, "pool_model_count", 0):
+        parts.append(f"pool of {method.pool_model_count}")
+    solver = getattr(method, "inner_solver", None)
+    return ", ".join(parts) + (f"; inner solver {solver}" if solver else "")
+
+
+def _dry_run(screen: Screen, flags: Distill, settings: Settings, folder: pathlib.Path, spec: DataSpec) -> int:
+    """Says what a run would do and need; nothing is written, no image is read."""
+    import jax
+    import numpy as np
+
+    from jaxdd.core.types import Examples
+    from jaxdd.run.plan import plan
+
+    _header(screen, settings, folder, flags.message)
+    _note_size(screen, settings, spec.resolution)
+    side, channels = spec.resolution or settings.run.img_size or 32, spec.channels or 3
+    method: Any = settings.method
+    count = max(getattr(method, "batch_size", 1), spec.classes * settings.ipc)
+    images: Any = jax.ShapeDtypeStruct((count, side, side, channels), np.float32)
+    labels: Any = jax.ShapeDtypeStruct((count,), np.int32)
+    needs = plan(method, Examples(images, labels, spec.classes))
+    shape = f"{side}x{side}x{channels}"
+    screen.fact("data", f"{spec.name}: {shape}, {spec.classes} classes, {spec.space}")
+    screen.fact("network", network_line(method, (side, side, channels), spec.classes))
+    screen.fact("set", f"{spec.classes * settings.ipc} images of {shape}")
+    screen.fact("networks", f"{needs.network_parameters:,} numbers in the pool's networks")
+    screen.fact("state", f"{needs.state_bytes / 1e6:,.1f} MB: " + _parts(needs))
+    screen.fact("disk", f"{needs.disk_bytes / 1e6:,.1f} MB at most for checkpoints")
+    if needs.operations_per_step == needs.operations_per_step:
+        screen.fact("step", f"{needs.operations_per_step / 1e9:,.1f} GFLOP (loops of unknown length counted once)")
+    screen.say("dry run: nothing was computed or written", "bold")
+    return 0
+
+
+def _parts(needs: Any) -> str:
+    return ", ".join(f"{part.name} {part.bytes / 1e6:,.1f}" for part in needs.parts)

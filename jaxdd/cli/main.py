@@ -1,0 +1,95 @@
+"""`jaxdd distill` and `jaxdd eval`; the root scripts come here too."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+
+from jaxdd.cli.screen import shorter_path
+from jaxdd.core.errors import JaxddError, choose
+
+COMMANDS = {"distill": "makes a distilled set", "eval": "measures one"}
+SCRIPTS = {"distill": "distill_dataset.py", "eval": "eval.py"}
+
+
+def main(argv: Sequence[str] | None = None, *, script: str | None = None) -> int:
+    """Runs one command.
+
+    Arguments:
+        argv: the words after the program's name; default those of this process.
+        script: the command that a root script stands for; then `argv` holds its flags alone.
+
+    Returns:
+        The exit code: 0; 2 for arguments and config; 3 for data and checkpoints; 130 and 143 after signals.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(words, script)
+    except JaxddError as error:
+        _report(error, debug=_wants_traceback(words))
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except SystemExit as leaving:  # tyro, after --help
+        return leaving.code if isinstance(leaving.code, int) else 0
+
+
+def _run(words: list[str], script: str | None) -> int:
+    if script is None:
+        if not words or words[0] in ("-h", "--help", "help"):
+            print(_overview())
+            return 0
+        if words[0] == "--version":
+            from jaxdd import __version__
+
+            print(__version__)
+            return 0
+    command, flags = (script, words) if script else (words[0], words[1:])
+    choose(command, COMMANDS, kind="command", where="jaxdd")
+    programs = {name: _called(name, by_script=bool(script)) for name in COMMANDS}
+    if command == "distill":
+        from jaxdd.cli import distill
+
+        return distill.run(flags, programs["distill"], programs["eval"])
+    from jaxdd.cli import evaluate
+
+    return evaluate.run(flags, programs["eval"], programs["distill"])
+
+
+def _called(command: str, *, by_script: bool) -> str:
+    """How a user types this command, given how he typed the present one."""
+    if not by_script:
+        return f"jaxdd {command}"
+    place = pathlib.Path(sys.argv[0]).parent.absolute()
+    return f"python {shlex.quote(shorter_path(place / SCRIPTS[command]))}"
+
+
+def _overview() -> str:
+    rows = "\n".join(f"  jaxdd {name:<8} {text}" for name, text in COMMANDS.items())
+    return f"jaxdd: dataset distillation in JAX\n\n{rows}\n\n`jaxdd COMMAND --help` lists the flags."
+
+
+def _wants_traceback(words: Sequence[str]) -> bool:
+    return any(word in ("--debug", "--debug=True", "--debug=true", "--debug=1") for word in words)
+
+
+def _report(error: JaxddError, *, debug: bool) -> None:
+    """A few lines on the standard error: what, where, expected, remedy."""
+    import rich.console
+    import rich.text
+
+    if debug:
+        traceback.print_exception(error)
+    console = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
+    first, *rest = str(error).splitlines()
+    console.print(rich.text.Text("error: ", style="bold red").append(first, style="bold"))
+    for row in rest:
+        console.print(rich.text.Text(row))
