@@ -14,10 +14,13 @@ from jaxdd.cli.arguments import parse
 from jaxdd.cli.flags import Distill
 from jaxdd.cli.resolve import Settings, output_folder, resolve
 from jaxdd.cli.screen import Screen, duration, shorter_path
+from jaxdd.core.errors import UsageError
 
 if TYPE_CHECKING:
     from jaxdd.data import Dataset, DataSpec, Preprocessing
     from jaxdd.run.api import Distillation
+
+MOST_IMAGES = 10**7  # in a distilled set: more than any data set that is read into memory has
 
 
 def run(argv: Sequence[str], program: str, evaluator: str) -> int:
@@ -61,10 +64,14 @@ def _check(flags: Distill, settings: Settings, folder: pathlib.Path) -> DataSpec
         shape = (spec.resolution, spec.resolution, spec.channels)
         for networks in (recipe, settings.method):
             getattr(networks, "network", lambda *_: None)(shape, spec.classes)
-    require_writable(folder)
-    if flags.log_dir:
-        require_writable(flags.log_dir)
-    refuse_other_run(folder, settings.run.method, settings.method, flags.random_seed, name)
+    if spec.classes * settings.ipc > MOST_IMAGES:
+        raise UsageError(
+            f"{settings.ipc} images per class", where="n_images", expected=f"at most {MOST_IMAGES} images in all"
+        )
+    if not flags.dry_run:
+        for place in filter(None, (folder, flags.log_dir)):
+            require_writable(place)
+        refuse_other_run(folder, settings.run.method, settings.method, flags.random_seed, name)
     return spec
 
 
@@ -73,8 +80,8 @@ def _header(screen: Screen, settings: Settings, folder: pathlib.Path, message: s
 
     ipc = settings.ipc
     what = f"{settings.run.method.upper()} on {settings.run.dataset_name}, {ipc} image{'s' * (ipc > 1)} per class"
-    screen.fact("jaxdd", f"{__version__}   {what}, {settings.run.max_steps} steps", "bold")
-    screen.fact("config", settings.config.path)
+    name = pathlib.PurePath(settings.config.path).name
+    screen.fact("jaxdd", f"{__version__}   {what}, {settings.run.max_steps} steps ({name})", "bold")
     screen.fact("output", str(folder))
     if message:
         screen.fact("message", message)
@@ -106,7 +113,7 @@ class _Session:
         from jaxdd.run import signals
 
         with signals.caught() as should_stop:
-            line = Line(self.screen, should_stop)
+            line = Line(self.screen, should_stop, steps=self.settings.run.max_steps)
             with line.shown():
                 line.doing("starting JAX")
                 device = start_device(self.flags.devices)

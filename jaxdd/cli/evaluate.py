@@ -6,9 +6,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import rich.box
-import rich.table
-
 from jaxdd.cli import checkpoints
 from jaxdd.cli.arguments import parse
 from jaxdd.cli.distill import data_line, start_device
@@ -22,7 +19,7 @@ from jaxdd.core.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from jaxdd.data import Dataset
-    from jaxdd.evaluation.protocol import Evaluation, Row
+    from jaxdd.evaluation.protocol import Evaluation
     from jaxdd.evaluation.recipe import Recipe
 
 RECIPE_FLAGS = ("eval_arch", "width", "depth", "normalization", "eval_lr", "models_to_test")
@@ -95,7 +92,7 @@ class _Session:
                         on_training=line.next,
                         baselines=("random", "kmeans") if self.flags.baselines else (),
                         full_data=self.flags.full_data,
-                        report=lambda row: self.screen.say(f"{label(row)}: {percent(row)}"),
+                        report=line.row,
                     )
             except signals.Stopped as stop:
                 self.screen.say("stopped: nothing was written", "bold")
@@ -177,9 +174,11 @@ class _Session:
         return [count for count in steps for _ in range(self.recipe.models_to_test)]
 
     def _conclude(self, evaluation: Evaluation) -> None:
-        self.screen.show(table(evaluation))
+        from jaxdd.cli.progress import table
+
+        self.screen.show(table(evaluation.rows))
         if published := _published(self.settings, self.name):
-            self.screen.fact("published", f" {published}")
+            self.screen.fact("paper", published)
         name = self.flags.save_name
         path = self.folder / (name if name.endswith(".json") else f"{name}.json")
         log_dir = self.flags.log_dir
@@ -215,26 +214,3 @@ def _published(settings: Settings, dataset: str) -> str:
     header = settings.config.header
     own = header.get("accuracy", "") if settings.run.dataset_name == dataset else ""
     return header.get(f"accuracy {dataset}".lower(), own)
-
-
-def label(row: Row) -> str:
-    """What a row was trained on."""
-    return f"{row.name} + augmentation" if row.augmented else row.name
-
-
-def percent(row: Row) -> str:
-    """`53.9 +- 1.0 %`."""
-    return f"{100 * row.mean:.1f} +- {100 * row.std:.1f} %"
-
-
-def table(evaluation: Evaluation) -> rich.table.Table:
-    """The rows with mean, standard deviation and every run."""
-    shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
-    shown.add_column("trained on")
-    shown.add_column("test accuracy", justify="right")
-    shown.add_column("each network")
-    for row in evaluation.rows:
-        runs = "  ".join(f"{100 * accuracy:.1f}" for accuracy in row.runs)
-        ours = row.name == evaluation.rows[0].name
-        shown.add_row(label(row), percent(row), runs, style="bold" if ours else "")
-    return shown

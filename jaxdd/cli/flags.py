@@ -7,6 +7,7 @@ a default means that the config file, or the distilled set, decides.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Annotated
 
 import tyro
@@ -15,7 +16,11 @@ _CONFIG = "(default: the config's)"
 _SET = "(default: the set's recipe)"
 
 
-def _shown(metavar: str, hint: str = ""):
+def _default(value: str) -> str:
+    return f"(default: {value})"
+
+
+def _shown(metavar: str, hint: str | Callable[[str], str] = ""):
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
 
 
@@ -28,8 +33,8 @@ RecipeNumber = Annotated[float | None, _shown("X", _SET)]
 Text = Annotated[str | None, _shown("TEXT")]
 Path = Annotated[str | None, _shown("PATH")]
 OptionalInt = Annotated[int | None, _shown("N")]
-Int = Annotated[int, _shown("N", "(default: {default})")]
-Number = Annotated[float, _shown("X", "(default: {default})")]
+Int = Annotated[int, _shown("N", _default)]
+Number = Annotated[float, _shown("X", _default)]
 Switch = Annotated[bool, _shown("[BOOL]")]
 Assignments = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], _shown("KEY=VALUE", "(repeatable)")]
 
@@ -125,7 +130,7 @@ class Eval:
     """Config file: its evaluation recipe replaces the set's own."""
     checkpoint_path: Path = None
     """Output folder, distilled set, state of a run, or an original RCIG checkpoint file."""
-    save_name: Annotated[str, _shown("NAME", "(default: {default})")] = "eval"
+    save_name: Annotated[str, _shown("NAME", _default)] = "eval"
     """Name of the result file, without .json."""
     log_dir: Path = None
     """Folder of log.txt; otherwise the folder of the result file."""

@@ -5,8 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import rich.box
+import rich.table
 
 from jaxdd.cli.screen import Screen, duration
+from jaxdd.evaluation.protocol import Row
 from jaxdd.run.progress import Reporter
 
 LONG = 3600.0  # seconds from which a user is told how to make it shorter
@@ -20,11 +25,13 @@ class Line(Reporter):
     Arguments:
         screen: where.
         should_stop: says whether a signal was received, which the line then tells at once.
+        steps: number of steps in all.
     """
 
     remedies = "fewer --max_steps, a smaller --width or a GPU"
 
-    def __init__(self, screen: Screen, should_stop: Callable[[], int | None] = lambda: None):
+    def __init__(self, screen: Screen, should_stop: Callable[[], int | None] = lambda: None, steps: int = 0):
+        self._steps = steps
         self._screen, self._should_stop = screen, should_stop
         self._doing, self._since = "starting", time.monotonic()
         self._metrics: dict[str, float] = {}
@@ -35,8 +42,12 @@ class Line(Reporter):
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
         """While this is open, the line is on the terminal."""
-        with self._screen.live(self._now):
+        with self._screen.live(self._now, self.above):
             yield
+
+    def above(self) -> Any:
+        """What a terminal shows above the line; None for nothing."""
+        return None
 
     def doing(self, what: str) -> None:
         """Something that takes a while has begun."""
@@ -78,7 +89,8 @@ class Line(Reporter):
 
     def resumed(self, step: int) -> None:
         self.begun_at = step
-        self._screen.say(f"continuing after step {step}")
+        if step < self._steps:
+            self._screen.say(f"continuing after step {step}")
 
     def warning(self, text: str) -> None:
         self._screen.note(text)
@@ -116,8 +128,17 @@ class Trainings(Line):
     def __init__(self, screen: Screen, should_stop: Callable[[], int | None], planned: Sequence[int]):
         super().__init__(screen, should_stop)
         self._planned, self._number = planned, 0
+        self.rows: list[Row] = []  # finished ones, which a terminal shows as a table that grows
         self._pure = 0.0  # seconds of finished trainings, compilation left out
         self._began = time.monotonic()
+
+    def above(self) -> Any:
+        return table(self.rows) if self.rows else None
+
+    def row(self, row: Row) -> None:
+        """A row is finished."""
+        self.rows.append(row)
+        self._screen.finding(f"{label(row)}: {percent(row)}")
 
     def next(self) -> None:
         """Another training begins."""
@@ -140,6 +161,30 @@ class Trainings(Line):
         overall = self._pure / before if before else seconds_per_step
         left = duration(remaining_seconds + after * overall)
         done = BAR * (before + step) // max(sum(self._planned), 1)
-        text = f"network {self._number} of {len(self._planned)}, step {step}/{steps}  {pace(seconds_per_step)}  {left} left"
+        where = f"network {self._number} of {len(self._planned)}, step {step}/{steps}"
+        text = f"{where}  {pace(seconds_per_step)}  {left} left"
         self._text = f"{'━' * done}{'─' * (BAR - done)} {text}"
         self._screen.progress(text)
+
+
+def label(row: Row) -> str:
+    """What a row was trained on."""
+    return f"{row.name} + augmentation" if row.augmented else row.name
+
+
+def percent(row: Row) -> str:
+    """`53.9 +- 1.0 %`."""
+    return f"{100 * row.mean:.1f} +- {100 * row.std:.1f} %"
+
+
+def table(rows: Sequence[Row]) -> rich.table.Table:
+    """The rows with mean, standard deviation and every run."""
+    shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    shown.add_column("trained on")
+    shown.add_column("test accuracy", justify="right")
+    shown.add_column("each network")
+    for row in rows:
+        runs = "  ".join(f"{100 * accuracy:.1f}" for accuracy in row.runs)
+        ours = row.name == rows[0].name
+        shown.add_row(label(row), percent(row), runs, style="bold" if ours else "")
+    return shown

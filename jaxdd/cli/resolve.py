@@ -6,14 +6,16 @@ import dataclasses
 import pathlib
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxdd.cli.flags import Distill, Eval
 from jaxdd.core import config as configs
 from jaxdd.core.config import ConfigFile
 from jaxdd.core.errors import choose
-from jaxdd.core.procedure import Procedure
 from jaxdd.run.settings import RunSettings
+
+if TYPE_CHECKING:
+    from jaxdd.core.procedure import Procedure
 
 DEFAULT = "configs_final/digits.txt"
 ORIGINAL = {"n_images": 10}  # defaults of the original's flags, for files that do not say (the others are RunSettings')

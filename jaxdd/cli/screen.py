@@ -42,8 +42,8 @@ class Screen:
 
     def fact(self, name: str, text: str, style: str = "") -> None:
         """One line of the header or of the closing words: a name in a column of its own, and what there is to it."""
-        self.console.print(rich.text.Text(f"{name:<9}", style="bold cyan").append(text, style=style or "default"))
-        self._write(f"{name:<9}{text}")
+        self.console.print(rich.text.Text(f"{name:<10}", style="bold cyan").append(text, style=style or "default"))
+        self._write(f"{name:<10}{text}")
 
     def note(self, text: str) -> None:
         """Something that the user should know."""
@@ -72,12 +72,17 @@ class Screen:
             self._log = None
 
     @contextlib.contextmanager
-    def live(self, line: Callable[[], str]) -> Iterator[None]:
-        """While this is open, a terminal shows the text that `line` returns now, below everything that is said."""
+    def live(self, line: Callable[[], str], above: Callable[[], Any] = lambda: None) -> Iterator[None]:
+        """While this is open, a terminal shows the text that `line` returns now, below everything that is said.
+
+        Arguments:
+            line: the text.
+            above: a table between what was said and the line; None for none.
+        """
         if not self.console.is_terminal:
             yield
             return
-        view = _Line(line)
+        view = _Line(line, above)
         with rich.live.Live(view, console=self.console, refresh_per_second=8, transient=True, redirect_stderr=False):
             yield
 
@@ -88,6 +93,12 @@ class Screen:
             return
         self._interval = QUIET_AT_FIRST if last else min(self._interval * GROWTH, QUIET_AT_MOST)
         self._spoken = now
+        if not self.console.is_terminal:
+            self.console.print(rich.text.Text(text))
+        self._write(text)
+
+    def finding(self, text: str) -> None:
+        """On a pipe and in the log: one line; a terminal shows it above its live line."""
         if not self.console.is_terminal:
             self.console.print(rich.text.Text(text))
         self._write(text)
@@ -104,14 +115,16 @@ class Screen:
 class _Line:
     """Asks for the text each time it is drawn, cut to the width of the terminal."""
 
-    def __init__(self, line: Callable[[], str]):
-        self._line = line
+    def __init__(self, line: Callable[[], str], above: Callable[[], Any]):
+        self._line, self._above = line, above
         self._spinner = rich.spinner.Spinner("dots", style="cyan")
 
     def __rich_console__(self, console: rich.console.Console, options: rich.console.ConsoleOptions):
         text = rich.text.Text(self._line(), no_wrap=True, overflow="ellipsis")
         text.truncate(max(console.width - 3, 10), overflow="ellipsis")
         self._spinner.update(text=text)
+        if (above := self._above()) is not None:
+            yield above
         yield self._spinner
 
 

@@ -16,7 +16,8 @@ import flax
 import jax
 import numpy as np
 
-from jaxdd import __version__, data
+from jaxdd import __version__
+from jaxdd import data as data_room
 from jaxdd.core import io
 from jaxdd.core.config import ConfigFile, as_dict, build
 from jaxdd.core.distilled import DistilledSet
@@ -61,8 +62,8 @@ class Distillation:
 
     name: str
     method: Procedure
-    dataset: data.Dataset
-    preprocessing: data.Preprocessing
+    dataset: data_room.Dataset
+    preprocessing: data_room.Preprocessing
     steps: int
     seed: int = 0
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -128,7 +129,7 @@ class Distillation:
         """The method's result with its meaning: true colours, data set, recipe and provenance."""
         versions = {"jaxdd": __version__, "jax": jax.__version__, "flax": flax.__version__}
         return _described(result, step, self.identity, self.other, versions).replace(
-            pixels=data.clip(self.preprocessing.invert(result.images)).astype(np.float32)
+            pixels=data_room.clip(self.preprocessing.invert(result.images)).astype(np.float32)
         )
 
     def drive(self, storage: Storage | None = None, *, picture: Picture | None = None, **options: Any) -> DistilledSet:
@@ -152,7 +153,7 @@ class Distillation:
                 _write(described, folder, picture)
 
         with _precision(self.method):
-            examples = data.examples(self.dataset, self.preprocessing)
+            examples = data_room.examples(self.dataset, self.preprocessing)
             try:
                 state, step = loop.final_state(
                     self.method,
@@ -179,8 +180,8 @@ class Distillation:
 
 def distill(
     method: Procedure,
-    dataset: data.Dataset,
-    preprocessing: data.Preprocessing | None = None,
+    dataset: data_room.Dataset,
+    preprocessing: data_room.Preprocessing | None = None,
     *,
     steps: int,
     seed: int = 0,
@@ -206,7 +207,7 @@ def distill(
     Raises:
         JaxddError: see `Distillation`.
     """
-    preprocessing = data.fit(dataset, family=FAMILY) if preprocessing is None else preprocessing
+    preprocessing = data_room.fit(dataset, family=FAMILY) if preprocessing is None else preprocessing
     run = Distillation(name, method, dataset, preprocessing, steps, seed, recipe or {})
     with contextlib.ExitStack() as stack:
         storage = None if output_dir is None else stack.enter_context(run.storage(output_dir))
@@ -215,7 +216,7 @@ def distill(
 
 def evaluate(
     distilled: DistilledSet,
-    dataset: data.Dataset,
+    dataset: data_room.Dataset,
     recipe: Recipe | None = None,
     *,
     seed: int = 0,
@@ -243,17 +244,17 @@ def evaluate(
     """
     recipe = Recipe.of(distilled.recipe) if recipe is None else recipe
 
-    def run(procedure: Procedure, examples: Examples, *, steps: int, seed: int) -> Any:
+    def run(procedure: Procedure, data: Examples, *, steps: int, seed: int) -> Any:
         on_training()
         return loop.run(
-            procedure, examples, steps=steps, seed=seed, reporter=reporter, should_stop=should_stop, log_every=steps
+            procedure, data, steps=steps, seed=seed, reporter=reporter, should_stop=should_stop, log_every=steps
         )
 
     if tuple(distilled.images.shape[1:]) == dataset.image_shape:
         family = distilled.preprocessing.get("family", FAMILY)
-        preprocessing = data.fit(dataset, family=family, kind=distilled.space, cache_folder=zca_folder)
+        preprocessing = data_room.fit(dataset, family=family, kind=distilled.space, cache_folder=zca_folder)
     else:
-        preprocessing = data.fit(dataset, kind="raw")  # which is never used: the protocol refuses the set
+        preprocessing = data_room.fit(dataset, kind="raw")  # which is never used: the protocol refuses the set
     return protocol.evaluate(distilled, dataset, preprocessing, recipe, run=run, seed=seed, **options)
 
 
@@ -376,9 +377,9 @@ def _precision(method: Procedure):
         with jax.enable_x64(True):
             yield
     else:  # jax 0.7
-        from jax.experimental import enable_x64
+        from jax import experimental
 
-        with enable_x64(True):
+        with getattr(experimental, "enable_x64")(True):
             yield
 
 
@@ -406,7 +407,7 @@ def restore(step_folder: pathlib.Path) -> DistilledSet:
         cls = METHODS[identity["method"]]
         method = build(ConfigFile(str(config), identity["settings"]), {"method": cls})["method"]
         examples = _shapes(identity["dataset"]["shape"], identity["dataset"]["classes"])
-        identity["preprocessing"]["space"], other["class_names"], other["recipe"]
+        name = identity["preprocessing"]["space"], other["class_names"], other["recipe"]
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"the run's config.json lacks or garbles {error}", where=str(config)) from None
     with _precision(method):

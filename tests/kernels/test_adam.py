@@ -1,0 +1,138 @@
+"""The paper's Adam solver: its gradients are those of the inner loss, and run long enough it finds the exact solution."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdd.core import trees
+from jaxdd.core.types import Examples
+from jaxdd.kernels import adam, solvers
+from jaxdd.kernels.linearized import dense_jacobian, linearize
+from jaxdd.kernels.meta_gradient import Expanded, InnerProblem, Rows, Synthetic, direct_gradient, implicit_gradient
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+LAM = 1.0
+RATE, STEPS = 1e-4, 100_000  # at a constant rate Adam ends up circling the solution, the closer the smaller the rate
+SMALL = 0.03  # the inverse-Hessian product is linear in g: a small one is reached in as many steps as theta
+
+
+def forward(params, images):
+    """Two layers: 4 inputs, 3 features, 2 logits."""
+    features = jnp.tanh(images.reshape(len(images), -1) @ params["w"] + params["b"][None])
+    return features @ params["kernel"] + params["bias"][None], features
+
+
+def freeze(tree):
+    """Without the last kernel's part."""
+    return {**tree, "kernel": jnp.zeros_like(tree["kernel"])}
+
+
+def draw(*shapes, seed: int = 0):
+    """Normal arrays."""
+    random = np.random.default_rng(seed)
+    return [jnp.asarray(random.normal(size=shape)) for shape in shapes]
+
+
+def parameters(seed: int = 0):
+    w, b, kernel, bias = draw((4, 3), (3,), (3, 2), (2,), seed=seed)
+    return {"w": w / 2, "b": b / 10, "kernel": kernel, "bias": bias}
+
+
+def at(params) -> InnerProblem:
+    return InnerProblem(forward, params, LAM, freeze)
+
+
+def synthetic() -> Synthetic:
+    images, labels = draw((5, 2, 2, 1), (5, 2), seed=1)
+    return Synthetic(images, labels, jnp.asarray(0.2))
+
+
+def expand(stored: Synthetic) -> Expanded:
+    return Expanded(stored.images, stored.labels)
+
+
+def real() -> Examples:
+    return Examples(draw((4, 2, 2, 1), seed=2)[0], jnp.asarray([0, 1, 1, 0], jnp.int32), 2)
+
+
+def literal_loss(theta, params, images, labels, rows=None):
+    """L as the paper writes it; derivatives through `rows` only."""
+    _, output, features = jax.jvp(lambda p: forward(p, images), (params,), (theta,), has_aux=True)
+    if rows is not None:
+        output = jax.lax.stop_gradient(output).at[rows].set(output[rows])
+    kernel = features @ features.T
+    weights = jnp.linalg.solve(kernel + LAM * jnp.eye(len(kernel)), labels - output)
+    fit = jnp.sum((labels - output - kernel @ weights) ** 2)
+    return (fit + LAM * (jnp.trace(weights.T @ kernel @ weights) + trees.dot(theta, theta))) / (2 * labels.size)
+
+
+@pytest.mark.parametrize("rows", [None, (3, 0)])
+def test_inner_gradient_is_the_derivative_of_the_inner_loss(rows):
+    rows = None if rows is None else jnp.asarray(rows)
+    theta, params, expanded = parameters(seed=5), parameters(), expand(synthetic())
+    loss, gradient = adam.inner_gradient(at(params), theta, expanded, rows)
+    value, expected = jax.value_and_grad(literal_loss)(theta, params, *expanded, rows)
+    np.testing.assert_allclose(loss, value, rtol=1e-12)
+    for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-13)
+
+
+def test_converged_adam_equals_the_dense_solution():
+    stored, params = synthetic(), parameters()
+    expanded, problem = expand(stored), at(params)
+    linear = linearize(forward, params, expanded.images)
+    jacobian = freeze(dense_jacobian(forward, params, expanded.images))
+    solve = solvers.dense_operator_solve(jacobian, problem.ridge(linear.features))
+    exact = freeze(linear.pull(solve(expanded.labels).solution))
+    options = {"steps": STEPS, "learning_rate": RATE, "last_kernel": False}  # cold, and without drift
+    theta, drifted, losses = jax.jit(lambda p: adam.minimise(at, p, lambda i: (expanded, None), **options))(params)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, drifted, params))
+    assert losses[-1] < losses[0] / 2
+
+    def meta_gradient(theta, respond):
+        _, _, d, g = direct_gradient(problem, theta, stored, expand, real(), Rows())
+        u = respond(g)
+        return {"theta": theta, "u": u, "d": d, "c": implicit_gradient(problem, theta, u, stored, expand)}
+
+    def by_adam(g):
+        x, _ = adam.inverse_hessian_product(
+            problem, theta, trees.scale(SMALL, g), expanded, lambda i: None, **options
+        )
+        return trees.scale(LAM / expanded.labels.size / SMALL, x)
+
+    def exactly(g):
+        beta = solve(linear.push(freeze(g))).solution
+        return freeze(trees.subtract(g, linear.pull(beta)))
+
+    found, expected = jax.jit(meta_gradient, static_argnums=1)(theta, by_adam), meta_gradient(exact, exactly)
+    for name, tree in expected.items():
+        size = max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(tree))
+        differences = jax.tree.leaves(trees.subtract(found[name], tree))
+        error = max(jnp.abs(leaf).max() for leaf in differences) / size
+        assert error <= 1e-6, f"{name}: {error:.1e}"
+
+
+def test_residuals_are_the_quadratic_before_each_step():
+    hessian, g = jnp.diag(jnp.asarray([1.0, 4.0])), {"x": jnp.asarray([1.0, -2.0])}
+    x, residuals = adam.solve_quadratic(lambda x, i: {"x": hessian @ x["x"]}, g, steps=2, learning_rate=0.1)
+    after_one = jnp.asarray([0.1, -0.1])  # the first step of Adam is the rate in each coordinate
+    np.testing.assert_allclose(residuals, [0, after_one @ (hessian @ after_one - 2 * g["x"])], rtol=1e-6)
+    assert x["x"].shape == (2,)
+
+
+@pytest.mark.parametrize("options", [{"count": 8}, {"last_kernel": True}], ids=str)
+def test_published_habits_change_the_solution(options):
+    expanded = expand(synthetic())
+
+    def run(**options):
+        settings = {"steps": 3, "learning_rate": 0.01} | options
+        return adam.minimise(at, parameters(), lambda i: (expanded, None), **settings)[0]
+
+    plain, other = run(), run(**options)
+    assert not plain["kernel"].any()
+    if "count" in options:  # a warm count divides the first moment by nearly one instead of 0.1
+        assert jnp.abs(other["w"]).max() < 0.7 * jnp.abs(plain["w"]).max()
+    else:
+        assert other["kernel"].any()
