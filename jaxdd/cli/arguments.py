@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
@@ -53,7 +54,7 @@ def normalise(flags: type, argv: Sequence[str]) -> list[str]:
     Raises:
         UsageError: see `parse`.
     """
-    kinds = {field.name: _kind(flags, field.name) for field in dataclasses.fields(flags)}
+    kinds = _kinds(flags)
     words, position, seen = [], 0, set()
     while position < len(argv):
         word = argv[position]
@@ -119,9 +120,14 @@ def _nearest_flag(name: str, kinds: dict[str, Any]) -> str:
     return f"did you mean '--{close[0]}'?" if close else ""
 
 
-def _kind(flags: type, name: str) -> Any:
-    """bool, int, float, str or (for repeatable flags) tuple."""
-    annotation = typing.get_type_hints(flags)[name]
+@functools.cache
+def _kinds(flags: type) -> dict[str, Any]:
+    """bool, int, float, str or (for repeatable flags) tuple, by name."""
+    hints = typing.get_type_hints(flags)
+    return {field.name: _kind(hints[field.name]) for field in dataclasses.fields(flags)}
+
+
+def _kind(annotation: Any) -> Any:
     options = [a for a in typing.get_args(annotation) if a is not type(None)]
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         annotation = options[0]

@@ -40,12 +40,12 @@ class Found:
             CheckpointError: it is damaged.
         """
         if self.kind == "set":
-            return DistilledSet.load(self.path)
+            return _read_set(self.path)
         if self.kind == "original":
             from jaxdd.evaluation.original import load_rcig_checkpoint
 
             return load_rcig_checkpoint(self.path, dataset=dataset, flip=flip)
-        from jaxdd.run.api import restore
+        from jaxdd.run.restore import restore
 
         return restore(self.path)
 
@@ -77,6 +77,17 @@ def find(path: pathlib.Path, distiller: str) -> Found:
             remedy=f"name another path, or distil first: {distiller}",
         )
     return found
+
+
+def _read_set(folder: pathlib.Path) -> DistilledSet:
+    """Reads a set that a run may be replacing at this moment: another manifest than before is worth another try."""
+    while True:
+        before = (folder / "manifest.json").read_bytes()
+        try:
+            return DistilledSet.load(folder)
+        except CheckpointError:
+            if (folder / "manifest.json").read_bytes() == before:
+                raise
 
 
 def _file(path: pathlib.Path) -> Found | None:

@@ -14,12 +14,14 @@ from jaxdd.cli.arguments import parse
 from jaxdd.cli.flags import Distill
 from jaxdd.cli.resolve import Settings, output_folder, resolve
 from jaxdd.cli.screen import Screen, duration, shorter_path
-from jaxdd.core.errors import UsageError
+from jaxdd.core.config import as_dict
+from jaxdd.core.errors import JaxddError, UsageError
 
 if TYPE_CHECKING:
     from jaxdd.data import Dataset, DataSpec, Preprocessing
     from jaxdd.run.api import Distillation
 
+SLOW_TO_PREPARE = 10**7  # numbers in the train split from which a pipe is told why nothing happens
 MOST_IMAGES = 10**7  # in a distilled set: more than any data set that is read into memory has
 
 
@@ -46,17 +48,22 @@ def run(argv: Sequence[str], program: str, evaluator: str) -> int:
         if flags.dry_run:
             return _dry_run(screen, flags, settings, folder, spec)
         return _Session(screen, flags, settings, folder, evaluator).go()
+    except JaxddError as error:
+        screen.record(f"error: {error}")
+        raise
     finally:
         screen.close()
 
 
 def _check(flags: Distill, settings: Settings, folder: pathlib.Path) -> DataSpec:
     """Everything that can be refused before a device is touched or an image is read."""
-    from jaxdd import data
+    from jaxdd import augment, data
     from jaxdd.evaluation.recipe import Recipe
-    from jaxdd.run.api import refuse_other_run, require_writable
+    from jaxdd.run.precheck import refuse_other_run, require_writable
 
     recipe = Recipe.of(settings.run.stored_recipe(settings.method))
+    for strategy in (recipe.test_aug, getattr(settings.method, "aug", None)):
+        augment.build(strategy, settings.run.img_size or 32)
     name = settings.run.dataset_name
     data.check_available(name, flags.data_path)
     spec = data.describe(name, flags.data_path, resolution=flags.resolution)
@@ -71,7 +78,8 @@ def _check(flags: Distill, settings: Settings, folder: pathlib.Path) -> DataSpec
     if not flags.dry_run:
         for place in filter(None, (folder, flags.log_dir)):
             require_writable(place)
-        refuse_other_run(folder, settings.run.method, settings.method, flags.random_seed, name)
+        known = {"method": settings.run.method, "settings": as_dict(settings.method), "seed": flags.random_seed}
+        refuse_other_run(folder, {**known, "dataset": {"name": name}})
     return spec
 
 
@@ -120,7 +128,9 @@ class _Session:
                 line.doing("reading the data")
                 run = self._read()
                 self._facts(run, device)
-                line.doing("preparing")
+                line.doing("preparing the images")
+                if run.dataset.train_images.size > SLOW_TO_PREPARE:
+                    self.screen.progress("preparing the images ...", last=True)
                 try:
                     with run.storage(self.folder, other=self._other(), **self._storage_options()) as storage:
                         self.screen.log_to(self._log_file())
@@ -167,10 +177,11 @@ class _Session:
         return {"config": self.settings.config.path, **{name: getattr(flags, name) for name in kept}}
 
     def _storage_options(self) -> dict[str, Any]:
-        import importlib.util
-
-        tensorboard = importlib.util.find_spec("tensorboardX") is not None
-        return {"checkpoint_every": self.flags.checkpoint_every, "tensorboard": tensorboard}
+        try:
+            import tensorboardX  # noqa: F401  (half a second, which would be taken for a slow second step)
+        except ImportError:
+            return {"checkpoint_every": self.flags.checkpoint_every}
+        return {"checkpoint_every": self.flags.checkpoint_every, "tensorboard": True}
 
     def _log_file(self) -> pathlib.Path:
         place = pathlib.Path(self.flags.log_dir).expanduser().absolute() if self.flags.log_dir else self.folder

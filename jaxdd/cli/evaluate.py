@@ -15,7 +15,7 @@ from jaxdd.cli.screen import Screen
 from jaxdd.core import config as configs
 from jaxdd.core import io
 from jaxdd.core.distilled import DistilledSet
-from jaxdd.core.errors import CheckpointError, UsageError
+from jaxdd.core.errors import CheckpointError, JaxddError, UsageError
 
 if TYPE_CHECKING:
     from jaxdd.data import Dataset
@@ -43,6 +43,9 @@ def run(argv: Sequence[str], program: str, distiller: str) -> int:
     screen = Screen()
     try:
         return _Session(screen, flags, distiller).go()
+    except JaxddError as error:
+        screen.record(f"error: {error}")
+        raise
     finally:
         screen.close()
 
@@ -60,7 +63,6 @@ class _Session:
         self.distilled = self.found.read(dataset=told, flip=flip)
         self.name = self._dataset_name(told)
         self.recipe = _recipe(flags, self.settings, self.distilled)
-        self.recipe.network(_shape(self.distilled), self.distilled.classes)
         self.folder = pathlib.Path(flags.output_dir).expanduser().absolute() if flags.output_dir else self.found.beside
         self._check()
 
@@ -126,10 +128,20 @@ class _Session:
 
     def _check(self) -> None:
         """What can be refused before a device is touched or an image is read."""
-        from jaxdd import data
-        from jaxdd.run.api import require_writable
+        from jaxdd import augment, data
+        from jaxdd.run.precheck import require_writable
 
+        self.recipe.network(_shape(self.distilled), self.distilled.classes)
+        augment.build(self.recipe.test_aug, _shape(self.distilled)[0])
         data.check_available(self.name, self.flags.data_path)
+        spec, (_, _, channels) = data.describe(self.name, self.flags.data_path), _shape(self.distilled)
+        if spec.classes != self.distilled.classes or spec.channels not in (None, channels):
+            raise CheckpointError(
+                f"the set has {channels} channel(s) and {self.distilled.classes} classes",
+                where=str(self.found.path),
+                expected=f"{spec.channels} and {spec.classes}, as in '{self.name}'",
+                remedy="name the data set it was distilled from with --dataset_name",
+            )
         for folder in filter(None, (self.folder, self.flags.log_dir)):
             require_writable(folder)
         if not self.flags.output_dir and not self.folder.is_dir():

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from jaxdd.cli.arguments import NO
 from jaxdd.cli.screen import shorter_path
 from jaxdd.core.errors import JaxddError, choose
 
@@ -78,7 +79,12 @@ def _overview() -> str:
 
 
 def _wants_traceback(words: Sequence[str]) -> bool:
-    return any(word in ("--debug", "--debug=True", "--debug=true", "--debug=1") for word in words)
+    """Reads the flag where parsing may have failed before it came to it."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name == "--debug":
+            return (value if equals else following).lower() not in NO
+    return False
 
 
 def _report(error: JaxddError, *, debug: bool) -> None:

@@ -66,7 +66,7 @@ class Line(Reporter):
     def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
         self._screen.say(f"{pace(seconds_per_step)}: about {duration(total_seconds)} in all", "bold")
         if total_seconds > LONG:
-            self._screen.note("that is more than an hour: {self.remedies} make it shorter")
+            self._screen.note(f"that is more than an hour: {self.remedies} make it shorter")
 
     def progress(
         self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float

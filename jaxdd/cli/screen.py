@@ -56,6 +56,10 @@ class Screen:
         paper.print(renderable)
         self._write(paper.file.getvalue().rstrip("\n"))  # pyright: ignore[reportAttributeAccessIssue]
 
+    def record(self, text: str) -> None:
+        """Into the log only."""
+        self._write(text)
+
     def log_to(self, path: pathlib.Path) -> None:
         """From now on everything is also written into this file, after what was said before."""
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ def is_rcig_checkpoint(path: pathlib.Path) -> bool:
         return False
     with open(path, "rb") as file:
         first = file.read(1)
-    return bool(first) and (0x80 <= first[0] <= 0x8F or first[0] in (0xDE, 0xDF))
+    return bool(first) and (0x81 <= first[0] <= 0x8F or first[0] in (0xDE, 0xDF))
 
 
 def load_rcig_checkpoint(path: str | pathlib.Path, *, dataset: str = "", flip: bool = True) -> DistilledSet:
@@ -54,15 +54,15 @@ def load_rcig_checkpoint(path: str | pathlib.Path, *, dataset: str = "", flip: b
             where=str(path),
             expected="a map with ema_average/x_proto, y_proto and log_temp",
         )
-    images, labels, temperature = (np.asarray(average[name]) for name in NAMES.values())
-    fits = images.ndim == 4 and labels.ndim == 2 and len(images) == len(labels) and temperature.size == 1
-    finite = all(np.issubdtype(a.dtype, np.floating) and np.isfinite(a).all() for a in (images, labels, temperature))
-    if not (fits and finite):
+    step = tree.get("step")
+    arrays = [average[name] for name in NAMES.values()] + [np.asarray(step) if type(step) is int else step]
+    if not (all(isinstance(array, np.ndarray) for array in arrays) and _fit(*arrays)):
         raise CheckpointError(
-            f"the prototypes have shapes {images.shape}, {labels.shape} or values that are not finite numbers",
+            "the prototypes or the step are not what they should be",
             where=f"{path}, ema_average",
-            expected="images [p, height, width, channels], labels [p, classes] and one temperature",
+            expected="finite images [p, height, width, 1 or 3], labels [p, classes], one temperature, an integer step",
         )
+    images, labels, temperature, step = (np.asarray(array) for array in arrays)
     return DistilledSet(
         images=images.astype(np.float32),
         labels=labels.astype(np.float32),
@@ -70,7 +70,24 @@ def load_rcig_checkpoint(path: str | pathlib.Path, *, dataset: str = "", flip: b
         log_temperature=float(temperature.reshape(())),
         decode=Decode(flip=flip),
         dataset=dataset,
-        provenance={"method": "rcig", "origin": "original checkpoint", "file": path.name, "step": int(tree["step"])},
+        provenance={"method": "rcig", "origin": "original checkpoint", "file": path.name, "step": int(step)},
+    )
+
+
+def _fit(images: np.ndarray, labels: np.ndarray, temperature: np.ndarray, step: np.ndarray) -> bool:
+    floats = all(np.issubdtype(a.dtype, np.floating) for a in (images, labels, temperature))
+    return (
+        images.ndim == 4
+        and images.size > 0
+        and images.shape[-1] in (1, 3)
+        and labels.ndim == 2
+        and labels.shape[1] > 0
+        and len(labels) == len(images)
+        and temperature.size == 1
+        and step.ndim == 0
+        and np.issubdtype(step.dtype, np.integer)
+        and floats
+        and all(np.isfinite(a).all() for a in (images, labels, temperature))
     )
 
 
@@ -81,7 +98,7 @@ def _unpack(path: pathlib.Path) -> Any:
         return msgpack.unpackb(path.read_bytes(), ext_hook=_array, raw=False, strict_map_key=True)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
         raise CheckpointError(
-            f"not a readable MessagePack file: {error or type(error).__name__}",
+            f"not a readable MessagePack file: {str(error) or type(error).__name__}",
             where=str(path),
             remedy="download the checkpoint again",
         ) from None

@@ -1,0 +1,1 @@
+"""F4: what is made of a finished distilled set: the picture."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
-import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax
@@ -18,23 +17,20 @@ import numpy as np
 
 from jaxdd import __version__
 from jaxdd import data as data_room
-from jaxdd.core import io
-from jaxdd.core.config import ConfigFile, as_dict, build
+from jaxdd.core.config import as_dict
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, ConfigError
 from jaxdd.core.procedure import Procedure
-from jaxdd.core.types import Examples, PyTree
+from jaxdd.core.types import Examples
 from jaxdd.evaluation import protocol
 from jaxdd.evaluation.recipe import Recipe
-from jaxdd.methods import METHODS
-from jaxdd.run import checkpoint, loop, manifest
-from jaxdd.run import identity as identities
+from jaxdd.run import loop
 from jaxdd.run.checkpoint import Storage
-from jaxdd.run.leaves import describe as describe_leaves
-from jaxdd.run.leaves import differences
 from jaxdd.run.plan import Plan, plan
+from jaxdd.run.precheck import require_writable
 from jaxdd.run.programs import initial
 from jaxdd.run.progress import Reporter
+from jaxdd.run.restore import meaning, precision, shapes
 from jaxdd.run.signals import Stopped
 
 FAMILY = "rcig"  # whose normalisation constants
@@ -108,7 +104,10 @@ class Distillation:
 
     def plan(self) -> Plan:
         """What the run needs, from shapes alone."""
-        return plan(self.method, _shapes(self.dataset.train_images.shape, self.dataset.classes), count_operations=False)
+        method: Any = self.method
+        if hasattr(method, "skip_tune"):  # which changes no shape, but takes long to trace
+            method = dataclasses.replace(method, skip_tune=True)
+        return plan(method, shapes(self.dataset.train_images.shape, self.dataset.classes), count_operations=False)
 
     def storage(self, folder: Any, *, other: Mapping[str, Any] | None = None, **options: Any) -> Storage:
         """The run's output folder, not yet opened.
@@ -128,9 +127,8 @@ class Distillation:
     def describe(self, result: DistilledSet, step: int) -> DistilledSet:
         """The method's result with its meaning: true colours, data set, recipe and provenance."""
         versions = {"jaxdd": __version__, "jax": jax.__version__, "flax": flax.__version__}
-        return _described(result, step, self.identity, self.other, versions).replace(
-            pixels=data_room.clip(self.preprocessing.invert(result.images)).astype(np.float32)
-        )
+        pixels = data_room.clip(self.preprocessing.invert(result.images)).astype(np.float32)
+        return result.replace(pixels=pixels, **meaning(self.identity, self.other, versions, step))
 
     def drive(self, storage: Storage | None = None, *, picture: Picture | None = None, **options: Any) -> DistilledSet:
         """Runs, or continues what `storage` holds.
@@ -152,7 +150,7 @@ class Distillation:
                 _write(described, folder / f"step_{step}", picture)
                 _write(described, folder, picture)
 
-        with _precision(self.method):
+        with precision(self.method):
             examples = data_room.examples(self.dataset, self.preprocessing)
             try:
                 state, step = loop.final_state(
@@ -258,71 +256,6 @@ def evaluate(
     return protocol.evaluate(distilled, dataset, preprocessing, recipe, run=run, seed=seed, **options)
 
 
-def require_writable(folder: Any, needed: int = 0) -> None:
-    """Refuses an output folder that cannot be, or whose disk has too little room; writes nothing.
-
-    Raises:
-        CheckpointError: see above.
-    """
-    path = pathlib.Path(folder).expanduser().absolute()
-    problem = _unwritable(path)
-    if problem:
-        raise CheckpointError(
-            f"the output folder cannot be written: {problem}",
-            where=str(path),
-            expected="a folder, or a name for a new one, that this user may write to",
-            remedy="choose another --output_dir",
-        )
-    existing = next(place for place in (path, *path.parents) if place.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise CheckpointError(
-            "too little free space for the checkpoints",
-            where=f"{path}: {free / 1e9:.3g} GB free",
-            expected=f"{needed / 1e9:.3g} GB",
-            remedy="make room, or choose an --output_dir on another disk",
-        )
-
-
-def refuse_other_run(folder: Any, name: str, method: Procedure, seed: int, dataset: str) -> None:
-    """Refuses a folder of a run with other settings before any data is read; `Storage` compares the rest later.
-
-    Raises:
-        CheckpointError: names every setting that differs; or another process holds the folder.
-    """
-    folder = pathlib.Path(folder).expanduser().absolute()
-    config = folder / "config.json"
-    if not config.is_file():
-        return
-    with io.folder_lock(folder):
-        pass
-    found = io.read_json(config)
-    before = found.get("identity") if isinstance(found, dict) else None
-    if not isinstance(before, dict) or not isinstance(before.get("dataset"), dict):
-        return  # which `Storage` reports
-    now = {"method": name, "settings": as_dict(method), "seed": seed, "dataset": {**before["dataset"], "name": dataset}}
-    changed = identities.changes(before, identities.as_json({**before, **now}))
-    if changed:
-        raise CheckpointError(
-            "the folder belongs to a run with other settings" + "".join(f"\n  {line}" for line in changed),
-            where=str(config),
-            remedy="choose another --output_dir, or use the settings this run was started with",
-        )
-
-
-def _unwritable(path: pathlib.Path) -> str:
-    """Why a folder cannot be written, or the empty text."""
-    import os
-
-    try:
-        existing = next(place for place in (path, *path.parents) if place.exists())
-    except OSError as error:  # a name that is too long, a parent that may not be entered
-        return error.strerror or str(error)
-    if not existing.is_dir():
-        return f"{existing} is a file"
-    return "" if os.access(existing, os.W_OK | os.X_OK) else f"no permission to write into {existing}"
-
-
 def _write(distilled: DistilledSet, folder: pathlib.Path, picture: Picture | None) -> None:
     """Writes a set and its picture, unless the very same set is there already."""
     drawing = folder / "grid.png"
@@ -335,109 +268,3 @@ def _write(distilled: DistilledSet, folder: pathlib.Path, picture: Picture | Non
         drawing.unlink(missing_ok=True)
     if picture is not None and not drawing.exists():
         picture(distilled, drawing)
-
-
-def _described(
-    result: DistilledSet,
-    step: int,
-    identity: Mapping[str, Any],
-    other: Mapping[str, Any],
-    versions: Mapping[str, str],
-) -> DistilledSet:
-    return result.replace(
-        space=identity["preprocessing"]["space"],
-        dataset=identity["dataset"]["name"],
-        class_names=tuple(other["class_names"]),
-        preprocessing=dict(identity["preprocessing"]),
-        recipe=dict(other["recipe"]),
-        provenance={
-            "method": identity["method"],
-            "settings": dict(identity["settings"]),
-            "seed": identity["seed"],
-            "step": step,
-            "versions": dict(versions),
-        },
-    )
-
-
-def _shapes(images: Iterable[int], classes: int) -> Examples:
-    """A train split's shapes and types in place of its numbers."""
-    shape: Any = tuple(images)
-    pixels: Any = jax.ShapeDtypeStruct(shape, np.float32)
-    labels: Any = jax.ShapeDtypeStruct(shape[:1], np.int32)
-    return Examples(pixels, labels, classes)
-
-
-@contextlib.contextmanager
-def _precision(method: Procedure):
-    """Float64 where a method asks for it: arrays stay float32 unless they are made otherwise."""
-    if not getattr(method, "use_x64", False):
-        yield
-    elif hasattr(jax, "enable_x64"):
-        with jax.enable_x64(True):
-            yield
-    else:  # jax 0.7
-        from jax import experimental
-
-        with getattr(experimental, "enable_x64")(True):
-            yield
-
-
-def restore(step_folder: pathlib.Path) -> DistilledSet:
-    """The distilled set inside one saved state of a run; true colours are left out, they need the data set.
-
-    Arguments:
-        step_folder: `<output folder>/checkpoints/<step>`.
-
-    Raises:
-        CheckpointError: damaged, or of a run that `config.json` does not tell.
-    """
-    step_folder = pathlib.Path(step_folder).absolute()
-    config = step_folder.parents[1] / "config.json"
-    if not config.is_file():
-        raise CheckpointError(
-            "the run's config.json is missing, without which a state cannot be read",
-            where=str(config),
-            expected="the output folder as it was: <folder>/config.json beside <folder>/checkpoints/",
-            remedy="copy config.json too, or evaluate <folder>/distilled instead",
-        )
-    told = io.read_json(config)
-    try:
-        identity, other, versions = told["identity"], told["other"], told["versions"]
-        cls = METHODS[identity["method"]]
-        method = build(ConfigFile(str(config), identity["settings"]), {"method": cls})["method"]
-        examples = _shapes(identity["dataset"]["shape"], identity["dataset"]["classes"])
-        name = identity["preprocessing"]["space"], other["class_names"], other["recipe"]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"the run's config.json lacks or garbles {error}", where=str(config)) from None
-    with _precision(method):
-        template = jax.eval_shape(lambda real: initial(method, real, np.uint32(0)), examples)
-        step, state = _read_state(step_folder, template, identity)
-        return _described(method.result(state), step, identity, other, versions)
-
-
-def _read_state(folder: pathlib.Path, template: PyTree, identity: Mapping[str, Any]) -> tuple[int, PyTree]:
-    """One saved state, verified; unlike `Storage.load` it takes no lock and changes nothing, so a run may go on."""
-    import orbax.checkpoint
-
-    try:
-        told = manifest.verify(folder, run=identities.digest(identity))
-    except manifest.Damaged as finding:
-        raise CheckpointError(
-            f"the state is unusable: {finding}",
-            where=str(folder),
-            remedy="evaluate another state, or <folder>/distilled",
-        ) from None
-    leaves, tree = jax.tree.flatten(template)
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    wanted = {
-        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
-        for name, leaf in checkpoint._stored(template).items()
-    }
-    unlike = differences(describe_leaves(template), told["leaves"])
-    if unlike:
-        raise CheckpointError(f"the state is of another version of jaxdd: {unlike[0]}", where=str(folder))
-    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-        found = checkpointer.restore(folder / "default", wanted)
-    empty = {checkpoint._name(i): np.zeros(leaf.shape, leaf.dtype) for i, leaf in enumerate(leaves) if not leaf.size}
-    return told["step"], tree.unflatten([{**found, **empty}[checkpoint._name(i)] for i in range(len(leaves))])

@@ -7,6 +7,4 @@ from collections.abc import Callable
 
 import jax
 
-fast_jit: Callable[..., Callable] = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
+fast_jit: Callable[..., Callable] = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

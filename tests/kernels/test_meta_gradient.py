@@ -28,7 +28,10 @@ def whole_loss(base, synthetic: Synthetic):
     """The outer loss as a function of what is learned alone: alpha = A^-1 Y by one differentiable linear solve."""
     images, labels = tiny.expand(synthetic)
     real = tiny.real()
-    network = lambda p: tiny.forward(p, images)
+
+    def network(p):
+        return tiny.forward(p, images)
+
     _, pull, features = jax.vjp(network, base, has_aux=True)
 
     def operator(v):
@@ -37,10 +40,16 @@ def whole_loss(base, synthetic: Synthetic):
 
     jacobian = jax.lax.stop_gradient(dense_jacobian(tiny.forward, base, images))
     matrix = gram(jacobian) + tiny.LAM * jnp.eye(labels.size)  # with the last kernel: all of A
-    inverse = lambda _, b: jnp.linalg.solve(matrix, b.reshape(-1)).reshape(b.shape)
+
+    def inverse(_, b):
+        return jnp.linalg.solve(matrix, b.reshape(-1)).reshape(b.shape)
+
     alpha = jax.lax.custom_linear_solve(operator, labels, inverse, symmetric=True)
     theta = tiny.freeze(pull(alpha)[0])
-    forward_real = lambda p: tiny.forward(p, real.images)
+
+    def forward_real(p):
+        return tiny.forward(p, real.images)
+
     _, output, real_features = jax.jvp(forward_real, (base,), (theta,), has_aux=True)
     predictions = output + real_features @ (features.T @ alpha)
     return outer_loss(predictions, labels, real.labels, synthetic.log_temperature)
@@ -105,7 +114,9 @@ def test_sub_sampled_gradients_touch_their_images_only():
         sampled = direct_gradient(inner, theta, synthetic, unmirrored, tiny.real(), Rows(rows, real_rows))
         return *sampled, implicit_gradient(inner, theta, theta, synthetic, unmirrored, rows)
 
-    unmirrored = lambda stored: Expanded(stored.images, stored.labels)
+    def unmirrored(stored):
+        return Expanded(stored.images, stored.labels)
+
     theta = trees.scale(0.1, tiny.params(seed=1))
     loss, accuracy, d, g, c = run(tiny.synthetic(), theta, jnp.asarray([4, 1, 0]), jnp.asarray([2, 0, 3]))
     other = run(tiny.synthetic(), theta, jnp.asarray([4, 1, 5]), jnp.asarray([2, 0, 4]))

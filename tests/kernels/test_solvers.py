@@ -27,7 +27,9 @@ def compiled(steps: int, *, rolled: bool = True):
     """pcg without preconditioner for `[6, 2]`, compiled: `(matrix, right, tolerance) -> Solved`."""
 
     def run(matrix, right, tolerance):
-        operator = lambda v: (matrix @ v.reshape(-1)).reshape(v.shape)
+        def operator(v):
+            return (matrix @ v.reshape(-1)).reshape(v.shape)
+
         with backend.looping(rolled):
             return pcg(operator, right, lambda r: r, steps=steps, tolerance=tolerance)
 
@@ -97,8 +99,13 @@ def test_unrolled_and_while_form_are_equal(tolerance):
 
 def test_the_right_preconditioner_solves_in_one_step():
     matrix, right = system(condition=1e4)
-    operator = lambda v: (jnp.asarray(matrix) @ v.reshape(-1)).reshape(v.shape)
-    inverse = lambda v: (jnp.asarray(np.linalg.inv(matrix)) @ v.reshape(-1)).reshape(v.shape)
+
+    def operator(v):
+        return (jnp.asarray(matrix) @ v.reshape(-1)).reshape(v.shape)
+
+    def inverse(v):
+        return (jnp.asarray(np.linalg.inv(matrix)) @ v.reshape(-1)).reshape(v.shape)
+
     found = pcg(operator, jnp.asarray(right), inverse, steps=5, tolerance=1e-8)
     assert found.steps == 1
     np.testing.assert_allclose(np.asarray(found.solution).ravel(), np.linalg.solve(matrix, right.ravel()), rtol=1e-6)

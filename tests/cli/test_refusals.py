@@ -1,0 +1,153 @@
+"""What a user can get wrong: the right exit code, the cause, the way out; nothing written, no time lost."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from jaxdd.core import io
+from jaxdd.core.distilled import DistilledSet
+
+from .conftest import TINY, command
+
+pytestmark = pytest.mark.quick
+
+
+@pytest.mark.parametrize(
+    "words, code, fragments",
+    [
+        (["distil"], 2, ["'distil'", "'distill'"]),
+        (["distill", "--dataset_nam", "x"], 2, ["'--dataset_nam'", "'--dataset_name'"]),
+        (["distill", "--dataset_name", "cifar11"], 2, ["'cifar11'", "'cifar10'"]),
+        (["distill", "--method", "rcgi"], 2, ["'rcgi'", "'rcig'"]),
+        (["distill", "--set", "widht=4"], 2, ["'widht'", "'width'"]),
+        (["distill", "--n_images", "0"], 2, ["--n_images", ">= 1"]),
+        (["distill", "--n_images", "1000000000"], 2, ["1000000000 images per class"]),
+        (["distill", "--n_images", "1000"], 2, ["1000 images per class", "1 to 139"]),
+        (["distill", "--set", "aug=flop"], 2, ["'flop'", "'flip'"]),
+        (["distill", "--set", 'recipe={"step": 3}'], 2, ["'step'", "'steps'"]),
+        (["distill", "--set", "depth=7"], 2, ["too small", "depth"]),
+        (["distill", "--config_path", "nowhere.txt"], 2, ["'nowhere.txt'", "--config_path"]),
+        (["distill", "--devices", "99"], 2, ["--devices 99"]),
+        (["distill", "--dataset_name", "tiny_imagenet"], 3, ["not in TensorFlow Datasets", "--data_path", "digits"]),
+        (["distill", "--dataset_name", "folder:nowhere"], 3, ["nowhere", "does not exist"]),
+        (["distill", "--dataset_name", "mnist", "--data_path", "nowhere"], 3, ["nowhere", "--data_path"]),
+        (["eval"], 3, ["digits_1", "distil first: jaxdd distill"]),
+        (["eval", "--checkpoint_path", "nowhere"], 3, ["nowhere", "--checkpoint_path"]),
+        (["eval", "--eval_arhc", "vgg"], 2, ["'--eval_arhc'", "'--eval_arch'"]),
+    ],
+)
+def test_it_is_refused_and_nothing_is_written(words, code, fragments, call, here):
+    outcome = call(*words)
+    assert outcome.code == code, outcome
+    for fragment in fragments:
+        assert fragment in outcome.err
+    assert len(outcome.err.splitlines()) <= 6 and "Traceback" not in outcome.err
+    assert not list(here.iterdir())
+
+
+@pytest.fixture
+def small(here):
+    """A distilled set of the digits in `set/`."""
+    images, labels = np.zeros((10, 8, 8, 1), np.float32), np.eye(10, dtype=np.float32)
+    DistilledSet(images, labels, space="standardised", dataset="digits").save(here / "set")
+    return here / "set"
+
+
+@pytest.mark.parametrize(
+    "words, code, fragments",
+    [
+        (["--eval_arch", "vggg"], 2, ["'vggg'", "'vgg'"]),
+        (["--normalization", "bacth"], 2, ["'bacth'", "'batch'"]),
+        (["--set", "stepz=4"], 2, ["'stepz'", "--set", "'steps'"]),
+        (["--set", "test_aug=flop"], 2, ["'flop'", "'flip'"]),
+        (["--models_to_test", "0"], 2, ["--models_to_test", ">= 1"]),
+        (["--eval_lr", "-1"], 2, ["--eval_lr"]),
+        (["--dataset_name", "mnist"], 3, ["'digits'", "'mnist'", "--dataset_name digits"]),
+    ],
+)
+def test_a_bad_evaluation_is_refused(words, code, fragments, call, small):
+    outcome = call("eval", "--checkpoint_path", "set", *words)
+    assert outcome.code == code, outcome
+    assert all(fragment in outcome.err for fragment in fragments), outcome.err
+    assert sorted(path.name for path in small.parent.iterdir()) == ["set"]
+    assert not (small / "eval.json").exists()
+
+
+def test_a_set_of_unknown_origin_needs_a_name(call, small):
+    DistilledSet.load(small).replace(dataset="").save(small)
+    assert "--dataset_name" in call("eval", "--checkpoint_path", "set").err
+    outcome = call("eval", "--checkpoint_path", "set", "--dataset_name", "cifar100")
+    assert outcome.code == 3
+
+
+def test_output_folders_that_cannot_be(call, here):
+    (here / "file").write_text("")
+    assert "is a file" in call("distill", "--output_dir", "file").err
+    assert "is a file" in call("distill", "--output_dir", "file/below").err
+    assert "File name too long" in call("distill", "--output_dir", "x" * 300).err
+    assert call("distill", "--log_dir", "file").code == 3
+    assert sorted(path.name for path in here.iterdir()) == ["file"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission(call, here):
+    (here / "locked").mkdir(mode=0o500)
+    assert "no permission" in call("distill", "--output_dir", "locked/new").err
+
+
+def test_the_folder_of_another_run_is_refused_before_any_data_is_read(call, here):
+    identity = {"method": "rcig", "seed": 1, "settings": {"width": 8}, "dataset": {"name": "digits"}}
+    (here / "config.json").write_text(json.dumps({"format": 1, "identity": identity, "other": {}, "versions": {}}))
+    outcome = call("distill", "--output_dir", str(here), *TINY)
+    assert outcome.code == 3
+    assert "seed: 1 -> 0" in outcome.err and "settings.width: 8 -> 4" in outcome.err
+
+
+def test_a_folder_in_use_is_refused(call, here):
+    (here / "config.json").write_text("{}")
+    with io.folder_lock(here):
+        outcome = call("distill", "--output_dir", str(here))
+    assert outcome.code == 3 and f"pid {os.getpid()}" in outcome.err
+
+
+def test_debug_adds_the_traceback(call, here):
+    assert "Traceback" in call("distill", "--dataset_name", "cifar11", "--debug").err
+    assert "Traceback" not in call("distill", "--dataset_name", "cifar11", "--debug", "False").err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["distill_dataset.py", "--dataset_nam", "x"],
+        ["distill_dataset.py", "--set", "l2_rat=1"],
+        ["distill_dataset.py", "--method", "x"],
+        ["eval.py", "--eval_arch", "conf"],
+    ],
+)
+def test_a_refusal_takes_little_time(words, here):
+    times = []
+    for _ in range(2):
+        outcome = command(*words, cwd=here)
+        assert outcome.code in (2, 3) and outcome.err.startswith("error: ")
+        times.append(outcome.seconds)
+    assert min(times) < 1.5
+
+
+def test_a_dry_run_plans_and_writes_nothing(call, here):
+    outcome = call("distill", "--dry_run", *TINY)
+    assert outcome.code == 0 and "dry run: nothing was computed or written" in outcome.out
+    assert all(word in outcome.out for word in ("state", "disk", "GFLOP", "8x8x1"))
+    assert not list(here.iterdir())
+    elsewhere = call("distill", "--dry_run", "--config_path", "depth_3.txt", "--dataset_name", "digits", *TINY)
+    assert "img_size = 32" in elsewhere.out
+
+
+def test_help_and_version(call):
+    assert "jaxdd distill" in call().out and call("--help").code == 0
+    assert call("--version").out.strip().count(".") == 2
+    helped = call("distill", "--help")
+    assert helped.code == 0 and "--n_images" in helped.out

@@ -1,0 +1,183 @@
+"""The artefact on disk: what is saved comes back, and damage is found."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from jaxdd.core.distilled import Decode, DistilledSet
+from jaxdd.core.errors import CheckpointError
+
+pytestmark = pytest.mark.quick
+
+
+def example(**changes) -> DistilledSet:
+    """A small set with every field."""
+    random = np.random.default_rng(0)
+    fields = {
+        "images": random.normal(size=(4, 3, 3, 1)).astype(np.float32),
+        "labels": random.normal(size=(4, 2)).astype(np.float32),
+        "space": "standardised",
+        "log_temperature": 0.25,
+        "decode": Decode(flip=True),
+        "pixels": random.uniform(size=(4, 3, 3, 1)).astype(np.float32),
+        "dataset": "digits",
+        "class_names": ("nought", "one"),
+        "preprocessing": {"digest": "ab", "mean": [0.5]},
+        "recipe": {"width": 4},
+        "provenance": {"seed": 3},
+    }
+    return DistilledSet(**{**fields, **changes})
+
+
+def assert_equal(found: DistilledSet, expected: DistilledSet):
+    for name, value in vars(expected).items():
+        if isinstance(value, np.ndarray):
+            np.testing.assert_array_equal(getattr(found, name), value)
+        else:
+            assert getattr(found, name) == value, name
+
+
+@pytest.mark.parametrize("changes", [{}, {"pixels": None, "class_names": (), "decode": Decode()}], ids=["all", "few"])
+def test_everything_comes_back_from_folder_and_manifest(changes, tmp_path):
+    saved = example(**changes)
+    assert saved.save(tmp_path / "set") == tmp_path / "set"
+    assert_equal(DistilledSet.load(tmp_path / "set"), saved)
+    assert_equal(DistilledSet.load(tmp_path / "set" / "manifest.json"), saved)
+
+
+def test_saving_again_leaves_one_shard_that_of_the_new_set(tmp_path):
+    example().save(tmp_path)
+    changed = example(images=np.ones((4, 3, 3, 1), np.float32))
+    changed.save(tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1
+    assert_equal(DistilledSet.load(tmp_path), changed)
+
+
+def test_equal_sets_give_equal_files(tmp_path):
+    for name in ("a", "b"):
+        example().save(tmp_path / name)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_decoding_appends_mirror_images_with_the_same_labels():
+    images, labels = example().decoded()
+    np.testing.assert_array_equal(images[4:], images[:4, :, ::-1])
+    np.testing.assert_array_equal(labels[4:], labels[:4])
+    assert len(example(decode=Decode()).decoded()[0]) == 4
+    assert (len(example()), example().classes, example().ipc) == (4, 2, 2)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A saved set whose shard can be damaged."""
+    folder = example().save(tmp_path / "set")
+    (shard,) = folder.glob("*.safetensors")
+    return folder, shard
+
+
+def refuse(folder) -> CheckpointError:
+    with pytest.raises(CheckpointError) as refusal:
+        DistilledSet.load(folder)
+    return refusal.value
+
+
+class TestDamage:
+    def test_every_flipped_bit_of_the_data_is_found(self, saved):
+        folder, shard = saved
+        whole = shard.read_bytes()
+        for position in range(0, len(whole), 7):
+            damaged = bytearray(whole)
+            damaged[position] ^= 1 << (position % 8)
+            shard.write_bytes(damaged)
+            assert "sha256" in refuse(folder).expected
+        shard.write_bytes(whole)
+        DistilledSet.load(folder)
+
+    def test_a_flipped_bit_of_the_manifest_never_gives_other_arrays(self, saved):
+        folder, _ = saved
+        path = folder / "manifest.json"
+        whole = path.read_bytes()
+        for position in range(len(whole)):
+            damaged = bytearray(whole)
+            damaged[position] ^= 1 << (position % 7)
+            path.write_bytes(damaged)
+            try:
+                found = DistilledSet.load(folder)
+            except CheckpointError:
+                continue
+            np.testing.assert_array_equal(found.images, example().images)
+            np.testing.assert_array_equal(found.labels, example().labels)
+
+    @pytest.mark.parametrize("keep", [0, 5, 100, -1])
+    def test_a_cut_shard(self, saved, keep):
+        folder, shard = saved
+        shard.write_bytes(shard.read_bytes()[:keep])
+        assert str(shard) in refuse(folder).where
+
+    def test_a_missing_shard(self, saved):
+        folder, shard = saved
+        shard.unlink()
+        assert "missing" in refuse(folder).what and "copy the whole folder" in refuse(folder).remedy
+
+    def test_a_missing_manifest_or_folder(self, saved):
+        folder, _ = saved
+        (folder / "manifest.json").unlink()
+        assert "not found" in refuse(folder).what
+        shutil.rmtree(folder)
+        refuse(folder)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"jaxdd_format": 99},
+            {"shards": []},
+            {"shards": None},
+            {"shards": [{}]},
+            {"shards": [7]},
+            {"decode": {"spin": True}},
+            {"decode": None},
+            {"class_names": None},
+            {"space": "hyper"},
+            {"log_temperature": "hot"},
+        ],
+        ids=str,
+    )
+    def test_a_garbled_manifest(self, saved, change):
+        folder, _ = saved
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").write_text(json.dumps({**manifest, **change}))
+        assert "manifest.json" in refuse(folder).where
+
+    def test_a_shard_cannot_be_named_outside_the_folder(self, saved):
+        folder, shard = saved
+        shard.rename(folder.parent / shard.name)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["shards"][0]["file"] = f"../{shard.name}"
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        assert "missing" in refuse(folder).what
+
+    def test_shapes_that_are_not_those_of_the_manifest(self, saved):
+        folder, _ = saved
+        text = (folder / "manifest.json").read_text()
+        manifest = json.loads(text)
+        manifest["shards"][0]["shapes"]["images"] = [4, 9, 1, 1]
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        assert "images" in refuse(folder).what
+
+
+@pytest.mark.parametrize("name", ["images", "labels", "pixels", "log_temperature"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_is_never_written(name, value, tmp_path):
+    bad = value if name == "log_temperature" else np.full_like(getattr(example(), name), value)
+    with pytest.raises(CheckpointError, match="not finite"):
+        example(**{name: bad}).save(tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+
+
+def test_shapes_that_do_not_fit_are_refused_at_once():
+    for changes in ({"images": np.zeros((4, 3, 3))}, {"labels": np.zeros(4)}, {"labels": np.zeros((3, 2))}):
+        with pytest.raises(CheckpointError, match="do not fit"):
+            example(**changes)

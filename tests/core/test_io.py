@@ -1,0 +1,99 @@
+"""Files: whole or old, never half; one writer; damage told from absence."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+from jaxdd.core import io
+from jaxdd.core.errors import CheckpointError
+
+pytestmark = pytest.mark.quick
+
+
+class TestAtomicWrite:
+    def test_makes_folders_and_replaces(self, tmp_path):
+        path = tmp_path / "a" / "b.txt"
+        io.write_atomically(path, "one")
+        io.write_atomically(path, b"two")
+        assert path.read_bytes() == b"two"
+        assert os.listdir(path.parent) == ["b.txt"]
+
+    @pytest.mark.parametrize("broken", ["fsync", "replace"])
+    def test_a_failure_leaves_the_old_file_and_no_litter(self, broken, tmp_path, monkeypatch):
+        path = tmp_path / "b.txt"
+        io.write_atomically(path, "old")
+
+        def fail(*_):
+            raise OSError("disk full")
+
+        monkeypatch.setattr(io.os, broken, fail)
+        with pytest.raises(OSError, match="disk full"):
+            io.write_atomically(path, "new")
+        assert path.read_text() == "old"
+        assert os.listdir(tmp_path) == ["b.txt"]
+
+    def test_the_new_bytes_are_on_disk_before_they_take_the_name(self, tmp_path, monkeypatch):
+        events = []
+        sync, replace = os.fsync, os.replace
+        monkeypatch.setattr(io.os, "fsync", lambda fd: (events.append("sync"), sync(fd)))
+        monkeypatch.setattr(io.os, "replace", lambda *names: (events.append("rename"), replace(*names)))
+        io.write_atomically(tmp_path / "b.txt", "x")
+        assert events == ["sync", "rename", "sync"]  # file, name, folder
+
+
+class TestJson:
+    def test_round_trip(self, tmp_path):
+        io.write_json(tmp_path / "x.json", {"a": [1, None, "é"]})
+        assert io.read_json(tmp_path / "x.json") == {"a": [1, None, "é"]}
+
+    def test_nan_is_never_written(self, tmp_path):
+        with pytest.raises(ValueError, match="JSON"):
+            io.write_json(tmp_path / "x.json", {"a": float("nan")})
+        assert not (tmp_path / "x.json").exists()
+
+    def test_absence_and_damage_are_told_apart(self, tmp_path):
+        with pytest.raises(CheckpointError, match="file not found"):
+            io.read_json(tmp_path / "x.json")
+        for content in (b'{"a": ', b"\xff\xfe", b""):
+            (tmp_path / "x.json").write_bytes(content)
+            with pytest.raises(CheckpointError, match="not valid JSON") as refusal:
+                io.read_json(tmp_path / "x.json")
+            assert refusal.value.where == str(tmp_path / "x.json")
+
+    def test_absurd_nesting_is_damage_too(self, tmp_path):
+        (tmp_path / "x.json").write_text("[" * 200_000)
+        with pytest.raises(CheckpointError, match="not valid JSON"):
+            io.read_json(tmp_path / "x.json")
+
+
+def test_sha256_of_bytes_and_of_a_file_agree(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc" * 1000)
+    expected = hashlib.sha256(b"abc" * 1000).hexdigest()
+    assert io.sha256(b"abc" * 1000) == io.sha256(tmp_path / "x") == io.sha256(str(tmp_path / "x")) == expected
+
+
+class TestLock:
+    def test_a_second_writer_is_refused_and_told_who_holds_the_folder(self, tmp_path):
+        with io.folder_lock(tmp_path), pytest.raises(CheckpointError) as refusal, io.folder_lock(tmp_path):
+            pass
+        assert f"pid {os.getpid()}" in refusal.value.where
+        assert "--output_dir" in refusal.value.remedy
+
+    def test_the_folder_is_free_again_afterwards(self, tmp_path):
+        for _ in range(2):
+            with io.folder_lock(tmp_path / "new"):
+                pass
+
+    def test_a_process_that_died_holds_nothing(self, tmp_path):
+        script = (
+            "import sys, os; from jaxdd.core.io import folder_lock\n"
+            "lock = folder_lock(sys.argv[1]); lock.__enter__(); os._exit(9)"
+        )
+        root = os.path.dirname(os.path.dirname(os.path.dirname(io.__file__)))
+        died = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=root, check=False)
+        assert died.returncode == 9 and (tmp_path / ".lock").read_text()
+        with io.folder_lock(tmp_path):
+            pass

@@ -1,0 +1,191 @@
+"""The protocol on a few real digits: rows, baselines and refusals."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdd import data as data_room
+from jaxdd.core.distilled import Decode, DistilledSet
+from jaxdd.core.errors import CheckpointError
+from jaxdd.evaluation import protocol
+from jaxdd.evaluation.recipe import Recipe
+from jaxdd.run import loop
+
+RECIPE = Recipe(
+    width=4, depth=1, steps=4, plain_steps=30, warmup_steps=2, eval_lr=0.03, models_to_test=2, test_aug="flip"
+)
+
+
+@functools.cache
+def digits():
+    """Three classes of scikit-learn's digits, and their preprocessing."""
+    whole = data_room.load("digits")
+
+    def part(images, labels, count):
+        chosen = np.flatnonzero(labels < 3)[:count]
+        return images[chosen], labels[chosen]
+
+    train = part(whole.train_images, whole.train_labels, 90)
+    test = part(whole.test_images, whole.test_labels, 60)
+    dataset = data_room.Dataset.of_arrays(*train, *test, name="three digits")
+    return dataset, data_room.fit(dataset)
+
+
+@functools.cache
+def distilled() -> DistilledSet:
+    """Two real images per class, as if they were a distilled set."""
+    dataset, preprocessing = digits()
+    chosen = data_room.real_images(data_room.examples(dataset, preprocessing), 2, jax.random.key(1))
+    labels = np.eye(3, dtype=np.float32)[np.asarray(chosen.labels)] - 1 / np.float32(3)
+    return DistilledSet(
+        np.asarray(chosen.images),
+        labels,
+        space=preprocessing.space,
+        decode=Decode(flip=True),
+        dataset=dataset.name,
+        preprocessing=preprocessing.describe(),
+    )
+
+
+class Recorder:
+    """A runner that writes down what it is given and returns an untrained network."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, procedure, data, *, steps, seed):
+        self.calls.append((procedure, data, steps, seed))
+        return procedure.network.init(jax.random.key(seed))
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """An evaluation with every baseline, its runner's notes, and the rows as they were reported."""
+    dataset, preprocessing = digits()
+    runner, reported = Recorder(), []
+    options = {"run": runner, "seed": 3, "full_data": True, "report": reported.append}
+    return protocol.evaluate(distilled(), dataset, preprocessing, RECIPE, **options), runner.calls, reported
+
+
+NAMES = ["distilled", "random real", "k-means real", "full data"]
+
+
+class TestRows:
+    def test_every_set_has_a_row_without_and_one_with_augmentation_reported_as_they_come(self, recorded):
+        evaluation, calls, reported = recorded
+        assert [(row.name, row.augmented) for row in evaluation.rows] == [(n, a) for n in NAMES for a in (False, True)]
+        assert tuple(reported) == evaluation.rows
+        assert len(calls) == 8 * RECIPE.models_to_test
+        assert [call[2] for call in calls[:4]] == [30, 30, 4, 4]
+        assert [call[0].augment for call in calls[:4]] == [None, None, "flip", "flip"]
+
+    def test_network_i_starts_alike_in_every_row_and_unlike_the_others(self, recorded):
+        seeds = [call[3] for call in recorded[1]]
+        assert len(set(seeds)) == RECIPE.models_to_test
+        assert seeds == seeds[:2] * 8
+
+    def test_runs_are_accuracies_on_the_test_split(self, recorded):
+        evaluation, calls, _ = recorded
+        test = data_room.examples(*digits(), "test")
+        procedure, _, _, seed = calls[1]
+        logits = procedure.network.apply(procedure.network.init(jax.random.key(seed)), test.images).logits
+        expected = np.mean(np.argmax(logits, 1) == np.asarray(test.labels))
+        np.testing.assert_allclose(evaluation.rows[0].runs[1], expected, rtol=1e-6)
+
+    def test_without_an_augmentation_there_are_plain_rows_only(self):
+        recipe = Recipe.of({**RECIPE.__dict__, "test_aug": None})
+        found = protocol.evaluate(distilled(), *digits(), recipe, run=Recorder(), seed=0, baselines=())
+        assert [(row.name, row.augmented) for row in found.rows] == [("distilled", False)]
+
+    def test_json_holds_every_run_mean_and_population_deviation(self):
+        rows = (protocol.Row("distilled", False, (0.5, 0.7)),)
+        found = protocol.Evaluation(rows, RECIPE, 3, "digits").as_dict()
+        (row,) = found["rows"]
+        assert row["runs"] == [0.5, 0.7]
+        np.testing.assert_allclose((row["mean"], row["std"]), (0.6, 0.1))
+        assert found["recipe"]["width"] == 4 and (found["seed"], found["dataset"]) == (3, "digits")
+
+
+class TestTrainingSets:
+    def given(self, recorded, row: int, network: int):
+        return recorded[1][row * RECIPE.models_to_test + network][1]
+
+    def test_the_set_is_used_with_its_mirror_images_and_learned_labels(self, recorded):
+        images, labels = distilled().decoded()
+        np.testing.assert_array_equal(self.given(recorded, 0, 0).images, images)
+        np.testing.assert_array_equal(self.given(recorded, 1, 1).labels, labels)
+        assert len(images) == 12
+
+    def test_random_images_are_as_many_real_ones_of_every_class_others_for_each_network(self, recorded):
+        first, second = self.given(recorded, 2, 0), self.given(recorded, 2, 1)
+        again = self.given(recorded, 3, 0)
+        real = {image.tobytes() for image in np.asarray(data_room.examples(*digits()).images)}
+        for found in (first, second):
+            assert found.images.shape == (12, 8, 8, 1)
+            assert all(image.tobytes() in real for image in np.asarray(found.images[:6]))
+            np.testing.assert_array_equal(found.images[6:], found.images[:6, :, ::-1])
+            np.testing.assert_allclose(found.labels[:6], np.repeat(np.eye(3), 2, 0) - 1 / 3, atol=1e-6)
+        assert not np.array_equal(first.images, second.images)
+        np.testing.assert_array_equal(first.images, again.images)  # the augmented row compares like with like
+
+    def test_k_means_images_are_real_and_the_same_for_every_network(self, recorded):
+        first, second = self.given(recorded, 4, 0), self.given(recorded, 4, 1)
+        np.testing.assert_array_equal(first.images, second.images)
+        train = data_room.examples(*digits())
+        chosen = data_room.kmeans_images(np.asarray(train.images), np.asarray(train.labels), 2, 3)
+        np.testing.assert_array_equal(first.images[:6], train.images[chosen])
+
+    def test_full_data_is_the_whole_training_split(self, recorded):
+        assert len(self.given(recorded, 6, 0)) == 2 * len(digits()[0].train_images)
+
+
+def test_training_beats_chance_by_far():
+    dataset, preprocessing = digits()
+    recipe = Recipe.of({**RECIPE.__dict__, "test_aug": None})
+    found = protocol.evaluate(distilled(), dataset, preprocessing, recipe, run=loop.run, seed=0, baselines=("random",))
+    for row in found.rows:
+        assert row.mean > 0.6, row
+
+
+class TestRefusals:
+    def refuse(self, changed: DistilledSet, dataset=None, preprocessing=None):
+        run = Recorder()
+        known = digits()
+        with pytest.raises(CheckpointError) as refusal:
+            protocol.evaluate(changed, dataset or known[0], preprocessing or known[1], RECIPE, run=run, seed=0)
+        assert not run.calls  # before anything is trained
+        return refusal.value
+
+    def test_another_image_shape(self):
+        error = self.refuse(distilled().replace(images=np.zeros((6, 16, 16, 1), np.float32)))
+        assert "(16, 16, 1)" in error.what and "(8, 8, 1)" in error.expected and "--dataset_name" in error.remedy
+
+    def test_another_number_of_classes(self):
+        error = self.refuse(distilled().replace(labels=np.zeros((6, 4), np.float32)))
+        assert "4 classes" in error.what and "3 classes" in error.expected
+
+    def test_another_preprocessing_of_the_same_data(self):
+        raw = data_room.fit(digits()[0], kind="raw")
+        error = self.refuse(distilled(), preprocessing=raw)
+        assert raw.digest[:12] in error.expected and distilled().preprocessing["digest"][:12] in error.where
+
+    def test_other_data_of_the_same_shape(self):
+        whole = digits()[0]
+        images = np.array(whole.train_images)[::-1].copy()
+        images[0] = 255 - images[0]
+        other = data_room.Dataset.of_arrays(
+            images, whole.train_labels[::-1], whole.test_images, whole.test_labels, name="others"
+        )
+        error = self.refuse(distilled(), dataset=other, preprocessing=data_room.fit(other))
+        assert "other data" in error.what
+
+
+def test_a_set_without_a_digest_is_taken_at_its_word():
+    protocol.require_same_origin(distilled().replace(preprocessing={}), *digits())
+
+
+def test_jax_arrays_are_what_networks_are_trained_on(recorded):
+    assert all(isinstance(call[1].images, jnp.ndarray) for call in recorded[1])
