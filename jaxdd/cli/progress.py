@@ -81,11 +81,11 @@ class Line(Reporter):
 
     def saving(self, step: int) -> None:
         self.doing(f"saving step {step}")
+        self._screen.log(f"saving step {step}")
 
     def saved(self, step: int, seconds: float) -> None:
         self._doing = ""
-        if seconds >= WORTH_SAYING:
-            self._screen.progress(f"saved step {step} in {duration(seconds)}", last=True)
+        self._screen.log(f"saved step {step} in {duration(seconds)}")
 
     def resumed(self, step: int) -> None:
         self.begun_at = step

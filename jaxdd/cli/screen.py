@@ -107,6 +107,10 @@ class Screen:
             self.console.print(rich.text.Text(text))
         self._write(text)
 
+    def log(self, text: str) -> None:
+        """One line in the log alone."""
+        self._write(text)
+
     def _write(self, text: str) -> None:
         if self._log is None:
             self._waiting.append(text)

@@ -1,9 +1,9 @@
 """Imports neural-tangents 0.6.5, which was last released for an older JAX, without TensorFlow.
 
 While it is imported, the names that have since left `jax.core`, `jax.util` and `jax.interpreters.ad` are put back, and
-its `experimental` package, the only one that imports TensorFlow, is replaced by an empty module. Afterwards JAX is as it
-was. Analytic kernels (`stax`), `linearize` and the empirical kernels of implementations 1 and 2 work; implementation 3
-reads JAX's old program format and does not.
+its `experimental` package, the only one that imports TensorFlow, is replaced by an empty module. Afterwards JAX is as
+it was. Analytic kernels (`stax`), `linearize` and the empirical kernels of implementations 1 and 2 work;
+implementation 3 reads JAX's old program format and does not.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.core
 import jax.extend
 from jax.interpreters import ad
 

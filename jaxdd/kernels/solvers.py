@@ -73,9 +73,9 @@ def pcg(
 ) -> Solved:
     """Preconditioned conjugate gradients on `A x = right` from zero.
 
-    Stops at `steps` products, when the relative residual falls to `tolerance`, or when for a few steps the change of the
-    solution is lost in rounding. That is measured in the norm of `A`, in which every step improves the solution, and
-    not by the residual, which may grow for tens of steps meanwhile.
+    Stops at `steps` products, when the relative residual falls to `tolerance`, or when for a few steps the change of
+    the solution is lost in rounding. That is measured in the norm of `A`, in which every step improves the solution,
+    and not by the residual, which may grow for tens of steps meanwhile.
 
     Arguments:
         operator: symmetric positive definite map on `[n, k]`.

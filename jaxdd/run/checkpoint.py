@@ -117,7 +117,7 @@ class Storage:
         self._require_space(trees.byte_size(state))
         try:
             with _without_log():
-                self._open_manager().save(step, args=_orbax().args.StandardSave(_stored(state)), force=True)
+                self._open_manager().save(step, args=_orbax().args.StandardSave(stored(state)), force=True)
             manifest.seal(self._path(step), step=step, leaves=describe(state), **self._facts)
             io.write_atomically(self._states / "newest", str(step))
         except Exception as error:  # Orbax lets through whatever TensorStore raises: OSError, ValueError, ...
@@ -220,12 +220,12 @@ class Storage:
         place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         wanted = {
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
-            for name, leaf in _stored(template).items()
+            for name, leaf in stored(template).items()
         }
         found = self._open_manager().restore(step, args=_orbax().args.StandardRestore(wanted))
         leaves, tree = jax.tree.flatten(template)
-        empty = {_name(i): jnp.zeros(leaf.shape, leaf.dtype) for i, leaf in enumerate(leaves) if not leaf.size}
-        return tree.unflatten([(found | empty)[_name(i)] for i in range(len(leaves))])
+        empty = {stored_name(i): jnp.zeros(leaf.shape, leaf.dtype) for i, leaf in enumerate(leaves) if not leaf.size}
+        return tree.unflatten([(found | empty)[stored_name(i)] for i in range(len(leaves))])
 
     def _steps(self) -> list[int]:
         """Steps that have a directory, newest first."""
@@ -270,12 +270,13 @@ def _without_log() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _stored(state: PyTree) -> dict[str, Any]:
+def stored(state: PyTree) -> dict[str, Any]:
     """The leaves by number: any tree is then plain to Orbax. It refuses empty arrays, which need no storing."""
-    return {_name(i): leaf for i, leaf in enumerate(jax.tree.leaves(state)) if leaf.size}
+    return {stored_name(i): leaf for i, leaf in enumerate(jax.tree.leaves(state)) if leaf.size}
 
 
-def _name(index: int) -> str:
+def stored_name(index: int) -> str:
+    """The name under which Orbax keeps leaf number `index`."""
     return f"leaf{index:05d}"
 
 

@@ -178,10 +178,10 @@ class _Course:
         self._settle()
         if self.storage is None or self.step in (0, self.storage.saved_step):
             return
-        self._require_finite("no checkpoint was written")
-        self.reporter.saving(self.step)
-        start = time.perf_counter()
         with self.pace.paused():
+            self._require_finite("no checkpoint was written")
+            self.reporter.saving(self.step)
+            start = time.perf_counter()
             self.storage.save(self.step, self.state)
         self.reporter.saved(self.step, time.perf_counter() - start)
 
@@ -234,8 +234,8 @@ class _Course:
     def _observe(self, metrics: Mapping[str, float]) -> None:
         if not self.observers:
             return
-        self._require_finite("no result was handed on")
         with self.pace.paused():
+            self._require_finite("no result was handed on")
             result = self.procedure.result(self.state)
             for observer in self.observers:
                 observer(self.step, result, metrics)

@@ -97,15 +97,17 @@ def _read_state(folder: pathlib.Path, template: PyTree, identity: Mapping[str, A
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = {
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
-        for name, leaf in checkpoint._stored(template).items()
+        for name, leaf in checkpoint.stored(template).items()
     }
     unlike = differences(describe_leaves(template), told["leaves"])
     if unlike:
         raise CheckpointError(f"the state is of another version of jaxdd: {unlike[0]}", where=str(folder))
     with orbax.checkpoint.StandardCheckpointer() as checkpointer:
         found = checkpointer.restore(folder / "default", wanted)
-    empty = {checkpoint._name(i): np.zeros(leaf.shape, leaf.dtype) for i, leaf in enumerate(leaves) if not leaf.size}
-    return tree.unflatten([{**found, **empty}[checkpoint._name(i)] for i in range(len(leaves))])
+    empty = {
+        checkpoint.stored_name(i): np.zeros(leaf.shape, leaf.dtype) for i, leaf in enumerate(leaves) if not leaf.size
+    }
+    return tree.unflatten([{**found, **empty}[checkpoint.stored_name(i)] for i in range(len(leaves))])
 
 
 def shapes(images: Iterable[int], classes: int) -> Examples:

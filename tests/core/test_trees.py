@@ -30,7 +30,7 @@ def test_dot_is_over_all_leaves_and_norms_are_one_per_leaf():
 
 
 def test_trees_that_do_not_match_are_refused():
-    with pytest.raises(ValueError, match="structure|key"):
+    with pytest.raises(ValueError, match=r"structure|key"):
         trees.add(A, {"x": A["x"]})
 
 

@@ -15,8 +15,9 @@ from tests.core.compiling import fast_jit
 pytestmark = pytest.mark.usefixtures("x64")
 
 LAM = 1.0
-RATE, STEPS = 1e-4, 60_000  # at a constant rate Adam ends up circling the solution, the closer the smaller the rate
-SMALL = 0.03  # the inverse-Hessian product is linear in g: a small one is reached in as many steps as theta
+# Adam converges (instead of circling the solution) only while rate / eps stays below its limit of stability, so it has
+# a tiny rate and short ways: everything is linear in the labels and in g.
+RATE, STEPS, SMALL = 2e-7, 20_000, 1e-3
 
 
 def forward(params, images):
@@ -47,7 +48,7 @@ def at(params) -> InnerProblem:
 
 def synthetic() -> Synthetic:
     images, labels = draw((5, 2, 2, 1), (5, 2), seed=1)
-    return Synthetic(images, labels, jnp.asarray(0.2))
+    return Synthetic(images, SMALL * labels, jnp.asarray(0.2))
 
 
 def expand(stored: Synthetic) -> Expanded:
@@ -93,7 +94,7 @@ def test_converged_adam_equals_the_dense_solution():
     solve = solvers.dense_operator_solve(jacobian, problem.ridge(linear.features))
     exact = freeze(linear.pull(solve(expanded.labels).solution))
     options = {"steps": STEPS, "learning_rate": RATE, "last_kernel": False}  # cold, and without drift
-    theta, drifted, losses = jax.jit(lambda p: adam.minimise(at, p, lambda i: (expanded, None), **options))(params)
+    theta, drifted, losses = fast_jit(lambda p: adam.minimise(at, p, lambda i: (expanded, None), **options))(params)
     assert jax.tree.all(jax.tree.map(jnp.array_equal, drifted, params))
     assert losses[-1] < 0.9 * losses[0]
 
@@ -110,12 +111,13 @@ def test_converged_adam_equals_the_dense_solution():
         beta = solve(linear.push(freeze(g))).solution
         return freeze(trees.subtract(g, linear.pull(beta)))
 
-    found, expected = jax.jit(meta_gradient, static_argnums=1)(theta, by_adam), meta_gradient(exact, exactly)
+    compiled = fast_jit(meta_gradient, static_argnums=1)
+    found, expected = compiled(theta, by_adam), compiled(exact, exactly)
     for name, tree in expected.items():
         size = max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(tree))
         differences = jax.tree.leaves(trees.subtract(found[name], tree))
         error = max(jnp.abs(leaf).max() for leaf in differences) / size
-        assert error <= 1e-6, f"{name}: {error:.1e}"
+        assert error <= 1e-9, f"{name}: {error:.1e}"
 
 
 def test_residuals_are_the_quadratic_before_each_step():
@@ -126,17 +128,16 @@ def test_residuals_are_the_quadratic_before_each_step():
     assert x["x"].shape == (2,)
 
 
-@pytest.mark.parametrize("options", [{"count": 8}, {"last_kernel": True}], ids=str)
-def test_published_habits_change_the_solution(options):
+def test_published_habits_of_the_first_step():
     expanded = expand(synthetic())
 
-    def run(**options):
-        settings = {"steps": 3, "learning_rate": 0.01} | options
+    def first_step(**options):
+        settings = {"steps": 1, "learning_rate": RATE} | options
         return fast_jit(lambda p: adam.minimise(at, p, lambda i: (expanded, None), **settings)[0])(parameters())
 
-    plain, other = run(), run(**options)
+    plain, warm, published = first_step(), first_step(count=8), first_step(last_kernel=True)
+    np.testing.assert_allclose(jnp.abs(plain["w"]), RATE, rtol=0.01)  # the rate in every coordinate
+    np.testing.assert_allclose(jnp.abs(warm["w"]), 0.4886 * RATE, rtol=0.03)  # bias correction of the 9th step
     assert not plain["kernel"].any()
-    if "count" in options:  # a warm count divides the first moment by nearly one instead of 0.1
-        assert jnp.abs(other["w"]).max() < 0.7 * jnp.abs(plain["w"]).max()
-    else:
-        assert other["kernel"].any()
+    _, gradient = adam.inner_gradient(at(parameters()), trees.zeros_like(parameters()), expanded)
+    np.testing.assert_allclose(published["kernel"], gradient["kernel"], rtol=1e-12)  # uphill, by the raw gradient

@@ -48,7 +48,7 @@ def wait_for_more(process: subprocess.Popen, log: pathlib.Path, seen: int) -> bo
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 def test_killed_runs_finish_bit_equal(tmp_path):
     folder, log = tmp_path / "killed", tmp_path / "killed" / "log.txt"
     moments = random.Random(0)

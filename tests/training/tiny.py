@@ -50,6 +50,6 @@ def literal_adam(net, variables, batches, rates, *, count: int = 0):
 
 
 def assert_close(found, expected, rtol: float = 1e-7):
-    """Leaf by leaf, relative to each leaf's largest entry."""
+    """Leaf by leaf, relative to the largest entry, or to 1e-2 where all are smaller (a bias before BatchNorm)."""
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(one, other, rtol=rtol, atol=rtol * float(jnp.abs(other).max()))
+        np.testing.assert_allclose(one, other, rtol=rtol, atol=rtol * max(float(jnp.abs(other).max()), 0.01))
