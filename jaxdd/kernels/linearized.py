@@ -99,8 +99,11 @@ def linearize(forward: Forward, params: PyTree, images: Array, *, chunk: int | N
     def push_chunks(theta):
         return backend.chunked_map(lambda x: tangent_output(forward, params, theta, x)[0], images, chunk)
 
+    # Of each chunk only its images are kept for the backward pass. (jax 0.7 cannot transpose `push_chunks`.)
+    logits = jax.checkpoint(lambda params, x: forward(params, x)[0], prevent_cse=False)
+
     def pull_chunks(v):
-        return jax.linear_transpose(push_chunks, params)(v)[0]
+        return jax.vjp(lambda p: backend.chunked_map(lambda x: logits(p, x), images, chunk), params)[1](v)[0]
 
     features = backend.chunked_map(lambda x: forward(params, x)[1], images, chunk)
     return Linearized(features, push_chunks, pull_chunks)

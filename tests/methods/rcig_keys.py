@@ -76,7 +76,7 @@ def check_pool_train_batch_size():
     ours, literal = trained_member(BATCH_NORM)
     assert int(ours.age) == int(tiny.draws(BATCH_NORM).pool_steps) > 0
     for one, other in zip(jax.tree.leaves(ours.params), jax.tree.leaves(literal.params), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-8)  # a bias before BatchNorm follows rounding
     recorded("subsampled", pool_train_batch_size=4)
 
 
