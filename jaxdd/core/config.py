@@ -12,6 +12,7 @@ import functools
 import json
 import pathlib
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -148,6 +149,8 @@ def _parse(text: str, where: str) -> dict[str, Any]:
             expected="a JSON object; whole-line // comments are allowed",
             remedy="look for a missing or trailing comma on that line or the one before",
         ) from None
+    except RecursionError:
+        raise ConfigError("nested too deeply", where=where, expected='{"key": value, ...}') from None
     if not isinstance(values, dict):
         raise ConfigError("not a JSON object", where=where, expected='{"key": value, ...}')
     return values
@@ -253,7 +256,7 @@ def _coerce(value: Any, annotation: Any) -> Any:
     if annotation is type(None):
         return None if value is None else _BAD
     if annotation is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < sys.float_info.max else _BAD  # JSON as Python reads it knows NaN
     if annotation is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if annotation in (bool, str) and isinstance(value, annotation):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import safetensors
@@ -148,10 +148,13 @@ class DistilledSet:
             fields: dict[str, Any] = {f.name: manifest[f.name] for f in dataclasses.fields(cls) if f.name in manifest}
             fields["decode"] = Decode(**manifest["decode"])
             fields["class_names"] = tuple(manifest["class_names"])
+            fields["log_temperature"] = float(manifest["log_temperature"])
+            if fields["space"] not in get_args(Space):
+                raise ValueError(f"the space {fields['space']!r}")
             shards = [_read_shard(path.parent, entry) for entry in manifest["shards"]]
-        except (KeyError, TypeError, AttributeError) as error:
+            names = ("images", "labels", "pixels") if "pixels" in shards[0] else ("images", "labels")
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise CheckpointError(f"the manifest lacks or garbles {error}", where=str(path)) from None
-        names = ("images", "labels", "pixels") if "pixels" in shards[0] else ("images", "labels")
         fields |= {name: np.concatenate([shard[name] for shard in shards]) for name in names}
         return cls(**fields)
 

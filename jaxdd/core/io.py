@@ -48,7 +48,7 @@ def read_json(path: str | os.PathLike) -> Any:
         return json.loads(pathlib.Path(path).read_text())
     except FileNotFoundError:
         raise CheckpointError("file not found", where=str(path)) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CheckpointError(
             f"not valid JSON: {error}", where=str(path), remedy="restore the file or start a new output folder"
         ) from None

@@ -37,7 +37,7 @@ def sample(examples: Examples, rule: BatchRule, key: Key) -> Examples:
     if rule.size < 1:
         raise ConfigError(f"a batch of {rule.size} examples", where=f"batch rule '{rule.kind}'", expected="at least 1")
     if rule.kind == "uniform":
-        chosen = jnp.argsort(jax.random.bits(key, (len(examples),)))[: rule.size]
+        chosen = jnp.argsort(jax.random.bits(key, (len(examples),), jnp.uint32))[: rule.size]
     else:
         chosen = class_indices(examples, rule.size, key)
     return Examples(examples.images[chosen], examples.labels[chosen], examples.classes)
@@ -47,7 +47,7 @@ def class_indices(examples: Examples, size: int, key: Key) -> Array:
     """`[classes * size]` indices of random examples, class-major; a class with fewer than `size` is cycled."""
     labels = hard_labels(examples)
     room = max(1, (examples.classes - 1).bit_length())
-    random = jax.random.bits(key, labels.shape) >> room
+    random = jax.random.bits(key, labels.shape, jnp.uint32) >> room
     order = jnp.argsort((labels.astype(jnp.uint32) << (32 - room)) | random)
     counts = jnp.zeros(examples.classes, jnp.int32).at[labels].add(1)
     starts = jnp.cumsum(counts) - counts

@@ -11,8 +11,6 @@ from jaxdd.core.errors import CheckpointError
 
 pytestmark = pytest.mark.quick
 
-NOT_YET = pytest.mark.xfail(strict=False, reason="jaxdd/core/distilled.py lets it through")
-
 
 def example(**changes) -> DistilledSet:
     """A small set with every field."""
@@ -135,15 +133,15 @@ class TestDamage:
         "change",
         [
             {"jaxdd_format": 99},
-            pytest.param({"shards": []}, marks=NOT_YET),
+            {"shards": []},
             {"shards": None},
             {"shards": [{}]},
             {"shards": [7]},
             {"decode": {"spin": True}},
             {"decode": None},
             {"class_names": None},
-            pytest.param({"space": "hyper"}, marks=NOT_YET),
-            pytest.param({"log_temperature": "hot"}, marks=NOT_YET),
+            {"space": "hyper"},
+            {"log_temperature": "hot"},
         ],
         ids=str,
     )

@@ -247,9 +247,6 @@ def check_skip_tune():
     assert statuses(inner=inner, hvp=failing_hvp / 1.2)[1] == 1 != statuses(inner=inner, hvp=failing_hvp)[1]
 
 
-@pytest.mark.xfail(
-    strict=False, reason="data/sampling.py draws 64-bit keys under x64, and their upper bits overwrite the class"
-)
 def test_a_run_with_use_x64_starts_with_as_many_images_of_every_class(x64):
     start = fast_jit(tiny.method(n_images=10).init)(jax.random.key(0), tiny.examples(90)).synthetic
     np.testing.assert_allclose(start.labels, np.repeat(np.eye(3), 10, 0) - 1 / 3, rtol=1e-12)
