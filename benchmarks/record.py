@@ -34,10 +34,13 @@ def save(name: str, figures: dict[str, Any], settings: dict[str, Any]) -> None:
     root = RESULTS.parents[1]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
     changed = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=False)
+    argv = sys.argv[1:]
     record = {
         "benchmark": name,
-        "command": " ".join(["python", *sys.argv]),
-        "settings": settings,
+        "command": " ".join(
+            ["python -m", f"benchmarks.{pathlib.Path(sys.argv[0]).stem}", *map(_nameless, sys.argv[1:])]
+        ),
+        "settings": {name: _nameless(value) for name, value in settings.items()},
         "figures": figures,
         "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}",
         "cores": os.cpu_count(),
@@ -48,3 +51,8 @@ def save(name: str, figures: dict[str, Any], settings: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(figures))
+
+
+def _nameless(value: Any) -> Any:
+    """Folders of one machine say nothing on another."""
+    return "DATA" if isinstance(value, str) and os.path.isdir(value) else value

@@ -190,7 +190,7 @@ class _Session:
 
         self.screen.show(table(evaluation.rows))
         if published := _published(self.settings, self.name):
-            self.screen.fact("paper", published)
+            self.screen.fact("expected", published)
         name = self.flags.save_name
         path = self.folder / (name if name.endswith(".json") else f"{name}.json")
         log_dir = self.flags.log_dir

@@ -65,6 +65,14 @@ def _in_loop(fn: Callable) -> Callable:
     return traced
 
 
+def exact_products() -> contextlib.AbstractContextManager:
+    """Matrix products and convolutions traced inside keep full float32: no TF32 on GPU, no bfloat16 on TPU.
+
+    A solve preconditioned by `(K + lam I)^-1` magnifies errors of its operator by 1 / lam.
+    """
+    return jax.default_matmul_precision("highest")
+
+
 def loop(length: int | Array, body: Callable[[Any, PyTree], PyTree], state: PyTree, *, unroll: bool = True) -> PyTree:
     """`state = body(i, state)` for i in 0..length-1; `length` may be traced.
 

@@ -23,7 +23,8 @@ def scale(factor: Array | float, tree: PyTree) -> PyTree:
 
 def dot(a: PyTree, b: PyTree) -> Array:
     """The inner product over all leaves, a scalar."""
-    return sum(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b)), start=jnp.zeros(()))
+    first, *others = jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))
+    return sum(others, start=first)  # not from a zero, whose type would be another under `jax_enable_x64`
 
 
 def norms(tree: PyTree) -> PyTree:

@@ -179,6 +179,7 @@ def clip_to(implicit: PyTree, direct: PyTree) -> PyTree:
 
     def clip(c: Array, d: Array) -> Array:
         c_norm, d_norm = jnp.sqrt(jnp.sum(c**2)), jnp.sqrt(jnp.sum(d**2))
-        return jnp.nan_to_num(c / c_norm * jnp.minimum(c_norm, d_norm))
+        some = c_norm != 0  # True for NaN too: a solve that failed must show
+        return jnp.where(some, c / jnp.where(some, c_norm, 1) * jnp.minimum(c_norm, d_norm), 0)
 
     return jax.tree.map(clip, implicit, direct)

@@ -39,7 +39,7 @@ def solve_exactly(settings: RCIGSettings, problem: InnerProblem, expanded: Expan
     """theta* = J^T A^-1 Y and u = g - J^T A^-1 J g."""
     chunk = min((s for s in (settings.inner_train_batch_size, settings.hinv_batch_size) if s), default=None)
     looped = settings.inner_solver == "pcg" and not backend.unrolls(settings.solver_steps)
-    with backend.looping(looped):
+    with backend.looping(looped), backend.exact_products():
         linear = linearize(problem.forward, problem.params, expanded.images, chunk=chunk)
     ridge = problem.ridge(linear.features)
     if settings.inner_solver == "dense":
