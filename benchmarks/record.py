@@ -34,12 +34,9 @@ def save(name: str, figures: dict[str, Any], settings: dict[str, Any]) -> None:
     root = RESULTS.parents[1]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
     changed = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=False)
-    argv = sys.argv[1:]
     record = {
         "benchmark": name,
-        "command": " ".join(
-            ["python -m", f"benchmarks.{pathlib.Path(sys.argv[0]).stem}", *map(_nameless, sys.argv[1:])]
-        ),
+        "command": f"python -m benchmarks.{pathlib.Path(sys.argv[0]).stem} " + " ".join(map(_nameless, sys.argv[1:])),
         "settings": {name: _nameless(value) for name, value in settings.items()},
         "figures": figures,
         "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}",

@@ -83,12 +83,19 @@ def distill(
     from jaxdd.core.errors import choose
     from jaxdd.methods import METHODS
     from jaxdd.run import api
+    from jaxdd.run.settings import RunSettings
 
     cls = METHODS[choose(method, METHODS, kind="method", where="method")]
     given = ConfigFile("jaxdd.distill", {"n_images": ipc, **settings})
     procedure = build(given, {"method": cls})["method"]
     return api.distill(
-        procedure, _dataset(data, test=False), steps=steps, seed=seed, name=method, output_dir=output_dir
+        procedure,
+        _dataset(data, test=False),
+        steps=steps,
+        seed=seed,
+        name=method,
+        output_dir=output_dir,
+        recipe=RunSettings().stored_recipe(procedure),
     )
 
 

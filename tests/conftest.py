@@ -71,10 +71,10 @@ def x64():
 
 
 def data_folder() -> pathlib.Path | None:
-    """Where real data lies: `JAXDD_TEST_DATA`, else a folder `shared/data` beside the checkout, else nowhere."""
+    """Where real data lies: the folder that `JAXDD_TEST_DATA` names, if there is one."""
     given = os.environ.get("JAXDD_TEST_DATA")
-    folder = pathlib.Path(given).expanduser() if given else ROOT.parent / "shared" / "data"
-    return folder if folder.is_dir() else None
+    folder = pathlib.Path(given).expanduser() if given else None
+    return folder if folder and folder.is_dir() else None
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import shlex
@@ -254,6 +255,7 @@ def _dry_run(screen: Screen, flags: Distill, settings: Settings, folder: pathlib
 
     from jaxdd.core.types import Examples
     from jaxdd.run.plan import plan
+    from jaxdd.run.restore import precision
 
     _header(screen, settings, folder, flags.message)
     _note_size(screen, settings, spec.resolution)
@@ -262,7 +264,10 @@ def _dry_run(screen: Screen, flags: Distill, settings: Settings, folder: pathlib
     count = max(getattr(method, "batch_size", 1), spec.classes * settings.ipc)
     images: Any = jax.ShapeDtypeStruct((count, side, side, channels), np.float32)
     labels: Any = jax.ShapeDtypeStruct((count,), np.int32)
-    needs = plan(method, Examples(images, labels, spec.classes))
+    if hasattr(method, "skip_tune"):  # which changes no shape, but takes long to trace
+        method = dataclasses.replace(method, skip_tune=True)
+    with precision(method):
+        needs = plan(method, Examples(images, labels, spec.classes))
     shape = f"{side}x{side}x{channels}"
     screen.fact("data", f"{spec.name}: {shape}, {spec.classes} classes, {spec.space}")
     screen.fact("network", network_line(method, (side, side, channels), spec.classes))

@@ -74,7 +74,13 @@ def folder_lock(folder: str | os.PathLike) -> Iterator[None]:
     with open(path, "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
+            if not isinstance(error, BlockingIOError):
+                raise CheckpointError(
+                    f"this file system cannot lock files: {error.strerror}",
+                    where=str(path),
+                    remedy="choose an --output_dir on a local disk",
+                ) from None
             file.seek(0)
             raise CheckpointError(
                 "another process writes into this output folder",

@@ -70,4 +70,4 @@ class Recipe:
             augment=self.test_aug if augmented else None,
             resolution=network.image_shape[0],
         )
-        return procedure, schedule if augmented else self.plain_steps or schedule // 200 * 500
+        return procedure, schedule if augmented else self.plain_steps or schedule * 5 // 2

@@ -273,8 +273,8 @@ class RCIG(RCIGSettings, Procedure[RCIGState]):
     def _tune(self, state: RCIGState, data: Examples, key: Key) -> rcig_rates.Rates:
         """Learning rates of `adam`, by trials on the first network and one batch."""
         plain = dataclasses.replace(self, aug=None, aug_repeats=0)
-        batch = sample(data, self.batch_rule, key)
-        draws = draw(plain, key, stored=len(state.synthetic.images), real=len(batch))
+        batch = sample(data, self.batch_rule, purpose_key(key, "batch"))
+        draws = draw(plain, purpose_key(key, "draws"), stored=len(state.synthetic.images), real=len(batch))
         network = self.network(data.image_shape, data.classes)
         member = trees.take(state.pool, 0)
 

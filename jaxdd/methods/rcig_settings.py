@@ -62,7 +62,7 @@ class RCIGSettings:
     max_forward_batch_size: int | None = setting(None, "most images in one forward pass without gradients", low=1)
     do_precompute: bool = setting(False, "accepted; values without gradients are always computed once per step")
     use_x64: bool = setting(False, "form and factorise the kernel matrix in float64")
-    monitor_losses: bool = setting(False, "report the first and last loss of the inner solver")
+    monitor_losses: bool = setting(False, "adam: report the first loss of the inner problem beside the last")
 
     historical_names: ClassVar[dict[str, str]] = {
         "pool_model_6count": "pool_model_count",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from jaxdd.core import backend, trees
+from jaxdd.core.errors import ConfigError
 from jaxdd.core.types import Array, Key, Metrics, PyTree
 from jaxdd.kernels import adam, solvers
 from jaxdd.kernels.linearized import dense_jacobian, linearize
@@ -15,6 +16,8 @@ from jaxdd.methods.rcig_draws import Draws
 from jaxdd.methods.rcig_rates import Rates
 from jaxdd.methods.rcig_settings import RCIGSettings
 from jaxdd.training import pool
+
+MOST_DENSE_BYTES = 8 * 10**9
 
 
 class Solution(NamedTuple):
@@ -43,6 +46,7 @@ def solve_exactly(settings: RCIGSettings, problem: InnerProblem, expanded: Expan
         linear = linearize(problem.forward, problem.params, expanded.images, chunk=chunk)
     ridge = problem.ridge(linear.features)
     if settings.inner_solver == "dense":
+        _require_small(problem, expanded)
         jacobian = dense_jacobian(problem.forward, problem.params, expanded.images)
         solve = solvers.dense_operator_solve(problem.freeze(jacobian), ridge)
     else:
@@ -59,6 +63,18 @@ def solve_exactly(settings: RCIGSettings, problem: InnerProblem, expanded: Expan
 
     metrics = {"inner_residual": alpha.residual, "inner_steps": alpha.steps}
     return Solution(problem, theta, respond, metrics, alpha.residual[None])
+
+
+def _require_small(problem: InnerProblem, expanded: Expanded) -> None:
+    """Refuses a dense Jacobian that could not be held."""
+    needed = expanded.labels.size * trees.byte_size(problem.params)
+    if needed > MOST_DENSE_BYTES:
+        raise ConfigError(
+            f"the dense Jacobian would take {needed / 1e9:,.1f} GB",
+            where="inner_solver = dense",
+            expected=f"at most {MOST_DENSE_BYTES / 1e9:,.0f} GB: images x classes x parameters of one network",
+            remedy="use inner_solver = pcg, or a smaller width",
+        )
 
 
 def solve_by_adam(
@@ -111,4 +127,6 @@ def solve_by_adam(
         return trees.scale(problem.lam / expanded.labels.size, x), metrics, residuals
 
     metrics = {"inner_loss": losses[-1]} if settings.n_inner_steps else {}
+    if settings.monitor_losses and settings.n_inner_steps:
+        metrics["first_inner_loss"] = losses[0]
     return Solution(problem, theta, respond, metrics, losses)

@@ -2,8 +2,8 @@
 
 Step numbers count finished steps, except as the argument of a key: step `i` (from 0) samples with
 `key_for(seed, "batch", i)` and runs with `key_for(seed, "step", i)`; an event before it, with `"event/<name>"`. Nothing
-else is random and nothing else enters a program, so a run that was stopped and continued is bit-equal to one that was
-not.
+else is random and nothing else enters a program, so on CPU a run that was stopped and continued is bit-equal to one
+that was not; on a GPU, as far as XLA chooses the same kernels again.
 
 One dispatch is always under way while the host looks at the one before it: the device never waits for metrics, and a
 signal never waits for more than two dispatches.

@@ -13,7 +13,7 @@ from jaxdd.kernels.linearized import dense_jacobian, gram, in_chunks, linearize,
 from tests.core.compiling import fast_jit
 from tests.kernels import tiny
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("x64")]
 
 
 def assert_trees_close(found, expected, tolerance: float):

@@ -8,6 +8,8 @@ import pytest
 from jaxdd.kernels.ridge import Ridge, kernel
 from tests.core.compiling import fast_jit
 
+pytestmark = pytest.mark.quick
+
 
 def given(seed: int = 0):
     """Features `[6, 9]` and a right-hand side `[6, 2]`, NumPy float64."""

@@ -12,7 +12,7 @@ from jaxdd.kernels.solvers import pcg
 from tests.core.compiling import fast_jit
 from tests.kernels import tiny
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("x64")]
 
 
 def system(condition: float = 100.0):

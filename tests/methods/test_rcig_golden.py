@@ -126,7 +126,9 @@ def assert_norms(tree: dict[str, np.ndarray], expected: dict, what: str):
             assert error <= TOLERANCE, f"{what} projection of {path}: {error:.2e}"
 
 
-@pytest.mark.parametrize("name", sorted(SECTIONS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.quick) if name == "main" else name for name in sorted(SECTIONS)]
+)
 def test_adam_equals_the_authors_code(name, given_augmentation):
     section = SECTIONS[name]
     method = method_of(section)

@@ -23,7 +23,7 @@ from tests.methods.rcig_keys import CHECKS, PLAIN, recorded, refused, shows
 from tests.oracles import rcig_literal
 
 TOLERANCE = 1e-10
-KEYS = (  # the list of the issue
+KEYS = (
     "direct_batch_sizes",
     "implicit_batch_size",
     "hinv_batch_size",
