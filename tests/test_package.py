@@ -57,5 +57,6 @@ def test_installed_command_distils_in_an_empty_folder(wheel, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (folder / "output_dir/digits_1/distilled/grid.png").stat().st_size > 1000
-    where = subprocess.check_output([fresh / "bin/python", "-c", "import jaxdd; print(jaxdd.__file__)"], text=True)
+    ask = [fresh / "bin/python", "-c", "import jaxdd; print(jaxdd.__file__)"]
+    where = subprocess.check_output(ask, text=True, cwd=folder, env=environment)
     assert where.startswith(str(fresh))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -23,8 +24,8 @@ def scale(factor: Array | float, tree: PyTree) -> PyTree:
 
 def dot(a: PyTree, b: PyTree) -> Array:
     """The inner product over all leaves, a scalar."""
-    first, *others = jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))
-    return sum(others, start=first)  # not from a zero, whose type would be another under `jax_enable_x64`
+    products = jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))
+    return functools.reduce(operator.add, products)  # not from a zero, whose type would be another under x64
 
 
 def norms(tree: PyTree) -> PyTree:
