@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # the checkout is tested, also where jaxdd is not installed
 
-# Compiling takes most of the suite: leave out LLVM's own optimisations, which change no result but rounding; XLA's stay.
+# Compiling takes most of the suite: LLVM's own optimisations, which change no result but rounding, are left out.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
 import jax  # noqa: E402  (after the path: nothing below may find another jaxdd)

@@ -13,13 +13,13 @@ import pytest
 from jaxdd import DistilledSet
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-STEPS, KILLS, EARLY = 400, 10, 2  # of the kills, so many may come before a first step
+STEPS, KILLS, EARLY = 150, 10, 2  # of the kills, so many may come before a first step
 SMALL = ("--width", "4", "--set", "pool_model_count=2", "--set", "batch_size=16", "--set", "solver_steps=3")
 
 
-def command(folder: pathlib.Path) -> list[str]:
-    """The run: a checkpoint after every step, so that a good part of its time is spent writing."""
-    flags = ["--output_dir", str(folder), "--max_steps", str(STEPS), "--checkpoint_every", "0", "--log_every", "1"]
+def command(folder: pathlib.Path, checkpoint_every: str = "0") -> list[str]:
+    """The run; as it is here, a checkpoint after every step, so that a good part of its time is spent writing."""
+    flags = ["--output_dir", str(folder), "--max_steps", str(STEPS), "--checkpoint_every", checkpoint_every]
     return [sys.executable, str(ROOT / "distill_dataset.py"), *flags, *SMALL]
 
 
@@ -33,8 +33,10 @@ def saves(log: pathlib.Path) -> list[tuple[str, int]]:
     return [(verb, int(step)) for verb, step in re.findall(r"^(saving|saved) step (\d+)", text, re.MULTILINE)]
 
 
-def finish(folder: pathlib.Path) -> None:
-    done = subprocess.run(command(folder), cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+def finish(folder: pathlib.Path, checkpoint_every: str = "5") -> None:
+    done = subprocess.run(
+        command(folder, checkpoint_every), cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
