@@ -66,7 +66,7 @@ def find(path: pathlib.Path, distiller: str) -> Found:
             "no such file or folder",
             where=f"{path} (--checkpoint_path)",
             expected=EXPECTED,
-            remedy=nearest(path.name, beside) or f"distil first: {distiller}",
+            remedy=nearest(path.name, beside, likeness=0.75) or f"distil first: {distiller}",
         )
     found = _file(path) if path.is_file() else _folder(path)
     if found is None:

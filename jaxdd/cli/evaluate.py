@@ -15,7 +15,7 @@ from jaxdd.cli.screen import Screen
 from jaxdd.core import config as configs
 from jaxdd.core import io
 from jaxdd.core.distilled import DistilledSet
-from jaxdd.core.errors import CheckpointError, JaxddError, UsageError
+from jaxdd.core.errors import CheckpointError, JaxddError, UsageError, choose
 
 if TYPE_CHECKING:
     from jaxdd.data import Dataset
@@ -55,6 +55,7 @@ class _Session:
 
     def __init__(self, screen: Screen, flags: Eval, distiller: str):
         self.screen, self.flags = screen, flags
+        _require_known_network(flags)
         named = {} if flags.dataset_name is None else {"dataset_name": ("--dataset_name", flags.dataset_name)}
         self.settings = build(flags.config_path, named, notices=no_effect(flags))
         self.found = checkpoints.find(self._checkpoint_path(), distiller)
@@ -197,6 +198,16 @@ class _Session:
         io.write_json(path, {"checkpoint": str(self.found.path), **evaluation.as_dict()})
         self.screen.fact("numbers", str(path))
         self.screen.log_to((pathlib.Path(log_dir).expanduser().absolute() if log_dir else self.folder) / "log.txt")
+
+
+def _require_known_network(flags: Eval) -> None:
+    """A misspelt name is refused before anything is looked for on disk."""
+    from jaxdd.models import ALIASES, NAMES, NORMALIZATIONS
+
+    if flags.eval_arch is not None:
+        choose(flags.eval_arch.lower(), (*NAMES, *ALIASES), kind="architecture", where="--eval_arch")
+    if flags.normalization is not None:
+        choose(flags.normalization, NORMALIZATIONS, kind="normalization", where="--normalization")
 
 
 def _recipe(flags: Eval, settings: Settings, distilled: DistilledSet) -> Recipe:

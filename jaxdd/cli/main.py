@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import shlex
@@ -80,7 +81,7 @@ def _overview() -> str:
 
 def _wants_traceback(words: Sequence[str]) -> bool:
     """Reads the flag where parsing may have failed before it came to it."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
         name, equals, value = word.partition("=")
         if name == "--debug":
             return (value if equals else following).lower() not in NO

@@ -216,8 +216,8 @@ def check(cls: type, field: dataclasses.Field, config: ConfigFile) -> Any:
         raise ConfigError(
             f"'{field.name}' is {json.dumps(value)}, which has the wrong type",
             where=config.where(field.name),
-            expected=_describe(annotation),
-            remedy=field.metadata["help"],
+            expected=f"{_describe(annotation)}; it means: {field.metadata['help']}",
+            remedy="change it, or leave it out for its default",
         )
     low, high = field.metadata["low"], field.metadata["high"]
     for number in coerced if isinstance(coerced, tuple) else (coerced,):
@@ -227,8 +227,8 @@ def check(cls: type, field: dataclasses.Field, config: ConfigFile) -> Any:
             raise ConfigError(
                 f"'{field.name}' is {json.dumps(value)}, out of range",
                 where=config.where(field.name),
-                expected=bounds,
-                remedy=field.metadata["help"],
+                expected=f"{bounds}; it means: {field.metadata['help']}",
+                remedy="change it, or leave it out for its default",
             )
     return coerced
 

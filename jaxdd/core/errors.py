@@ -48,10 +48,10 @@ class DivergedError(JaxddError):
     """A metric stopped being finite (exit code 3); the last good state stays on disk."""
 
 
-def nearest(name: str, options: Iterable[str]) -> str:
-    """A "did you mean" clause for `name` among `options`, or the empty string when nothing is close."""
+def nearest(name: str, options: Iterable[str], *, likeness: float = 0.5) -> str:
+    """A "did you mean" clause for `name` among `options`, or the empty string when none is so alike (0 to 1)."""
     lowered = {option.lower(): option for option in options}
-    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=likeness)
     return f"did you mean '{lowered[close[0]]}'?" if close else ""
 
 

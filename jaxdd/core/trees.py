@@ -48,11 +48,6 @@ def put(tree: PyTree, index: Array | int, entry: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf, new: jax.lax.dynamic_update_index_in_dim(leaf, new, index, 0), tree, entry)
 
 
-def select(condition: Array, if_true: PyTree, if_false: PyTree) -> PyTree:
-    """`if_true` where the scalar `condition` holds, else `if_false`, leaf by leaf."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)
-
-
 def paths(tree: PyTree) -> list[tuple[str, Any]]:
     """Pairs of a readable leaf path such as `pool/params/Conv_0/kernel` and the leaf."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)

@@ -8,12 +8,18 @@ import os
 import numpy as np
 import pytest
 
+from jaxdd.cli.main import main
 from jaxdd.core import io
 from jaxdd.core.distilled import DistilledSet
 
 from .conftest import TINY, command
 
 pytestmark = pytest.mark.quick
+
+
+def test_a_root_script_without_flags_explains_itself_too(here, capsys):
+    assert main([], script="eval") == 3
+    assert "distil first" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -37,6 +43,8 @@ pytestmark = pytest.mark.quick
         (["distill", "--dataset_name", "mnist", "--data_path", "nowhere"], 3, ["nowhere", "--data_path"]),
         (["eval"], 3, ["digits_1", "distil first: jaxdd distill"]),
         (["eval", "--checkpoint_path", "nowhere"], 3, ["nowhere", "--checkpoint_path"]),
+        (["eval", "--eval_arch", "resnt"], 2, ["'resnt'", "'resnet'"]),
+        (["eval", "--normalization", "bach"], 2, ["'bach'", "'batch'"]),
         (["eval", "--eval_arhc", "vgg"], 2, ["'--eval_arhc'", "'--eval_arch'"]),
     ],
 )

@@ -42,11 +42,6 @@ def test_take_and_put_work_with_a_traced_index():
     assert leaves(jax.jit(trees.put)(stacked, index, entry)) == [[[0, 1], [2, 3], [9, 9]], [0, 1, 9]]
 
 
-def test_select_takes_one_tree_whole():
-    for flag, expected in ((True, A), (False, B)):
-        assert leaves(jax.jit(trees.select)(jnp.asarray(flag), A, B)) == leaves(expected)
-
-
 def test_paths_are_readable():
     found = dict(trees.paths({"pool": {"params": {"kernel": A["x"]}}, "rest": [A["x"]]}))
     assert set(found) == {"pool/params/kernel", "rest/0"}
