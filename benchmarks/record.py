@@ -1,4 +1,7 @@
-"""What every benchmark does: timing by medians, one JSON file of results, one JSON line at the end."""
+"""What every benchmark does: timing by medians, one JSON file of results, one JSON line at the end.
+
+Long benchmarks consist of cells, each kept in a file of its own as soon as it is finished (`finished`, `keep`).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -27,6 +30,29 @@ def median_seconds(step: Callable[[], Any], repeats: int) -> float:
         jax.block_until_ready(step())
         times.append(time.perf_counter() - start)
     return statistics.median(times)
+
+
+def spread(values: Sequence[float]) -> dict[str, float | int]:
+    """Mean, sample standard deviation and standard error of the mean; the latter two are 0 for a single value."""
+    std = statistics.stdev(values) if len(values) > 1 else 0.0
+    found = {"mean": statistics.fmean(values), "std": std, "standard_error": std / len(values) ** 0.5}
+    return {**{name: round(value, 3) for name, value in found.items()}, "count": len(values)}
+
+
+def finished(path: pathlib.Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The figures of a cell that was measured with these very settings; None if there is none."""
+    if not path.exists():
+        return None
+    cell = json.loads(path.read_text())
+    return cell["figures"] if cell["settings"] == json.loads(json.dumps(settings)) else None
+
+
+def keep(path: pathlib.Path, settings: dict[str, Any], figures: dict[str, Any]) -> None:
+    """Writes a finished cell, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"settings": settings, "figures": figures}, indent=2) + "\n")
+    partial.replace(path)
 
 
 def save(name: str, figures: dict[str, Any], settings: dict[str, Any]) -> None:

@@ -6,7 +6,8 @@ slower. GPUs and TPUs have neither fault. So on CPU
 
 * short loops of known length and maps over classes or networks are unrolled;
 * longer loops, and whatever stands under a condition, use convolutions written as one matrix product (im2col);
-* the first layer of a network (few input channels) is always im2col: 22 ms against 81 ms.
+* the first layer of a network (few input channels) is always im2col: 22 ms against 81 ms;
+* a batch goes through a network in pieces that the caches hold: memory is slow, about 12 GB/s on two cores.
 
 Code that will run inside a loop is traced inside `looping()`; `loop` and `while_loop` do that for their own bodies.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -23,11 +25,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdd.core import sharding, trees
+from jaxdd.core.precision import exact_products as exact_products  # beside `looping`, with which it is used
 from jaxdd.core.types import Array, PyTree
 
 UNROLL_LIMIT = 24  # longest loop that is unrolled on CPU: beyond it compilation costs more than im2col does
+ROWS = 16  # images that CPU caches hold best through a network, 10 to 20 of them with im2col
+MOST_PIECES = 16  # into which a batch is cut for that, where the cuts are unrolled
 FEW_CHANNELS = 4  # up to this many input channels im2col beats XLA:CPU's native convolution everywhere
 STEPS_PER_DISPATCH = 10  # outer steps per dispatch on an accelerator
+TRAINING_STEPS_PER_DISPATCH = 100  # of a network's training, whose steps are far shorter
+LARGEST_CHUNK = 128  # images of a chunk beyond which nothing is gained on CPU
+UNKNOWN_MEMORY = 8 * 10**9  # bytes assumed where a device does not tell
 
 _looping: contextvars.ContextVar[bool] = contextvars.ContextVar("jaxdd_looping", default=False)
 
@@ -42,9 +51,14 @@ def unrolls(length: int) -> bool:
     return on_cpu() and length <= UNROLL_LIMIT and not _looping.get()
 
 
-def steps_per_dispatch() -> int:
+def steps_per_dispatch(many: int = STEPS_PER_DISPATCH) -> int:
     """How many steps one compiled program makes: many on accelerators; one on CPU, where a loop would cost 15x."""
-    return 1 if on_cpu() else STEPS_PER_DISPATCH
+    return 1 if on_cpu() else many
+
+
+def maps_networks() -> bool:
+    """Whether networks of different weights are trained together in one vmapped program, else one after another."""
+    return not on_cpu()
 
 
 @contextlib.contextmanager
@@ -65,14 +79,6 @@ def _in_loop(fn: Callable) -> Callable:
     return traced
 
 
-def exact_products() -> contextlib.AbstractContextManager:
-    """Matrix products and convolutions traced inside keep full float32: no TF32 on GPU, no bfloat16 on TPU.
-
-    A solve preconditioned by `(K + lam I)^-1` magnifies errors of its operator by 1 / lam.
-    """
-    return jax.default_matmul_precision("highest")
-
-
 def loop(length: int | Array, body: Callable[[Any, PyTree], PyTree], state: PyTree, *, unroll: bool = True) -> PyTree:
     """`state = body(i, state)` for i in 0..length-1; `length` may be traced.
 
@@ -87,15 +93,7 @@ def loop(length: int | Array, body: Callable[[Any, PyTree], PyTree], state: PyTr
 
 
 def bounded_while(limit: int, condition: Callable[[PyTree], Array], body: Callable, state: PyTree) -> PyTree:
-    """`while condition(state): state = body(state)`, at most `limit` times.
-
-    Unrolled (short limits on CPU), later rounds are computed but discarded, so the result is the same everywhere.
-    """
-    if unrolls(limit):
-        for _ in range(limit):
-            going = condition(state)
-            state = jax.tree.map(lambda new, old, on=going: jnp.where(on, new, old), body(state), state)
-        return state
+    """`while condition(state): state = body(state)`, at most `limit` times."""
 
     def counted_condition(carry):
         count, inner = carry
@@ -131,6 +129,83 @@ def chunked_map(fn: Callable[[PyTree], PyTree], xs: PyTree, chunk: int) -> PyTre
     if whole < count:
         pieces.append(fn(jax.tree.map(lambda leaf: leaf[whole:], xs)))
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *pieces)
+
+
+def rows_at_once(count: int) -> int:
+    """How many of a batch's images should go through a network together: all on accelerators, a cacheful on CPU."""
+    if not on_cpu() or sharding.splits():
+        return count
+    least = 10 if _looping.get() else max(ROWS, -(-count // MOST_PIECES))
+    if count <= 2 * least:
+        return count
+    return next((rows for rows in range(least, 2 * least) if count % rows == 0), least)
+
+
+def by_rows(fn: Callable[[PyTree], PyTree], xs: PyTree) -> PyTree:
+    """`fn(xs)` for a function that works row by row: in pieces that the caches hold, concatenated."""
+    count = jax.tree.leaves(xs)[0].shape[0]
+    rows = rows_at_once(count)
+    if rows == count:
+        return fn(xs)
+    if _looping.get():
+        return chunked_map(fn, xs, rows)
+    pieces = [fn(piece) for piece in _pieces(xs, count, rows)]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *pieces)
+
+
+def accumulate(fn: Callable[[PyTree], PyTree], xs: PyTree, chunk: int | None = None) -> PyTree:
+    """`fn(xs)` for a function that is a sum over rows: of pieces that the caches hold, or of `chunk` rows, added up.
+
+    Arguments:
+        chunk: most rows at once, which bounds the memory of one call; None for what is fastest.
+    """
+    count = jax.tree.leaves(xs)[0].shape[0]
+    rows = min(rows_at_once(count), chunk or count)
+    if rows == count:
+        return fn(xs)
+    if on_cpu() and not _looping.get() and count <= rows * MOST_PIECES:
+        return functools.reduce(trees.add, [fn(piece) for piece in _pieces(xs, count, rows)])
+    whole = count - count % rows
+    stacked = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, rows, *leaf.shape[1:]), xs)
+    with looping():
+        total = trees.zeros_like(jax.eval_shape(fn, jax.tree.map(lambda leaf: leaf[:rows], xs)))
+        total = jax.lax.scan(lambda total, piece: (trees.add(total, fn(piece)), None), total, stacked)[0]
+        return total if whole == count else trees.add(total, fn(jax.tree.map(lambda leaf: leaf[whole:], xs)))
+
+
+def _pieces(xs: PyTree, count: int, rows: int) -> list[PyTree]:
+    return [jax.tree.map(lambda leaf, i=i: leaf[i : i + rows], xs) for i in range(0, count, rows)]
+
+
+def memory_bytes() -> int:
+    """Bytes of one device's memory: what its allocator may hand out; on CPU that of the machine or its container."""
+    if not on_cpu():
+        return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", UNKNOWN_MEMORY)
+    if not hasattr(os, "sysconf"):
+        return UNKNOWN_MEMORY
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+        return min(machine, int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))
+    return machine
+
+
+def working_memory(limit: int | None = None) -> int:
+    """Bytes that the activations of one step may take on a device: 7/10 of it, on CPU half of that, which others share.
+
+    Rounded down to whole GB, since what is chosen by it should not change with what a driver happens to set aside.
+
+    Arguments:
+        limit: bytes that a run may use in all, in place of the device's; 7/10 of it on CPU too.
+    """
+    if limit is not None:
+        return limit * 7 // 10
+    return memory_bytes() // 10**9 * 10**9 * 7 // (20 if on_cpu() else 10)
+
+
+def chunk_of(count: int, most: int) -> int:
+    """Rows of the chunks into which `count` rows are cut to bound memory: at most `most`, and equal ones if possible."""
+    most = max(1, min(most, LARGEST_CHUNK if on_cpu() else most))
+    return next((rows for rows in range(most, most // 2, -1) if count % rows == 0), most)
 
 
 def cond(condition: Array, if_true: Callable, if_false: Callable, *operands: Any) -> Any:

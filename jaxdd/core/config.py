@@ -70,9 +70,11 @@ def find_config(path: str) -> pathlib.Path:
     for candidate in (given, pathlib.Path.cwd() / given):
         if candidate.is_file():
             return candidate
-    for name in (path, given.name, f"{given.name}.txt"):
-        if name in packaged:
-            return packaged[name]
+    for start in range(len(given.parts)):  # configs_final/frepo/digits.txt, then frepo/digits.txt, then digits.txt
+        name = "/".join(given.parts[start:])
+        for known in (name, f"{name}.txt"):
+            if known in packaged:
+                return packaged[known]
     raise ConfigError(
         f"config file '{path}' not found",
         where="--config_path",
@@ -193,7 +195,7 @@ def build(config: ConfigFile, classes: Mapping[str, type]) -> dict[str, Any]:
             raise ConfigError(
                 f"unknown key '{key}'",
                 where=config.where(key),
-                expected="a key listed in configs_final/example_config.txt",
+                expected="a key listed in configs_final/example_config.txt (other methods: configs_final/METHOD/)",
                 remedy=nearest(key, known) or "remove the key",
             )
     return {

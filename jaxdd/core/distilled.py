@@ -22,7 +22,7 @@ from jaxdd.core.errors import CheckpointError
 FORMAT = 1
 MAX_SHARD_BYTES = 16 << 30
 
-Space = Literal["raw", "standardised", "zca"]
+Space = Literal["raw", "standardised", "zca", "layernorm_zca"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,8 @@ class DistilledSet:
     Arguments:
         images: `[p, height, width, channels]` float32 in `space`; class-major, images of a class consecutive.
         labels: `[p, classes]` float32, learned and unnormalised; the argmax is the class.
-        space: what the numbers in `images` mean: `raw` in [0, 1], `standardised` per channel, or `zca` whitened.
+        space: what the numbers in `images` mean: `raw` in [0, 1], `standardised` per channel,
+            `zca` whitened, or `layernorm_zca`: centred and scaled to norm 1 each, then whitened.
         log_temperature: logits are multiplied by its exponential in the method's loss.
         decode: how stored images become training images.
         pixels: the images in true colours, `[p, height, width, channels]` float32 in [0, 1]; None until described.

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
+from jaxdd.core.distilled import DistilledSet, Space
 from jaxdd.core.types import Examples, Key, Metrics, PyTree
 
 State = TypeVar("State")
@@ -51,7 +52,13 @@ class Event:
 
 
 class Procedure(abc.ABC, Generic[State]):
-    """See the module's header. Subclasses are frozen dataclasses and are never subclassed themselves."""
+    """See the module's header. Subclasses are frozen dataclasses and are never subclassed themselves.
+
+    Attributes:
+        per_device: names of the state's parts whose leading axis may lie on the devices one by one (`core.sharding`).
+    """
+
+    per_device: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abc.abstractmethod
@@ -73,6 +80,91 @@ class Procedure(abc.ABC, Generic[State]):
     def events(self) -> tuple[Event, ...]:
         """What happens only every k steps."""
         return ()
+
+
+class Implied(NamedTuple):
+    """What the settings in a file imply beside themselves.
+
+    Arguments:
+        values: setting -> value, for settings that the file leaves out.
+        notices: what the user should be told of it.
+    """
+
+    values: dict[str, Any]
+    notices: tuple[str, ...] = ()
+
+
+class Demand(NamedTuple):
+    """What one step needs on each device beside the state and the data: an estimate from shapes alone.
+
+    Arguments:
+        bytes: at the most that it holds at a time; 0 if the method does not tell.
+        note: how memory is kept bounded, e.g. `chunks of 125 images`; empty if it need not be.
+        remedy: which settings would lower it.
+    """
+
+    bytes: int = 0
+    note: str = ""
+    remedy: str = "lower n_images, batch_size or width"
+
+
+class Method(Procedure[State]):
+    """A procedure whose result is a distilled set: what commands and `jaxdd.distill` take.
+
+    Here a method says all that they need to know of it; they ask for no method by name.
+
+    Attributes:
+        family: whose normalisation constants it uses, a key of `data.registry.CONSTANTS`.
+        n_images: images per class of its result (ipc): a setting that every method has.
+        memory_limit: GB of each device's memory that a run may use; a setting where a method has it, None for all.
+    """
+
+    family: ClassVar[str] = "rcig"
+    n_images: int
+    memory_limit: float | None = None
+
+    @property
+    def kind(self) -> Space | None:
+        """The space that its images live in; None for the family's own."""
+        return None
+
+    @abc.abstractmethod
+    def result(self, state: State) -> DistilledSet:
+        """The set distilled so far; what it means (data set, preprocessing, recipe) is added to it later."""
+
+    @abc.abstractmethod
+    def describe(self, image_shape: tuple[int, int, int], classes: int) -> str:
+        """What it learns with, in one line, e.g. `ConvNet, depth 3, width 128, pool of 30`.
+
+        Raises:
+            JaxddError: it cannot work with images of this shape.
+        """
+
+    @classmethod
+    def implied(cls, values: Mapping[str, Any]) -> Implied:
+        """What the settings of a config file, flags included, imply.
+
+        Arguments:
+            values: as given; types and ranges are not checked yet.
+        """
+        return Implied({})
+
+    @property
+    def needs_float64(self) -> bool:
+        """Whether it makes float64 arrays, which JAX refuses by default."""
+        return False
+
+    def notices(self) -> tuple[str, ...]:
+        """What the user should be told of these settings."""
+        return ()
+
+    def demand(self, image_shape: tuple[int, int, int], classes: int) -> Demand:
+        """What one step needs, for dry runs and for refusing early what cannot fit."""
+        return Demand()
+
+    def outline(self) -> Method[State]:
+        """The same state and step for a dry run, without what only takes long to trace."""
+        return self
 
 
 class Runner(Protocol):

@@ -3,6 +3,7 @@
     raw            x in [0, 1]
     standardised   (x - mean) / std per channel
     zca            standardised, then whitened (`jaxdd.data.zca`)
+    layernorm_zca  standardised, every image centred and scaled to norm 1, then whitened: KIP's form
 
 The constants belong to (family of methods, data set): see `jaxdd.data.registry.CONSTANTS`.
 """
@@ -15,15 +16,17 @@ import json
 import os
 from typing import Any, Literal, get_args
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdd.core.errors import DataError, choose
 from jaxdd.core.io import sha256
-from jaxdd.core.types import Examples
+from jaxdd.core.types import Array, Examples
 from jaxdd.data import registry
 from jaxdd.data.dataset import Dataset
 from jaxdd.data.registry import Space
+from jaxdd.data.resident import place
 from jaxdd.data.zca import BLOCK, REGULARISATION, Zca, cached, fit_zca, stride
 
 _CHUNK = 10_000  # images scaled at once
@@ -36,12 +39,12 @@ class Preprocessing:
     Arguments:
         family: whose constants these are.
         dataset: name of the data set it was fitted on.
-        space: `raw`, `standardised` or `zca`.
+        space: `raw`, `standardised`, `zca` or `layernorm_zca`.
         image_shape: `(side, side, channels)`.
         mean: per channel, on the [0, 1] scale.
         std: per channel, on the [0, 1] scale.
-        digest: hash of the constants and, for `zca`, of the train split: equal digests mean equal numbers.
-        zca: the whitening, for `zca` only.
+        digest: hash of the constants and, if it whitens, of the train split: equal digests mean equal numbers.
+        zca: the whitening, for `zca` and `layernorm_zca` only.
     """
 
     family: str
@@ -76,11 +79,23 @@ class Preprocessing:
         scaled = _standardise(images, self.mean, self.std, self.space)
         return self.zca.whiten(scaled) if self.zca else scaled
 
+    def place(self, pixels: np.ndarray, dtype: Any = jnp.float32) -> Array:
+        """The same on the device, to float32 rounding: `[n, side, side, channels]` uint8 -> resident images.
+
+        Raises:
+            DataError: another shape.
+        """
+        scale, shift = _affine(self.mean, self.std, self.space, unit=255.0)
+        return place(self._checked(pixels), scale, shift, self.zca, dtype)
+
     def invert(self, images: Any) -> np.ndarray:
         """The space the networks see -> float32 pixels on the [0, 1] scale, not clipped (see `clip`).
 
         Arguments:
             images: `[n, side, side, channels]` floats.
+
+        Returns:
+            `[n, side, side, channels]`; of `layernorm_zca`, with the mean brightness and contrast of train images.
         """
         images = self._checked(images).astype(np.float32)
         if self.zca:
@@ -132,7 +147,8 @@ def fit(
 
     Arguments:
         dataset: the data set.
-        family: whose published constants to use: `rcig`, `idc` or `dc`; where it published none they are computed.
+        family: whose published constants to use: `rcig`, `idc`, `dc` or `kip`; where it published none they are
+            computed.
         kind: the space; default as RCIG: `zca` for colour (above 64 pixels only multiples of 64), `standardised`
             for grey; `standardised` for the other families.
         cache_folder: where ZCA transforms are kept; default the user's cache folder.
@@ -142,7 +158,7 @@ def fit(
         DataError: ZCA at a resolution it has no block form for.
 
     Source:
-        RCIG `dataloader.py` and `ops.py`.
+        RCIG `dataloader.py` and `ops.py`; `layernorm_zca`: KIP `nn_training.ipynb`.
     """
     kind = _default_kind(dataset, family) if kind is None else kind
     choose(kind, get_args(Space), kind="preprocessing", where="kind")
@@ -150,16 +166,18 @@ def fit(
     constants = {"space": kind, "shape": dataset.image_shape}
     if kind != "raw":
         constants |= {"mean": mean, "std": std}
-    if kind == "zca":
+    whitens = kind in ("zca", "layernorm_zca")
+    if whitens:
         constants |= {"regularisation": REGULARISATION, "blocks": stride(dataset.resolution), "data": dataset.digest}
     digest = sha256(json.dumps(constants, sort_keys=True).encode())
     transform = None
-    if kind == "zca":
+    if whitens:
 
         def standardised(start: int, stop: int) -> np.ndarray:
-            return _standardise(dataset.train_images[start:stop], mean, std, "zca")
+            return _standardise(dataset.train_images[start:stop], mean, std, kind)
 
-        make = functools.partial(fit_zca, standardised, len(dataset.train_images), dataset.image_shape)
+        count, layernorm = len(dataset.train_images), kind == "layernorm_zca"
+        make = functools.partial(fit_zca, standardised, count, dataset.image_shape, layernorm=layernorm)
         transform = cached(digest, cache_folder, make, dataset.image_shape)
     return Preprocessing(family, dataset.name, kind, dataset.image_shape, mean, std, digest, transform)
 
@@ -178,35 +196,48 @@ def channel_statistics(images: np.ndarray) -> registry.Statistics:
     return tuple(rounded[0]), tuple(rounded[1])
 
 
-def examples(dataset: Dataset, preprocessing: Preprocessing, split: Literal["train", "test"] = "train") -> Examples:
-    """One split, preprocessed and resident on the device.
+def examples(
+    dataset: Dataset,
+    preprocessing: Preprocessing,
+    split: Literal["train", "test"] = "train",
+    *,
+    dtype: Any = jnp.float32,
+) -> Examples:
+    """One split, preprocessed on the device and resident there.
 
     Arguments:
         dataset: the data set.
         preprocessing: fitted on it, or on another one of the same image shape.
         split: `train` or `test`.
+        dtype: of the images, float32 or bfloat16.
 
     Returns:
-        `Examples` with `[n, side, side, channels]` float32 images and `[n]` int32 labels.
+        `Examples` with `[n, side, side, channels]` images and `[n]` int32 labels.
     """
     choose(split, ("train", "test"), kind="split", where="split")
     images = dataset.train_images if split == "train" else dataset.test_images
     labels = dataset.train_labels if split == "train" else dataset.test_labels
-    return Examples(jnp.asarray(preprocessing.apply(images)), jnp.asarray(labels), dataset.classes)
+    return Examples(preprocessing.place(images, dtype), jax.device_put(labels), dataset.classes)
 
 
 def _standardise(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], space: Space) -> np.ndarray:
     """Float32 `(x - mean) / std` (or `x` for `raw`) from uint8 or [0, 1] floats, one affine map per channel."""
-    unit = 255.0 if images.dtype.kind == "u" else 1.0
-    if space == "raw":
-        mean, std = (0.0,), (1.0,)
-    scale = (1 / (unit * np.asarray(std))).astype(np.float32)
-    shift = (-np.asarray(mean) / np.asarray(std)).astype(np.float32)
+    scale, shift = _affine(mean, std, space, unit=255.0 if images.dtype.kind == "u" else 1.0)
     out = np.empty(images.shape, np.float32)
     for start in range(0, len(images), _CHUNK):
         np.multiply(images[start : start + _CHUNK], scale, out=out[start : start + _CHUNK], casting="unsafe")
     out += shift
     return out
+
+
+def _affine(
+    mean: tuple[float, ...], std: tuple[float, ...], space: Space, *, unit: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and shift per channel, float32, from pixels between 0 and `unit`."""
+    if space == "raw":
+        mean, std = (0.0,), (1.0,)
+    scale = (1 / (unit * np.asarray(std))).astype(np.float32)
+    return scale, (-np.asarray(mean) / np.asarray(std)).astype(np.float32)
 
 
 def _default_kind(dataset: Dataset, family: str) -> Space:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from jaxdd.core.errors import choose
 
-Space = Literal["raw", "standardised", "zca"]
+Space = Literal["raw", "standardised", "zca", "layernorm_zca"]
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 USER_KINDS = ("folder", "npz", "parquet")  # `folder:DIR`, `npz:FILE`, `parquet:DIR`: a user's own data set
@@ -131,6 +131,7 @@ CONSTANTS: dict[str, dict[str, Statistics]] = {
     },
     "idc": _IDC,
     "dc": {**_IDC, "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762))},
+    "kip": {},  # computed from the train split, as in its notebooks
 }
 
 

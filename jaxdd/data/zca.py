@@ -8,6 +8,10 @@ Rank control: with fewer train images than dimensions, the directions beyond the
 (both roots 1). Above 64 pixels a side the image is cut into blocks of 64 x 64 as a checkerboard: block (a, b) holds
 the pixels [a::k, b::k]; the blocks' covariances are averaged and one transform serves all of them.
 
+KIP's form (google-research `kip/nn_training.ipynb`), marked by `contrast`: each image is first centred and scaled to
+norm 1 over all its numbers, and mu is 0. No inverse knows the brightness and contrast that an image had; `colour` gives
+back the mean ones of the train images: brightness 0 and norm `contrast`.
+
 The eigenvectors are cached by content: 3072 dimensions take seconds, 12288 about ten minutes.
 """
 
@@ -43,12 +47,14 @@ class Zca:
         vectors: `[d, d]` float32, eigenvectors in columns, largest eigenvalue first.
         values: `[d]` float64 eigenvalues of the regularised covariance, after rank control.
         regularisation: rho, in units of the standardised pixels' variance.
+        contrast: None, or the mean norm of centred train images, and images are scaled to norm 1 before whitening.
     """
 
     mean: np.ndarray
     vectors: np.ndarray
     values: np.ndarray
     regularisation: float
+    contrast: float | None = None
 
     @functools.cached_property
     def whitening(self) -> np.ndarray:
@@ -60,15 +66,29 @@ class Zca:
         """Standardised images `[n, side, side, channels]` float32 -> whitened ones."""
         out = np.empty(images.shape, np.float32)
         for start in range(0, len(images), _CHUNK):
-            blocks = to_blocks(images[start : start + _CHUNK] - self.mean)
+            part = images[start : start + _CHUNK]
+            blocks = to_blocks(part - self.mean if self.contrast is None else unit(part))
             out[start : start + _CHUNK] = from_blocks(blocks @ self.whitening, self.mean.shape)
         return out
 
     def colour(self, images: np.ndarray) -> np.ndarray:
-        """The inverse of `whiten`."""
+        """The inverse of `whiten`; with `contrast`, of an image of mean brightness and contrast."""
         roots = np.sqrt(self.values).astype(np.float32)
         blocks = (to_blocks(images.astype(np.float32)) @ self.vectors * roots) @ self.vectors.T
-        return from_blocks(blocks, self.mean.shape) + self.mean
+        found = from_blocks(blocks, self.mean.shape)
+        return found + self.mean if self.contrast is None else found * np.float32(self.contrast)
+
+
+def unit(images: np.ndarray) -> np.ndarray:
+    """`[n, side, side, channels]` float32 images, each centred and scaled to norm 1; one of equal numbers becomes 0."""
+    norm = contrasts(images)
+    mean = images.mean(axis=(1, 2, 3), dtype=np.float64, keepdims=True).astype(np.float32)
+    return (images - mean) / np.where(norm > 0, norm, 1).astype(np.float32)[:, None, None, None]
+
+
+def contrasts(images: np.ndarray) -> np.ndarray:
+    """`[n]` float64 norms of the centred images."""
+    return images.std(axis=(1, 2, 3), dtype=np.float64) * np.prod(images.shape[1:]) ** 0.5
 
 
 def stride(side: int) -> int:
@@ -103,27 +123,38 @@ def from_blocks(blocks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return cut.transpose(0, 3, 1, 4, 2, 5).reshape(-1, side, side, channels)
 
 
-def fit_zca(standardised: Callable[[int, int], np.ndarray], count: int, shape: tuple[int, int, int]) -> Zca:
+def fit_zca(
+    standardised: Callable[[int, int], np.ndarray],
+    count: int,
+    shape: tuple[int, int, int],
+    *,
+    layernorm: bool = False,
+) -> Zca:
     """Fits the whitening.
 
     Arguments:
         standardised: `(start, stop) -> [stop - start, side, side, channels]` float32 standardised train images.
         count: number of train images.
         shape: `(side, side, channels)`.
+        layernorm: KIP's form, with `contrast`.
     """
     chunks = [(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
-    total = np.zeros(shape, np.float64)
+    total, contrast = np.zeros(shape, np.float64), 0.0
     for chunk in chunks:
-        total += standardised(*chunk).sum(axis=0, dtype=np.float64)
+        images = standardised(*chunk)
+        total += 0.0 if layernorm else images.sum(axis=0, dtype=np.float64)
+        contrast += contrasts(images).sum() if layernorm else 0.0
     mean = (total / count).astype(np.float32)
     blocks = stride(shape[0]) ** 2
     dimensions = int(np.prod(shape)) // blocks
     covariance = np.zeros((dimensions, dimensions), np.float64)
     for chunk in chunks:
-        part = to_blocks(standardised(*chunk) - mean)
+        images = standardised(*chunk)
+        part = to_blocks(unit(images) if layernorm else images - mean)
         covariance += part.T @ part
     covariance /= count * blocks
-    return from_covariance(mean, covariance, count)
+    fitted = from_covariance(mean, covariance, count)
+    return dataclasses.replace(fitted, contrast=contrast / count) if layernorm else fitted
 
 
 def from_covariance(mean: np.ndarray, covariance: np.ndarray, count: int) -> Zca:
@@ -161,6 +192,7 @@ def cached(key: str, folder: str | os.PathLike | None, fit: Callable[[], Zca], s
         return found
     zca = fit()
     arrays = {"mean": zca.mean, "vectors": zca.vectors, "values": zca.values, "rho": np.float64(zca.regularisation)}
+    arrays |= {} if zca.contrast is None else {"contrast": np.float64(zca.contrast)}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, checksum=np.str_(_checksum(arrays)), **arrays)
     try:
@@ -175,16 +207,18 @@ def _load(path: pathlib.Path, shape: tuple[int, int, int]) -> Zca | None:
     if not path.is_file():
         return None
     try:
-        arrays = npz.read_npz(path, ["mean", "vectors", "values", "rho", "checksum"])
+        optional = {"contrast"} & set(npz.members(path))
+        arrays = npz.read_npz(path, ["mean", "vectors", "values", "rho", "checksum", *optional])
     except DataError:
         return None
     if str(arrays.pop("checksum")) != _checksum(arrays) or arrays["mean"].shape != shape:
         return None
-    return Zca(arrays["mean"], arrays["vectors"], arrays["values"], float(arrays["rho"]))
+    contrast = float(arrays["contrast"]) if "contrast" in arrays else None
+    return Zca(arrays["mean"], arrays["vectors"], arrays["values"], float(arrays["rho"]), contrast)
 
 
 def _checksum(arrays: dict[str, np.ndarray]) -> str:
     hasher = hashlib.sha256()
-    for name in ("mean", "vectors", "values", "rho"):
+    for name in ("mean", "vectors", "values", "rho", *({"contrast"} & set(arrays))):
         hasher.update(np.ascontiguousarray(arrays[name]))
     return hasher.hexdigest()

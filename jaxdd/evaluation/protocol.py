@@ -13,13 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd import data as data_room
+from jaxdd.core import backend
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError
 from jaxdd.core.procedure import Runner
 from jaxdd.core.random import key_for
 from jaxdd.core.types import Array, Examples
 from jaxdd.evaluation.recipe import Recipe
-from jaxdd.training.trainer import accuracy
+from jaxdd.training.ensemble import Ensemble
+from jaxdd.training.trainer import NetworkTraining, accuracies, accuracy
 
 BASELINES = ("random", "kmeans")
 
@@ -77,6 +79,13 @@ class _TrainingSet:
     name: str
     stored: int  # images before mirroring
     of: Callable[[int], DistilledSet]  # network number -> what it is trained on
+    shared: bool = True  # the same set for all networks
+
+    def examples(self, network: int) -> Examples:
+        """What this network is trained on, decoded, on the device."""
+        found = self.of(network)
+        images, labels = jax.device_put(found.decoded())
+        return Examples(images, labels, found.classes)
 
 
 def evaluate(
@@ -97,8 +106,8 @@ def evaluate(
         distilled: the set.
         dataset, preprocessing: the real data it was distilled from, and the map into the set's space.
         recipe: how networks are trained.
-        run: drives one training.
-        seed: network i is initialised by a function of (seed, i); the same for every row.
+        run: drives one training: of one network, or of all networks of a row together (`trainings_per_row`).
+        seed: network i is initialised and trained by a function of (seed, i); the same for every row.
         baselines: of `random` (random real images, others for each network) and `kmeans` (the real images nearest to
             k-means centres).
         full_data: also train on the whole training split.
@@ -108,21 +117,22 @@ def evaluate(
         CheckpointError: the set is of another data set, shape, number of classes or preprocessing.
     """
     require_same_origin(distilled, dataset, preprocessing)
-    test = data_room.examples(dataset, preprocessing, "test")
-    network = recipe.network(test.image_shape, test.classes)
+    network = recipe.network(dataset.image_shape, dataset.classes)
+    test = data_room.examples(dataset, preprocessing, "test", dtype=network.activations or np.float32)
     rows = []
     for training_set in _training_sets(distilled, dataset, preprocessing, tuple(baselines), full_data, seed):
         for augmented in (False, True) if recipe.test_aug else (False,):
             procedure, steps = recipe.training(network, training_set.stored, augmented=augmented)
-            runs = []
-            for i in range(recipe.models_to_test):
-                images, labels = training_set.of(i).decoded()
-                examples = Examples(jnp.asarray(images), jnp.asarray(labels), test.classes)
-                variables = run(procedure, examples, steps=steps, seed=_network_seed(seed, i))
-                runs.append(accuracy(network, variables, test))
+            train = _train_together if trainings_per_row(recipe) == 1 else _train_in_turn
+            runs = train(procedure, training_set, test, recipe.models_to_test, run=run, steps=steps, seed=seed)
             rows.append(Row(training_set.name, augmented, tuple(runs)))
             report(rows[-1])
     return Evaluation(tuple(rows), recipe, seed, dataset.name)
+
+
+def trainings_per_row(recipe: Recipe) -> int:
+    """How often `run` is called for one row: once where networks are trained together, else once per network."""
+    return 1 if backend.maps_networks() else recipe.models_to_test
 
 
 def require_same_origin(
@@ -151,6 +161,31 @@ def require_same_origin(
         )
 
 
+def _train_in_turn(
+    procedure: NetworkTraining, given: _TrainingSet, test: Examples, count: int, *, run: Runner, steps: int, seed: int
+) -> list[float]:
+    """Test accuracies of `count` networks, trained one after another."""
+    shared = given.examples(0) if given.shared else None
+    runs = []
+    for i in range(count):
+        examples = given.examples(i) if shared is None else shared
+        variables = run(procedure, examples, steps=steps, seed=_network_seed(seed, i))
+        runs.append(accuracy(procedure.network, variables, test))
+    return runs
+
+
+def _train_together(
+    procedure: NetworkTraining, given: _TrainingSet, test: Examples, count: int, *, run: Runner, steps: int, seed: int
+) -> list[float]:
+    """The same numbers, to rounding, from one program that trains all networks at once."""
+    if given.shared:
+        examples = given.examples(0)
+    else:
+        examples = jax.tree.map(lambda *sets: jnp.stack(sets), *map(given.examples, range(count)))
+    ensemble = Ensemble(procedure, tuple(_network_seed(seed, i) for i in range(count)))
+    return accuracies(procedure.network, run(ensemble, examples, steps=steps, seed=seed), test)
+
+
 def _training_sets(
     distilled: DistilledSet,
     dataset: data_room.Dataset,
@@ -173,7 +208,7 @@ def _training_sets(
         return as_set(chosen.images, chosen.labels)
 
     if "random" in baselines:
-        yield _TrainingSet("random real", len(distilled), random)
+        yield _TrainingSet("random real", len(distilled), random, shared=False)
     if "kmeans" in baselines:
         nearest = data_room.kmeans_images(np.asarray(real.images), np.asarray(real.labels), distilled.ipc, seed)
         chosen = as_set(real.images[nearest], real.labels[nearest])

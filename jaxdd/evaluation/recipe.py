@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxdd import models
 from jaxdd.core.config import ConfigFile, build, setting
+from jaxdd.core.precision import Precision
 from jaxdd.models.network import Network
 from jaxdd.training.trainer import NetworkTraining
 
@@ -31,6 +32,7 @@ class Recipe:
     test_aug: str | None = setting(
         "flip_color_crop_rotate_translate_cutout", "augmentation of the augmented runs; null: none of them"
     )
+    precision: Precision = setting("float32", "activations in float32 or bfloat16; all else stays float32")
 
     @classmethod
     def of(cls, stored: Mapping[str, Any], **overrides: Any) -> Recipe:
@@ -51,6 +53,7 @@ class Recipe:
             width=self.width,
             depth=self.depth if self.eval_arch == "conv" else None,
             normalization=self.normalization,
+            precision=self.precision,
         )
 
     def training(self, network: Network, stored: int, *, augmented: bool) -> tuple[NetworkTraining, int]:

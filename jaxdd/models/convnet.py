@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -22,9 +23,10 @@ class ConvNet(nn.Module):
         width: channels of the first block.
         widening: block i has `width * 2**i` channels (RCIG, FRePo); else all have `width` (DC and its descendants).
         normalization: one of `layers.NORMALIZATIONS`; after the convolution. BatchNorm's new statistics weigh 0.9.
+        norm_first: before the convolution, and before the first none (FRePo).
         norm_epsilon: of the normalisation, None for RCIG's and FRePo's; DC and its descendants use 1e-5 throughout.
         softplus_temp: beta of the activation softplus(beta x) / beta; 0 means ReLU.
-        dtype: computation type, None to follow the inputs.
+        dtype: computation type of all but the classifier, None to follow the inputs.
     """
 
     classes: int
@@ -32,6 +34,7 @@ class ConvNet(nn.Module):
     width: int = 128
     widening: bool = True
     normalization: str = "identity"
+    norm_first: bool = False
     norm_epsilon: float | None = None
     softplus_temp: float = 0.0
     dtype: Any = None
@@ -42,12 +45,16 @@ class ConvNet(nn.Module):
         x = images
         blocks = []
         activation = layers.activation(self.softplus_temp)
+        normalize = functools.partial(
+            layers.normalize, kind=self.normalization, train=train, epsilon=self.norm_epsilon, dtype=self.dtype
+        )
         for block in range(self.depth):
             features = self.width * 2**block if self.widening else self.width
             padding = layers.first_padding(images.shape[-1]) if block == 0 else 1
-            x = layers.convolution(features, padding=padding, dtype=self.dtype)(x)
-            x = layers.normalize(x, self.normalization, train=train, epsilon=self.norm_epsilon, dtype=self.dtype)
+            convolve = layers.convolution(features, padding=padding, dtype=self.dtype)
+            x = convolve(normalize(x) if self.norm_first and block else x)
+            x = x if self.norm_first else normalize(x)
             x = layers.average_pool(activation(x))
             blocks.append(x)
         blocks[-1] = layers.flatten(x)
-        return nn.Dense(self.classes, dtype=self.dtype)(blocks[-1]), tuple(blocks)
+        return nn.Dense(self.classes)(blocks[-1]), tuple(blocks)

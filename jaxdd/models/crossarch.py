@@ -31,7 +31,7 @@ class AlexNet(nn.Module):
     Arguments:
         classes: number of outputs.
         width: channels of the first layer; the others scale with it.
-        dtype: computation type, None to follow the inputs.
+        dtype: computation type of all but the classifier, None to follow the inputs.
     """
 
     classes: int
@@ -51,7 +51,7 @@ class AlexNet(nn.Module):
             x = layers.average_pool(x)
             blocks.append(x)
         blocks[-1] = layers.flatten(x)
-        return nn.Dense(self.classes, dtype=self.dtype)(blocks[-1]), tuple(blocks)
+        return nn.Dense(self.classes)(blocks[-1]), tuple(blocks)
 
 
 class VGG11(nn.Module):
@@ -62,7 +62,7 @@ class VGG11(nn.Module):
         width: filters of every convolution as published; mended, 128 means the usual 64 to 512.
         normalization: one of `layers.NORMALIZATIONS`; after each convolution.
         as_published: see the module's header.
-        dtype: computation type, None to follow the inputs.
+        dtype: computation type of all but the classifier, None to follow the inputs.
     """
 
     classes: int
@@ -86,7 +86,7 @@ class VGG11(nn.Module):
             x = layers.average_pool(x)
             blocks.append(x)
         blocks[-1] = layers.flatten(x)
-        return nn.Dense(self.classes, dtype=self.dtype)(blocks[-1]), tuple(blocks)
+        return nn.Dense(self.classes)(blocks[-1]), tuple(blocks)
 
 
 class BasicBlock(nn.Module):
@@ -126,7 +126,7 @@ class ResNet18(nn.Module):
         width: 128 means stages of 64, 128, 256 and 512 channels.
         normalization: one of `layers.NORMALIZATIONS`.
         as_published: see the module's header.
-        dtype: computation type, None to follow the inputs.
+        dtype: computation type of all but the classifier, None to follow the inputs.
     """
 
     classes: int
@@ -148,4 +148,4 @@ class ResNet18(nn.Module):
                 x = BasicBlock(filters * self.width // 128, stride, inner, self.dtype)(x, train)
             blocks.append(x)
         blocks.append(layers.flatten(x) if self.as_published else x.mean((1, 2)))
-        return nn.Dense(self.classes, dtype=self.dtype)(blocks[-1]), tuple(blocks)
+        return nn.Dense(self.classes)(blocks[-1]), tuple(blocks)

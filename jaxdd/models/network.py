@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxdd.core import precision, sharding
 from jaxdd.core.errors import choose
 from jaxdd.core.types import Array, Key, PyTree
 
@@ -50,15 +51,23 @@ class Network:
             `(logits, blocks)` and has one top-level Dense layer, the classifier. What it sows into the collection
             "taps" can be asked for by name.
         image_shape: `(height, width, channels)` of the images.
+        activations: type in which the module computes, which must have a field `dtype` then; None to follow the images
+            and parameters. What goes in and what comes out are of the parameters' type in either case.
     """
 
     module: nn.Module
     image_shape: tuple[int, int, int]
+    activations: Any = None
 
     @property
     def classes(self) -> int:
         """Number of outputs."""
         return self.module.classes  # pyright: ignore[reportAttributeAccessIssue]
+
+    def __str__(self) -> str:
+        """`ConvNet, depth 3, width 128`."""
+        sizes = (f"{name} {getattr(self.module, name)}" for name in ("depth", "width") if hasattr(self.module, name))
+        return ", ".join([type(self.module).__name__, *sizes])
 
     @property
     def feature_size(self) -> int:
@@ -92,12 +101,16 @@ class Network:
             UsageError: the network has no statistic of a name in `taps`.
         """
         collections = [*(["batch_stats"] if train and "batch_stats" in variables else []), *([TAPS] if taps else [])]
-        run: Any = functools.partial(self.module.apply, variables, images, train=train)
+        module, widen = self.module, lambda tree: tree
+        if self.activations is not None and not precision.exact():
+            module = module.clone(dtype=self.activations)
+            widen = functools.partial(_cast, dtype=variables["params"][LAST]["kernel"].dtype)
+        run: Any = functools.partial(module.apply, variables, sharding.rows(images), train=train)
         if not collections:
-            logits, blocks = run()
+            logits, blocks = widen(run())
             return Outputs(logits, blocks, {}, variables)
         (logits, blocks), updated = run(mutable=collections)
-        tapped = _by_name(updated.pop(TAPS, {}), taps)
+        logits, blocks, tapped = widen((logits, blocks, _by_name(updated.pop(TAPS, {}), taps)))
         return Outputs(logits, blocks, tapped, {**variables, **updated} if updated else variables)
 
     def split_last(self, params: PyTree) -> tuple[PyTree, PyTree]:
@@ -107,6 +120,10 @@ class Network:
     def join_last(self, body: PyTree, last: PyTree) -> PyTree:
         """The inverse of `split_last`."""
         return {**body, LAST: last}
+
+
+def _cast(tree: PyTree, dtype: Any) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
 
 
 @functools.cache

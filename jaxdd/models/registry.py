@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from jaxdd.core.errors import UsageError, choose
+from jaxdd.core.precision import Precision, activations
 from jaxdd.models.convnet import ConvNet
 from jaxdd.models.crossarch import VGG11, VGG11_POOLS, AlexNet, ResNet18
 from jaxdd.models.layers import GROUPS, NORMALIZATIONS, first_padding
@@ -40,9 +41,10 @@ def build(
     normalization: str = "identity",
     softplus_temp: float = 0.0,
     widening: bool = True,
+    norm_first: bool = False,
     norm_epsilon: float | None = None,
     as_published: bool = True,
-    dtype: Any = None,
+    precision: Precision = "float32",
 ) -> Network:
     """Makes a network.
 
@@ -55,13 +57,14 @@ def build(
         normalization: `identity`, `batch`, `instance`, `layer` or `group`. AlexNet has none whatever this says.
         softplus_temp: beta of the ConvNet's activation, 0 for ReLU; the others always use ReLU.
         widening: whether the ConvNet's block i has `width * 2**i` channels (else `width`).
+        norm_first: whether the ConvNet normalises before its convolutions, the first excepted, not after them (FRePo).
         norm_epsilon: of the ConvNet's normalisation; None for 1e-5 with `batch`, 1e-6 with the others.
         as_published: `vgg` and `resnet` with the slips of RCIG's released code (see `crossarch`), which its tables
             contain; False mends them.
-        dtype: computation type such as `jnp.bfloat16`; None to follow the inputs.
+        precision: `float32` or `bfloat16`; see `core.precision`.
 
     Raises:
-        UsageError: an unknown name or normalisation, a size out of range, or images too small for the pooling.
+        UsageError: an unknown word, a size out of range, or images too small for the pooling.
     """
     name = choose(ALIASES.get(name.lower(), name.lower()), NAMES, kind="architecture", where="architecture")
     normalization = choose(normalization, NORMALIZATIONS, kind="normalization", where="normalization")
@@ -70,12 +73,13 @@ def build(
     elif name in _DEPTHS and depth != _DEPTHS[name]:
         raise UsageError(f"{name} has no depth {depth}", where="depth", expected=f"{_DEPTHS[name]}, or none given")
     _check(name, image_shape, classes, width, depth, normalization)
-    common = {"classes": classes, "width": width, "dtype": dtype}
+    common: Any = {"classes": classes, "width": width}
     if name == "conv":
         module = ConvNet(
             depth=depth,
             widening=widening,
             normalization=normalization,
+            norm_first=norm_first,
             norm_epsilon=norm_epsilon,
             softplus_temp=float(softplus_temp),
             **common,
@@ -87,7 +91,7 @@ def build(
             normalization=normalization, as_published=as_published, **common
         )
     height, columns, channels = (int(side) for side in image_shape)
-    return Network(module, (height, columns, channels))
+    return Network(module, (height, columns, channels), activations(precision))
 
 
 def _check(

@@ -51,29 +51,43 @@ def fill(network: Network, key: Key, count: int, dtype: Any = jnp.float32) -> Me
 def train(
     network: Network,
     member: Member,
-    steps: Array,
+    steps: int | Array,
     batches: Callable[[Array], tuple[Array, Array]],
     *,
     learning_rate: float,
+    summed: bool = False,
+    chunk: int | None = None,
 ) -> Member:
-    """Trains one network by Adam on half the mean squared error, for a number of steps known only on device.
+    """Trains one network by Adam on half the mean squared error; the number of steps may be known only on device.
 
     Arguments:
         steps: int32 scalar.
         batches: step number -> images `[n, H, W, C]` and labels `[n, k]`.
         learning_rate: constant.
+        summed: squares are summed over classes (FRePo), not averaged over them too (RCIG).
+        chunk: most images at once, to bound memory; batch statistics need the whole batch whatever it says.
     """
     adam = optax.scale_by_adam()
 
     def body(i, member: Member) -> Member:
         images, labels = batches(i)
+        terms = len(labels) if summed else labels.size
 
-        def loss(params):
-            outputs = network.apply({**member.variables, "params": params}, images, train=True)
-            return jnp.sum((outputs.logits - labels) ** 2) / (2 * labels.size), outputs.variables
+        def gradient(batch):
+            images, labels = batch
 
-        gradient, variables = jax.grad(loss, has_aux=True)(member.params)
-        update, optimizer = adam.update(gradient, member.optimizer)
+            def loss(params):
+                outputs = network.apply({**member.variables, "params": params}, images, train=True)
+                return jnp.sum((outputs.logits - labels) ** 2) / (2 * terms), outputs.variables
+
+            return jax.grad(loss, has_aux=True)(member.params)
+
+        if "batch_stats" in member.variables:  # which couple the images of a batch
+            slope, variables = gradient((images, labels))
+        else:
+            slope = backend.accumulate(lambda batch: gradient(batch)[0], (images, labels), chunk)
+            variables = member.variables
+        update, optimizer = adam.update(slope, member.optimizer)
         params = trees.subtract(member.params, trees.scale(learning_rate, update))
         return Member({**variables, "params": params}, optimizer, member.age + 1)
 

@@ -1,4 +1,4 @@
-"""Training one network on labelled images, real or distilled, as a `Procedure`; and its accuracy."""
+"""Training one network on labelled images, real or distilled, as a `Procedure`; and the accuracy of networks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxdd.augment import build as build_augmentation
-from jaxdd.core import trees
+from jaxdd.core import backend, trees
 from jaxdd.core.procedure import BatchRule, Procedure
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
 from jaxdd.models.network import Network
@@ -87,13 +88,29 @@ def accuracy(network: Network, variables: PyTree, data: Examples, *, batch_size:
         data: labels are class indices `[n]`.
         batch_size: images per forward pass.
     """
-    counts = [
-        _correct(network, variables, data.images[start : start + batch_size], data.labels[start : start + batch_size])
-        for start in range(0, len(data), batch_size)
-    ]
-    return sum(int(count) for count in counts) / len(data)
+    return accuracies(network, jax.tree.map(lambda leaf: leaf[None], variables), data, batch_size=batch_size)[0]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _correct(network: Network, variables: PyTree, images: Array, labels: Array) -> Array:
-    return jnp.sum(jnp.argmax(network.apply(variables, images).logits, -1) == labels)
+def accuracies(network: Network, variables: PyTree, data: Examples, *, batch_size: int = 1000) -> list[float]:
+    """The accuracy of each of several networks; the host reads once, at the end.
+
+    Arguments:
+        variables: of the networks, stacked.
+        data, batch_size: as in `accuracy`.
+    """
+    size = min(batch_size, len(data))
+    hits = [_hits(network, variables, data, size, np.int32(start)) for start in range(0, len(data), size)]
+    return [int(count) / len(data) for count in np.sum(jax.device_get(hits), axis=0)]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _hits(network: Network, variables: PyTree, data: Examples, size: int, start: Array) -> Array:
+    """How many of the images `start` to `start + size - 1` each network classifies correctly, `[networks]`."""
+    first = jnp.minimum(start, len(data) - size)  # the last batch is as large as the others; what it repeats ...
+    images, labels = (jax.lax.dynamic_slice_in_dim(leaf, first, size) for leaf in (data.images, data.labels))
+    new = first + jnp.arange(size) >= start  # ... does not count
+
+    def one(variables: PyTree) -> Array:
+        return jnp.sum((jnp.argmax(network.apply(variables, images).logits, -1) == labels) & new)
+
+    return backend.map(one, variables)

@@ -82,12 +82,6 @@ def test_bounded_while_is_while_loop_up_to_its_limit(limit, needed):
 
 
 @pytest.mark.quick
-def test_bounded_while_discards_rounds_that_would_not_be_finite():
-    result = backend.bounded_while(5, lambda x: x > 0, lambda x: jnp.where(x > 0, x - 1, jnp.nan), jnp.array(2.0))
-    assert float(result) == 0.0
-
-
-@pytest.mark.quick
 def test_map_is_vmap(x64):
     xs = {"a": draw(0, 4, 3), "b": draw(1, 4)}
 

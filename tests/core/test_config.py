@@ -167,6 +167,12 @@ class TestFinding:
         monkeypatch.chdir(tmp_path)
         assert find_config("./configs_final/depth_3.txt") == packaged_configs()["depth_3.txt"]
 
+    def test_a_method_s_folder_is_part_of_the_name(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        own = packaged_configs()["frepo/digits.txt"]
+        assert find_config("configs_final/frepo/digits.txt") == find_config("frepo/digits") == own
+        assert find_config("digits") == packaged_configs()["digits.txt"]
+
     def test_an_absent_file_is_refused_with_the_nearest_name(self):
         with pytest.raises(ConfigError) as refusal:
             find_config("configs_final/dept_3.txt")

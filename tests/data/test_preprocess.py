@@ -46,7 +46,7 @@ def test_examples_are_resident_float32(digits):
     train, test = examples(digits, made, "train"), examples(digits, made, "test")
     assert (len(train), len(test), train.classes) == (1438, 359, 10)
     assert train.images.dtype == jnp.float32 and train.labels.dtype == jnp.int32
-    np.testing.assert_array_equal(np.asarray(test.images), made.apply(digits.test_images))
+    np.testing.assert_allclose(test.images, made.apply(digits.test_images), rtol=1e-6, atol=1e-6)
     with pytest.raises(UsageError, match="split"):
         examples(digits, made, "val")  # pyright: ignore[reportArgumentType]
 

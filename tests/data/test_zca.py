@@ -142,3 +142,34 @@ def test_processes_share_one_valid_cache(tmp_path):
     assert len(os.listdir(tmp_path / "cache")) == 1
     made = fit(dataset, cache_folder=tmp_path / "cache")
     assert made.zca is not None and hashlib.sha256(made.zca.whitening).hexdigest() == found.pop().strip()
+
+
+def test_layernorm_zca_is_kips_formula_and_gives_back_what_it_can(tmp_path):
+    dataset = _dataset()
+    made = fit(dataset, family="kip", kind="layernorm_zca", cache_folder=tmp_path)
+    x = _standardised(dataset, made).reshape(300, -1)
+    centred = x - x.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(centred, axis=1, keepdims=True)
+    directions = centred / norms
+    sigma = directions.T @ directions / 300
+    u, s, _ = np.linalg.svd(sigma + 0.1 * np.trace(sigma) / 108 * np.eye(108))
+    white = made.apply(dataset.train_images)
+    np.testing.assert_allclose(white.reshape(300, -1), directions @ (u * s**-0.5) @ u.T, atol=1e-4)
+    typical = (directions * norms.mean()).reshape(-1, 6, 6, 3) * made.std + made.mean  # brightness 0, mean contrast
+    np.testing.assert_allclose(made.invert(white), typical, atol=1e-4)
+    assert made.zca is not None and made.zca.contrast == pytest.approx(norms.mean(), rel=1e-5)
+    brighter = np.float32(made.apply(dataset.train_images[:5].astype(np.float32) / 255 * 0.5 + 0.1))
+    plain = fit(dataset, family="kip", kind="zca", cache_folder=tmp_path)
+    assert plain.digest != made.digest and plain.describe()["space"] != made.describe()["space"]
+    assert np.abs(brighter - white[:5]).max() < np.abs(white[:5]).max() / 10  # which plain ZCA would not give
+    again = fit(dataset, family="kip", kind="layernorm_zca", cache_folder=tmp_path)  # from the cache, contrast too
+    np.testing.assert_array_equal(again.invert(white), made.invert(white))
+
+
+def test_an_image_without_contrast_becomes_zero(tmp_path):
+    grey = np.full((2, 6, 6, 1), [[[[3]]], [[[250]]]], np.uint8)
+    dataset = _dataset()
+    images = dataset.train_images[..., :1]
+    single = Dataset.of_arrays(images, dataset.train_labels, images[:9], dataset.train_labels[:9], name="grey")
+    made = fit(single, family="kip", kind="layernorm_zca", cache_folder=tmp_path)
+    np.testing.assert_array_equal(made.apply(grey), 0)

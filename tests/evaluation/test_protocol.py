@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxdd import data as data_room
+from jaxdd.core import backend
 from jaxdd.core.distilled import Decode, DistilledSet
 from jaxdd.core.errors import CheckpointError
 from jaxdd.evaluation import protocol
@@ -189,3 +190,55 @@ def test_a_set_without_a_digest_is_taken_at_its_word():
 
 def test_jax_arrays_are_what_networks_are_trained_on(recorded):
     assert all(isinstance(call[1].images, jnp.ndarray) for call in recorded[1])
+
+
+class TestTogether:
+    """Networks of a row trained in one program, as accelerators do it, forced on whatever this machine is."""
+
+    RECIPE = Recipe.of({**RECIPE.__dict__, "models_to_test": 3, "plain_steps": 12, "batch_size": 4})
+
+    def evaluate(self, run, **options):
+        options = {"run": run, "seed": 5, "baselines": ("random", "kmeans"), **options}
+        return protocol.evaluate(distilled(), *digits(), self.RECIPE, **options)
+
+    def test_accuracies_are_those_of_networks_trained_one_after_another(self, monkeypatch):
+        monkeypatch.setattr(backend, "maps_networks", lambda: False)
+        in_turn = self.evaluate(loop.run)
+        monkeypatch.setattr(backend, "maps_networks", lambda: True)
+        together = self.evaluate(loop.run)
+        assert [(row.name, row.augmented) for row in together.rows] == [(r.name, r.augmented) for r in in_turn.rows]
+        one_image = 1 / len(digits()[0].test_images)
+        for found, expected in zip(together.rows, in_turn.rows, strict=True):
+            np.testing.assert_allclose(found.runs, expected.runs, atol=1.01 * one_image)
+        assert len({run for row in in_turn.rows for run in row.runs}) > 3  # they could differ
+
+    def test_one_training_per_row_holds_each_network_s_own_set_and_seed(self, monkeypatch):
+        calls = []
+
+        def run(procedure, data, *, steps, seed):
+            calls.append((procedure, data))
+            return procedure.result(procedure.init(jax.random.key(seed), data))
+
+        monkeypatch.setattr(backend, "maps_networks", lambda: True)
+        assert protocol.trainings_per_row(self.RECIPE) == 1
+        recipe_rows = self.evaluate(run).rows
+        assert len(calls) == len(recipe_rows) == 6 and all(len(row.runs) == 3 for row in recipe_rows)
+        alone = Recorder()
+        monkeypatch.setattr(backend, "maps_networks", lambda: False)
+        self.evaluate(alone)
+        assert len(alone.calls) == 6 * protocol.trainings_per_row(self.RECIPE) == 18
+        for row, (ensemble, data) in enumerate(calls):
+            own = alone.calls[3 * row : 3 * row + 3]
+            assert ensemble.training == own[0][0] and list(ensemble.seeds) == [seed for _, _, _, seed in own]
+            assert data.images.ndim == (5 if row in (2, 3) else 4)  # random images are others for each network
+            for i, (_, expected, _, _) in enumerate(own):
+                np.testing.assert_array_equal(data.images[i] if row in (2, 3) else data.images, expected.images)
+
+
+def test_bfloat16_is_the_recipe_s_choice_and_keeps_the_test_images_in_it():
+    recipe = Recipe.of({**RECIPE.__dict__, "test_aug": None, "precision": "bfloat16"})
+    network = recipe.network((8, 8, 1), 3)
+    assert network.activations == jnp.bfloat16 and RECIPE.network((8, 8, 1), 3).activations is None
+    found = protocol.evaluate(distilled(), *digits(), recipe, run=loop.run, seed=0, baselines=())
+    assert found.rows[0].mean > 0.6
+    assert found.as_dict()["recipe"]["precision"] == "bfloat16"

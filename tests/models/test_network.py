@@ -10,6 +10,7 @@ import pytest
 
 from jaxdd import models
 from jaxdd.core.errors import UsageError
+from jaxdd.core.precision import exact_products
 from tests import hlo
 
 
@@ -106,12 +107,79 @@ def test_float64_stays_float64(x64, images, normalization):
     assert {leaf.dtype for leaf in jax.tree.leaves(outputs)} == {jnp.dtype(jnp.float64)}
 
 
+def layer_types(network, variables, images) -> list[str]:
+    """The types in which the convolutions (or the products in their place) and the classifier run, in order."""
+    text = str(jax.make_jaxpr(lambda v: network.apply(v, images, train=True).logits)(variables))
+    lines = [line for line in text.splitlines() if "conv_general_dilated" in line or "dot_general" in line]
+    return [line.split(":")[1].split("[")[0] for line in lines]
+
+
+SINGLE, HALF = ["f32"] * 3, ["bf16", "bf16", "f32"]
+
+
 @pytest.mark.quick
-def test_bfloat16_activations_keep_float32_parameters(images):
-    network = make("batch", dtype=jnp.bfloat16)
-    outputs = network.apply(network.init(jax.random.key(0)), images, train=True)
-    assert outputs.logits.dtype == jnp.bfloat16
-    assert {leaf.dtype for leaf in jax.tree.leaves(outputs.variables)} == {jnp.dtype(jnp.float32)}
+@pytest.mark.parametrize("normalization", models.NORMALIZATIONS)
+def test_bfloat16_is_a_matter_of_the_inside(images, normalization):
+    full, half = make(normalization, width=32), make(normalization, width=32, precision="bfloat16")
+    variables = full.init(jax.random.key(0))
+    assert layer_types(full, variables, images) == SINGLE
+    assert layer_types(half, variables, images) == HALF
+    outputs, expected = (network.apply(variables, images, train=True) for network in (half, full))
+    assert {leaf.dtype for leaf in jax.tree.leaves(outputs)} == {jnp.dtype(jnp.float32)}
+    for name in ("logits", "features"):
+        found, exact = getattr(outputs, name), getattr(expected, name)
+        np.testing.assert_allclose(found, exact, atol=0.03 * float(jnp.abs(exact).max()))
+        assert not np.array_equal(found, exact)
+    for a, b in zip(jax.tree.leaves(outputs.variables), jax.tree.leaves(expected.variables), strict=True):
+        np.testing.assert_allclose(a, b, atol=0.02)  # batch statistics: float32 means of rounded activations
+
+
+@pytest.mark.quick
+def test_the_classifier_reads_bfloat16_features_in_float32(images):
+    network = make(precision="bfloat16")
+    variables = network.init(jax.random.key(0))
+    outputs, last = network.apply(variables, images), variables["params"]["Dense_0"]
+    np.testing.assert_array_equal(outputs.features, outputs.features.astype(jnp.bfloat16).astype(jnp.float32))
+    exact = np.asarray(outputs.features, np.float64) @ np.asarray(last["kernel"], np.float64)
+    np.testing.assert_allclose(outputs.logits, exact, atol=1e-6)  # bias 0
+
+
+@pytest.mark.quick
+def test_inside_exact_products_nothing_is_rounded(images):
+    full, half = make(), make(precision="bfloat16")
+    variables = full.init(jax.random.key(0))
+    with exact_products():
+        assert layer_types(half, variables, images) == SINGLE
+        np.testing.assert_array_equal(half.apply(variables, images).logits, full.apply(variables, images).logits)
+    assert layer_types(half, variables, images) == HALF
+
+
+@pytest.mark.quick
+def test_bfloat16_networks_can_be_linearised(images):
+    """Their derivative is that of float32 to bfloat16 rounding; push and pull are transposes to the same."""
+    full, half = make(softplus_temp=6.0), make(softplus_temp=6.0, precision="bfloat16")
+    params = full.init(jax.random.key(0))["params"]
+    direction = full.init(jax.random.key(1))["params"]
+    covector = jax.random.normal(jax.random.key(2), (5, 3))
+
+    def derivatives(network):
+        logits = lambda p: network.apply({"params": p}, images).logits  # noqa: E731
+        _, push = jax.linearize(logits, params)
+        (pulled,) = jax.linear_transpose(push, params)(covector)
+        np.testing.assert_allclose(jax.jvp(logits, (params,), (direction,))[1], push(direction), rtol=0.02, atol=0.02)
+        return push(direction), pulled
+
+    (pushed, pulled), (exact_push, exact_pull) = derivatives(half), derivatives(full)
+    assert {leaf.dtype for leaf in jax.tree.leaves((pushed, pulled))} == {jnp.dtype(jnp.float32)}
+    np.testing.assert_allclose(pushed, exact_push, atol=0.03 * float(jnp.abs(exact_push).max()))
+    for a, b in zip(jax.tree.leaves(pulled), jax.tree.leaves(exact_pull), strict=True):
+        np.testing.assert_allclose(a, b, atol=0.05 * float(jnp.abs(b).max()))
+
+
+@pytest.mark.quick
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(UsageError, match=r"unknown precision 'bfloat61'(.|\n)*bfloat16"):
+        make(precision="bfloat61")
 
 
 class Tapped(nn.Module):

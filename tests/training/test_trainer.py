@@ -8,7 +8,7 @@ import pytest
 from jaxdd.augment import build as build_augmentation
 from jaxdd.core.types import Examples
 from jaxdd.training.schedules import warmup_cosine
-from jaxdd.training.trainer import NetworkTraining, accuracy
+from jaxdd.training.trainer import NetworkTraining, accuracies, accuracy
 from tests.core.compiling import fast_jit
 from tests.training import tiny
 
@@ -81,3 +81,12 @@ def test_accuracy_is_the_share_of_all_images_whatever_the_batch(batch_size):
     labels = np.where(np.arange(10) < 7, predicted, (predicted + 1) % 3)
     data = Examples(images, jnp.asarray(labels, jnp.int32), 3)
     assert accuracy(net, variables, data, batch_size=batch_size) == pytest.approx(0.7)
+
+
+def test_accuracies_of_stacked_networks_are_those_of_each():
+    net, (images, _) = tiny.network(), tiny.data(10)
+    each = [net.init(jax.random.key(i)) for i in range(3)]
+    data = Examples(images, jnp.arange(10, dtype=jnp.int32) % 3, 3)
+    together = accuracies(net, jax.tree.map(lambda *leaves: jnp.stack(leaves), *each), data, batch_size=4)
+    assert together == [accuracy(net, variables, data) for variables in each]
+    assert len(set(together)) > 1

@@ -1,0 +1,72 @@
+"""Several networks trained together in one program, each by its own random choices, as a `Procedure`.
+
+Network i sees what it would see if the loop trained it alone with `seeds[i]`: the keys below are those of `run.loop`.
+Accelerators are idle most of the time when they train one small network; five at once take hardly longer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdd.core.procedure import BatchRule, Procedure
+from jaxdd.core.random import key_for
+from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
+from jaxdd.data.sampling import sample
+from jaxdd.training.trainer import NetworkTraining, TrainingState
+
+
+class EnsembleState(NamedTuple):
+    """Arguments: steps done by every network, their seeds `[m]`, their states with a leading axis of length m."""
+
+    step: Array
+    seeds: Array
+    networks: TrainingState
+
+
+@dataclasses.dataclass(frozen=True)
+class Ensemble(Procedure[EnsembleState]):
+    """Trains `len(seeds)` networks; its result is their variables, stacked.
+
+    It reads `Examples` with images `[n, height, width, channels]` and labels `[n, classes]` that all networks share, or
+    with one more axis in front: one set for each network.
+
+    Arguments:
+        training: how each of them is trained.
+        seeds: of the networks, 0 <= seed < 2**32.
+    """
+
+    training: NetworkTraining
+    seeds: tuple[int, ...]
+
+    @property
+    def batch_rule(self) -> BatchRule:
+        """Everything: each network draws its own batch from it."""
+        return BatchRule("all")
+
+    def init(self, key: Key, data: Examples) -> EnsembleState:
+        """Fresh networks; `key` is not used."""
+        seeds = jnp.asarray(self.seeds, jnp.uint32)
+        start = jax.vmap(lambda seed, own: self.training.init(key_for(seed, "init"), own), in_axes=(0, _axis(data)))
+        return EnsembleState(jnp.zeros((), jnp.int32), seeds, start(seeds, data))
+
+    def step(self, state: EnsembleState, batch: Examples, key: Key) -> tuple[EnsembleState, Metrics]:
+        """One step of every network; `key` is not used. Metrics are means over the networks."""
+
+        def one(network: TrainingState, seed: Array, own: Examples) -> tuple[TrainingState, Metrics]:
+            chosen = sample(own, self.training.batch_rule, key_for(seed, "batch", state.step))
+            return self.training.step(network, chosen, key_for(seed, "step", state.step))
+
+        networks, metrics = jax.vmap(one, in_axes=(0, 0, _axis(batch)))(state.networks, state.seeds, batch)
+        return EnsembleState(state.step + 1, state.seeds, networks), jax.tree.map(jnp.mean, metrics)
+
+    def result(self, state: EnsembleState) -> PyTree:
+        """The trained variables, stacked."""
+        return state.networks.variables
+
+
+def _axis(data: Examples) -> int | None:
+    return 0 if data.images.ndim == 5 else None
