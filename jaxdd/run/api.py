@@ -17,23 +17,23 @@ import numpy as np
 
 from jaxdd import __version__
 from jaxdd import data as data_room
+from jaxdd.core import backend
 from jaxdd.core.config import as_dict
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, ConfigError
-from jaxdd.core.procedure import Procedure
+from jaxdd.core.procedure import Method, Procedure
 from jaxdd.core.types import Examples
 from jaxdd.evaluation import protocol
 from jaxdd.evaluation.recipe import Recipe
-from jaxdd.run import loop
+from jaxdd.run import hosts, loop
 from jaxdd.run.checkpoint import Storage
+from jaxdd.run.devices import Layout, choose
 from jaxdd.run.plan import Plan, plan
 from jaxdd.run.precheck import require_writable
-from jaxdd.run.programs import initial
+from jaxdd.run.programs import template
 from jaxdd.run.progress import Reporter
 from jaxdd.run.restore import meaning, precision, shapes
 from jaxdd.run.signals import Stopped
-
-FAMILY = "rcig"  # whose normalisation constants
 
 Picture = Callable[[DistilledSet, pathlib.Path], Any]
 
@@ -57,7 +57,7 @@ class Distillation:
     """
 
     name: str
-    method: Procedure
+    method: Method
     dataset: data_room.Dataset
     preprocessing: data_room.Preprocessing
     steps: int
@@ -67,10 +67,9 @@ class Distillation:
 
     def __post_init__(self):
         fewest = int(np.bincount(self.dataset.train_labels, minlength=self.dataset.classes).min())
-        wanted = getattr(self.method, "n_images", 1)
-        if wanted > fewest:
+        if self.method.n_images > fewest:
             raise ConfigError(
-                f"{wanted} images per class, more than the data set has",
+                f"{self.method.n_images} images per class, more than the data set has",
                 where="n_images",
                 expected=f"1 to {fewest}, the size of the smallest class of '{self.dataset.name}'",
                 remedy="ask for fewer images per class",
@@ -104,10 +103,8 @@ class Distillation:
 
     def plan(self) -> Plan:
         """What the run needs, from shapes alone."""
-        method: Any = self.method
-        if hasattr(method, "skip_tune"):  # which changes no shape, but takes long to trace
-            method = dataclasses.replace(method, skip_tune=True)
-        return plan(method, shapes(self.dataset.train_images.shape, self.dataset.classes), count_operations=False)
+        examples = shapes(self.dataset.train_images.shape, self.dataset.classes)
+        return plan(self.method.outline(), examples, count_operations=False)
 
     def storage(self, folder: Any, *, other: Mapping[str, Any] | None = None, **options: Any) -> Storage:
         """The run's output folder, not yet opened.
@@ -130,18 +127,26 @@ class Distillation:
         pixels = data_room.clip(self.preprocessing.invert(result.images)).astype(np.float32)
         return result.replace(pixels=pixels, **meaning(self.identity, self.other, versions, step))
 
-    def drive(self, storage: Storage | None = None, *, picture: Picture | None = None, **options: Any) -> DistilledSet:
+    def drive(
+        self,
+        storage: Storage | None = None,
+        *,
+        picture: Picture | None = None,
+        layout: Layout | None = None,
+        **options: Any,
+    ) -> DistilledSet:
         """Runs, or continues what `storage` holds.
 
         Arguments:
             storage: the opened output folder; the set is written there at `checkpoint_iters`, at the end and on stop.
             picture: draws a set into a file.
-            options: `log_every`, `should_stop`, `reporter`, as in `loop.final_state`.
+            layout, options: `log_every`, `should_stop`, `reporter`, as in `loop.final_state`.
 
         Raises:
             Stopped: by a signal; state and set so far are saved.
-            DivergedError, UsageError, CheckpointError: as in `loop.final_state`.
+            DivergedError, UsageError, ConfigError, CheckpointError: as in `loop.final_state`.
         """
+        layout = layout or Layout(tuple(choose()))
         folder = None if storage is None else storage.folder / "distilled"
 
         def keep(step: int, result: DistilledSet, metrics: Mapping[str, float]) -> None:
@@ -161,12 +166,13 @@ class Distillation:
                     storage=storage,
                     observers=(keep,),
                     observe_at=[step for step in self.checkpoint_iters if step <= self.steps],
+                    layout=layout,
                     **options,
                 )
             except Stopped:
                 if storage is not None and folder is not None and storage.saved_step:
-                    template = jax.eval_shape(lambda real: initial(self.method, real, self.seed), examples)
-                    found = storage.load(template)
+                    held = template(self.method, examples)
+                    found = storage.load(held, places=layout.of_state(self.method, held))
                     assert found is not None  # it was just saved
                     _write(self.describe(self.method.result(found[1]), found[0]), folder, picture)
                 raise
@@ -177,7 +183,7 @@ class Distillation:
 
 
 def distill(
-    method: Procedure,
+    method: Method,
     dataset: data_room.Dataset,
     preprocessing: data_room.Preprocessing | None = None,
     *,
@@ -194,7 +200,7 @@ def distill(
     Arguments:
         method: what to run.
         dataset: the real data.
-        preprocessing: fitted on it; default as RCIG: ZCA for colour, standardised for grey.
+        preprocessing: fitted on it; default the method's own.
         steps, seed, name, recipe: as in `Distillation`.
         output_dir: where to keep states, metrics and the set, and to resume from; None keeps everything in memory.
         picture, options: as in `Distillation.drive`.
@@ -205,7 +211,8 @@ def distill(
     Raises:
         JaxddError: see `Distillation`.
     """
-    preprocessing = data_room.fit(dataset, family=FAMILY) if preprocessing is None else preprocessing
+    if preprocessing is None:
+        preprocessing = data_room.fit(dataset, family=method.family, kind=method.kind)
     run = Distillation(name, method, dataset, preprocessing, steps, seed, recipe or {})
     with contextlib.ExitStack() as stack:
         storage = None if output_dir is None else stack.enter_context(run.storage(output_dir))
@@ -245,11 +252,18 @@ def evaluate(
     def run(procedure: Procedure, data: Examples, *, steps: int, seed: int) -> Any:
         on_training()
         return loop.run(
-            procedure, data, steps=steps, seed=seed, reporter=reporter, should_stop=should_stop, log_every=steps
+            procedure,
+            data,
+            steps=steps,
+            seed=seed,
+            reporter=reporter,
+            should_stop=should_stop,
+            log_every=steps,
+            steps_per_dispatch=backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH),
         )
 
     if tuple(distilled.images.shape[1:]) == dataset.image_shape:
-        family = distilled.preprocessing.get("family", FAMILY)
+        family = distilled.preprocessing.get("family", "rcig")  # a checkpoint of the original names none
         preprocessing = data_room.fit(dataset, family=family, kind=distilled.space, cache_folder=zca_folder)
     else:
         preprocessing = data_room.fit(dataset, kind="raw")  # which is never used: the protocol refuses the set
@@ -257,7 +271,9 @@ def evaluate(
 
 
 def _write(distilled: DistilledSet, folder: pathlib.Path, picture: Picture | None) -> None:
-    """Writes a set and its picture, unless the very same set is there already."""
+    """Writes a set and its picture, unless the very same set is there already; of several processes, one does."""
+    if not hosts.first():
+        return
     drawing = folder / "grid.png"
     before = None
     with contextlib.suppress(CheckpointError):

@@ -11,6 +11,9 @@ Orbax makes a directory appear whole or not at all, but it does not look at cont
 silently. So a step counts only with its manifest. Saving is synchronous: the state may be donated to the next step as
 soon as `save` returns, and no step is ever made beyond a checkpoint that may still fail. (On 2 cores 0.1 s for 1 MB,
 0.3 s for 60 MB and 2.1 s for 600 MB: under 1 % of the default interval.)
+
+Where several processes make one run, all of them open the same folder (on a disk that they share) and save and load at
+the same steps: process 0 holds the lock and does everything but give Orbax the other processes' part of the arrays.
 """
 
 from __future__ import annotations
@@ -25,14 +28,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 import jaxdd
 from jaxdd.core import io, trees
 from jaxdd.core.errors import CheckpointError
 from jaxdd.core.types import PyTree
+from jaxdd.run import hosts, manifest
 from jaxdd.run import identity as identities
-from jaxdd.run import manifest
 from jaxdd.run.leaves import describe, differences
 from jaxdd.run.metrics import MetricsFile
 
@@ -83,6 +86,11 @@ class Storage:
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Storage:
+        hosts.on_first(self._take)
+        return self
+
+    def _take(self) -> None:
+        """Makes the folder this run's own."""
         with contextlib.ExitStack() as stack:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +105,6 @@ class Storage:
                     remedy="choose another --output_dir",
                 ) from None
             self._open = stack.pop_all()
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self._close_manager()
@@ -114,15 +121,15 @@ class Storage:
         Raises:
             CheckpointError: the disk is full or refuses; the states that were there before still are.
         """
-        self._require_space(trees.byte_size(state))
+        hosts.on_first(lambda: self._require_space(trees.byte_size(state)))
         try:
             with _without_log():
                 self._open_manager().save(step, args=_orbax().args.StandardSave(stored(state)), force=True)
-            manifest.seal(self._path(step), step=step, leaves=describe(state), **self._facts)
-            io.write_atomically(self._states / "newest", str(step))
+            hosts.on_first(lambda: self._seal(step, state))
         except Exception as error:  # Orbax lets through whatever TensorStore raises: OSError, ValueError, ...
             self._close_manager()
-            self._remove_leftovers()
+            if hosts.first():
+                self._remove_leftovers()
             raise CheckpointError(
                 f"the checkpoint of step {step} could not be written: {' '.join(str(error).split())[:200]}",
                 where=f"{self._states} ({_gigabytes(shutil.disk_usage(self.folder).free)} free)",
@@ -131,20 +138,32 @@ class Storage:
             ) from error
         self.saved_step, self._saved_at = step, time.monotonic()
 
-    def load(self, template: PyTree, warn: Callable[[str], None] = lambda text: None) -> tuple[int, PyTree] | None:
+    def load(
+        self, template: PyTree, warn: Callable[[str], None] = lambda text: None, places: PyTree = None
+    ) -> tuple[int, PyTree] | None:
         """Reads the newest state whose every file is what its manifest says; None in a new folder.
 
         Arguments:
             template: the state's tree, shapes and types (`jax.eval_shape`).
             warn: told about each checkpoint that was passed over, and why.
+            places: for each leaf, the sharding with which it comes back; None for one device.
 
         Returns:
-            The number of finished steps and the state on the device. Metrics after that step are dropped.
+            The number of finished steps and the state on its devices. Metrics after that step are dropped.
 
         Raises:
             CheckpointError: no checkpoint is usable although there were some, the state does not fit `template`, or
                 there is no room for the checkpoints to come.
         """
+        step = hosts.on_first(lambda: self._usable(template, warn))
+        if step is None:
+            return None
+        state = self._restore(step, template, places)
+        self.saved_step, self._saved_at = step, time.monotonic()
+        return step, state
+
+    def _usable(self, template: PyTree, warn: Callable[[str], None]) -> int | None:
+        """The newest step that can be loaded; what is not of it or before it goes."""
         steps, newest = self._steps(), self._newest()
         self._require_space(max(1, KEPT + 1 - len(steps)) * trees.byte_size(template))
         problems = [] if newest is None or newest in steps else [f"checkpoint of step {newest} is missing"]
@@ -160,11 +179,9 @@ class Storage:
             self._require_fit(step, template, content["leaves"])
             for line in self._other_versions:
                 warn(f"this run was begun with another version ({line}): its last bits may differ")
-            state = self._restore(step, template)
             self.metrics.drop_after(step)
             io.write_atomically(self._states / "newest", str(step))
-            self.saved_step, self._saved_at = step, time.monotonic()
-            return step, state
+            return step
         if problems:
             raise CheckpointError(
                 "no usable checkpoint is left" + "".join(f"\n  {problem}" for problem in problems),
@@ -173,6 +190,11 @@ class Storage:
             )
         self.metrics.drop_after(0)
         return None
+
+    def _seal(self, step: int, state: PyTree) -> None:
+        """Writes what makes the directory of this step count."""
+        manifest.seal(self._path(step), step=step, leaves=describe(state), **self._facts)
+        io.write_atomically(self._states / "newest", str(step))
 
     def _claim(self) -> None:
         path = self.folder / "config.json"
@@ -216,15 +238,21 @@ class Storage:
                 remedy="make room, or choose an --output_dir on another disk",
             )
 
-    def _restore(self, step: int, template: PyTree) -> PyTree:
-        place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    def _restore(self, step: int, template: PyTree, places: PyTree) -> PyTree:
+        leaves, tree = jax.tree.flatten(template)
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        lies = [here] * len(leaves) if places is None else jax.tree.leaves(places)
         wanted = {
-            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
-            for name, leaf in stored(template).items()
+            stored_name(i): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+            for i, (leaf, place) in enumerate(zip(leaves, lies, strict=True))
+            if leaf.size
         }
         found = self._open_manager().restore(step, args=_orbax().args.StandardRestore(wanted))
-        leaves, tree = jax.tree.flatten(template)
-        empty = {stored_name(i): jnp.zeros(leaf.shape, leaf.dtype) for i, leaf in enumerate(leaves) if not leaf.size}
+        empty = {
+            stored_name(i): hosts.place(np.zeros(leaf.shape, leaf.dtype), place)
+            for i, (leaf, place) in enumerate(zip(leaves, lies, strict=True))
+            if not leaf.size
+        }
         return tree.unflatten([(found | empty)[stored_name(i)] for i in range(len(leaves))])
 
     def _steps(self) -> list[int]:

@@ -1,37 +1,169 @@
-"""Which devices a run uses, and the mesh over them."""
+"""Which devices a run uses, and how it lies on them: `Layout`.
+
+| mode  | what is split                                             | numbers                                        |
+|-------|-----------------------------------------------------------|------------------------------------------------|
+| shard | the rows of every batch; all devices hold the whole state | those of one device, but for rounding          |
+| pool  | the networks: each device steps on one of its own, with   | their own: the gradient is the mean of as many |
+|       | its own real batch; what is distilled is shared           | independent ones as there are devices          |
+
+Data are whole on every device. Neither the mode nor the number of devices belongs to what a run is: a state is written
+whole, and another number of devices reads it.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
+from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxdd.core.errors import UsageError
+from jaxdd.core import sharding
+from jaxdd.core.errors import ConfigError, UsageError
+from jaxdd.core.procedure import Procedure
+from jaxdd.core.types import PyTree
+from jaxdd.run import hosts
 
-AXIS = "data"
+ALL = -1
+WHOLE, SPLIT = PartitionSpec(), PartitionSpec(sharding.AXIS)
 
 
 def choose(count: int | None = None) -> list[Any]:
-    """The first `count` devices; None takes the one that JAX takes by default.
+    """The first `count` devices; `ALL` takes all; None takes one, or all in a run of several processes.
 
     Raises:
-        UsageError: fewer devices are there, or more than one is asked for, which no procedure shards over yet.
+        UsageError: fewer devices are there, or several processes are not to use all of theirs.
     """
     available = jax.devices()
-    wanted = 1 if count is None else count
-    if not 1 <= wanted <= len(available):
+    whole = len(available)
+    wanted = (whole if hosts.several() else 1) if count is None else whole if count == ALL else count
+    if not 1 <= wanted <= whole:
         kind = available[0].platform
-        raise UsageError(f"--devices {wanted} is out of range", where=f"{len(available)} {kind} device(s) available")
-    if wanted > 1:
+        raise UsageError(f"--devices {wanted} is out of range", where=f"{whole} {kind} device(s) available")
+    if hosts.several() and wanted != whole:
         raise UsageError(
-            "running over several devices is not implemented yet",
+            "several processes use all of their devices",
             where=f"--devices {wanted}",
-            remedy="leave --devices out; start one run per device to use them all",
+            expected=f"all {whole} devices of {jax.process_count()} processes",
+            remedy="leave --devices out, or start fewer processes",
         )
     return available[:wanted]
 
 
-def mesh(devices: list[Any]) -> jax.sharding.Mesh:
-    """A mesh of one axis, `data`, along which batches are split."""
+def mesh(devices: list[Any] | tuple[Any, ...]) -> jax.sharding.Mesh:
+    """A mesh of one axis, `data`, along which batches or networks are split."""
     auto = (jax.sharding.AxisType.Auto,)
-    return jax.make_mesh((len(devices),), (AXIS,), axis_types=auto, devices=devices)
+    return jax.make_mesh((len(devices),), (sharding.AXIS,), axis_types=auto, devices=devices)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a run lies on its devices.
+
+    Arguments:
+        devices: at least one.
+        mode: see the module's table; one device runs the same program in both.
+    """
+
+    devices: tuple[Any, ...]
+    mode: Literal["shard", "pool"] = "shard"
+
+    @property
+    def several(self) -> bool:
+        """Whether there is anything to lay out."""
+        return len(self.devices) > 1
+
+    @functools.cached_property
+    def mesh(self) -> jax.sharding.Mesh:
+        """The mesh over its devices."""
+        return mesh(self.devices)
+
+    @property
+    def everywhere(self) -> jax.sharding.Sharding:
+        """Where what all devices share lies."""
+        if self.several:
+            return NamedSharding(self.mesh, WHOLE)
+        return jax.sharding.SingleDeviceSharding(self.devices[0])
+
+    def put(self, tree: PyTree) -> PyTree:
+        """The tree on every device; an explicit transfer, and none where it lies there already."""
+        if hosts.several():
+            return jax.tree.map(lambda leaf: hosts.place(leaf, self.everywhere), tree)
+        return jax.device_put(tree, self.everywhere)
+
+    def of_state(self, procedure: Procedure, template: PyTree) -> PyTree:
+        """Where each leaf of the state lies.
+
+        Arguments:
+            procedure: names the parts that lie on the devices one by one (`Procedure.per_device`).
+            template: the state, or its shapes.
+
+        Raises:
+            UsageError: the mode is `pool` and the procedure names no such part.
+            ConfigError: the devices do not divide such a part.
+        """
+        return jax.tree.map(self._placed, self._specs(procedure, template))
+
+    def spread(self, fn: Callable, procedure: Procedure, template: PyTree) -> Callable:
+        """`fn(state, *others) -> (state, metrics)` as it is to be compiled for all devices.
+
+        Arguments:
+            fn: the program of one device.
+            procedure, template: as in `of_state`.
+
+        Raises:
+            UsageError, ConfigError: as in `of_state`.
+        """
+        if not self.several:
+            return fn
+        if self.mode == "shard":
+            return functools.partial(_within, functools.partial(sharding.split_over, self.mesh), fn)
+        state = self._specs(procedure, template)
+        inside = functools.partial(_within, functools.partial(sharding.one_of, len(self.devices)), fn)
+
+        def spread(held: PyTree, *others: Any) -> Any:
+            specs = (state, *(WHOLE for _ in others))
+            # What is whole is so by construction (equal inputs, means): jax's proof of it knows too few operations.
+            run = jax.shard_map(inside, mesh=self.mesh, in_specs=specs, out_specs=(state, WHOLE), check_vma=False)
+            return run(held, *others)
+
+        return spread
+
+    def _placed(self, spec: PartitionSpec) -> jax.sharding.Sharding:
+        return NamedSharding(self.mesh, spec) if self.several else self.everywhere
+
+    def _specs(self, procedure: Procedure, template: PyTree) -> PyTree:
+        split = self.several and self.mode == "pool"
+        names = procedure.per_device if split else ()
+        if split and not names:
+            raise UsageError(
+                f"{type(procedure).__name__} has no networks that could lie on the devices one by one",
+                where="--devices_mode pool",
+                remedy="use --devices_mode shard",
+            )
+
+        def spec(path: tuple, leaf: Any) -> PartitionSpec:
+            name = jax.tree_util.keystr(path[:1], simple=True)
+            if name not in names:
+                return WHOLE
+            self._require_divisible(name, leaf.shape[0])
+            return SPLIT
+
+        return jax.tree_util.tree_map_with_path(spec, template)
+
+    def _require_divisible(self, name: str, held: int) -> None:
+        count = len(self.devices)
+        if held % count:
+            raise ConfigError(
+                f"{held} networks in '{name}' cannot be shared out evenly among {count} devices",
+                where="--devices_mode pool",
+                expected=f"a multiple of {count}",
+                remedy=f"--set pool_model_count={held + -held % count}, another --devices, or --devices_mode shard",
+            )
+
+
+def _within(context: Callable, fn: Callable, *args: Any) -> Any:
+    with context():
+        return fn(*args)

@@ -6,7 +6,8 @@ else is random and nothing else enters a program, so on CPU a run that was stopp
 that was not; on a GPU, as far as XLA chooses the same kernels again.
 
 One dispatch is always under way while the host looks at the one before it: the device never waits for metrics, and a
-signal never waits for more than two dispatches.
+signal never waits for more than two dispatches (three where several processes run together: they vote on it within a
+dispatch). No transfer is hidden in a dispatch: what a program reads is put on its devices before, or it is an error.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxdd.core import backend, trees
 from jaxdd.core.errors import DivergedError, UsageError
 from jaxdd.core.procedure import Procedure
 from jaxdd.core.types import Array, Examples, Metrics, PyTree
+from jaxdd.run import hosts
 from jaxdd.run.checkpoint import Storage
-from jaxdd.run.programs import Program, Programs, initial, programs_for
+from jaxdd.run.devices import Layout, choose
+from jaxdd.run.programs import Program, Programs, programs_for, template
 from jaxdd.run.progress import Pace, Reporter
 from jaxdd.run.signals import Stopped
 
@@ -64,6 +66,7 @@ def final_state(
     should_stop: Callable[[], int | None] | None = None,
     reporter: Reporter | None = None,
     steps_per_dispatch: int | None = None,
+    layout: Layout | None = None,
 ) -> tuple[PyTree, int]:
     """Drives `procedure` until `steps` steps are finished, continuing what `storage` holds.
 
@@ -79,35 +82,40 @@ def final_state(
         should_stop: asked at every step boundary; a signal number ends the run there, saved.
         reporter: hears about progress.
         steps_per_dispatch: steps in one compiled program; None decides by device.
+        layout: how the run lies on several devices; None for one device, or all those of several processes.
 
     Returns:
-        The state on the device, and the number of finished steps: more than `steps` if the storage was further.
+        The state on its devices, and the number of finished steps: more than `steps` if the storage was further.
 
     Raises:
         DivergedError: a logged metric, or the state about to be saved or observed, is not finite.
-        UsageError: `steps`, `seed` or `log_every` is out of range.
+        UsageError: `steps`, `seed` or `log_every` is out of range, or the procedure cannot be laid out so.
+        ConfigError: the networks of the procedure cannot be shared out among the devices.
         CheckpointError: the storage holds no usable state of this run.
         Stopped: `should_stop` named a signal.
     """
     _require_range("steps", steps, 0, 2**31)
     _require_range("seed", seed, 0, 2**32)
     _require_range("log_every", log_every, 1, 2**31)
-    data = jax.device_put(data)
+    layout = layout or Layout(tuple(choose()))
+    data = layout.put(data)
     course = _Course(
         procedure=procedure,
-        programs=programs_for(procedure, data, steps_per_dispatch or backend.steps_per_dispatch()),
+        programs=programs_for(procedure, data, steps_per_dispatch or backend.steps_per_dispatch(), layout),
+        layout=layout,
         data=data,
         steps=steps,
-        seed=np.uint32(seed),
+        seed=layout.put(np.uint32(seed)),
         observers=tuple(observers),
         observe_at=frozenset((*observe_at, steps)),
         storage=storage,
         log_every=log_every,
         reporter=reporter or Reporter(),
+        should_stop=should_stop or (lambda: None),
     )
     course.begin()
     while course.step < steps:
-        signal = should_stop() if should_stop else None
+        signal = course.signal()
         if signal:
             course.save()
             course.reporter.stopped(course.step, signal)
@@ -129,53 +137,64 @@ class _Course:
 
     procedure: Procedure
     programs: Programs
+    layout: Layout
     data: Examples
     steps: int
-    seed: np.uint32
+    seed: Array
     observers: tuple[Observer, ...]
     observe_at: frozenset[int]
     storage: Storage | None
     log_every: int
     reporter: Reporter
+    should_stop: Callable[[], int | None]
     state: PyTree = None
     step: int = 0
     begun_at: int = 0  # the step this run started or continued from
     finite_at: int = 0  # the last step whose metrics were seen to be finite
     in_flight: tuple[int, Metrics, Array] | None = None  # step, metrics and end of the newest dispatch
+    voted: tuple[int, int] = (0, 0)  # signal and whether to save, as several processes agreed on them
     pace: Pace = dataclasses.field(default_factory=Pace)
 
     def begin(self) -> None:
         """Restores the newest state of the storage, or makes the initial one."""
         if self.storage is not None:
-            template = jax.eval_shape(lambda data: initial(self.procedure, data, self.seed), self.data)
-            found = self.storage.load(template, self.reporter.warning)
+            shapes = template(self.procedure, self.data)
+            places = self.layout.of_state(self.procedure, shapes)
+            found = self.storage.load(shapes, self.reporter.warning, places)
             if found is not None:
                 self.step, self.state = found
                 self.begun_at = self.finite_at = self.step
                 self.reporter.resumed(self.step)
                 return
         self.programs.init.ready(self.reporter, self.data, self.seed)
-        self.state = self.programs.init(self.data, self.seed)
+        with jax.transfer_guard("disallow"):
+            self.state = self.programs.init(self.data, self.seed)
         if 0 in self.observe_at:
             self._observe({})
 
+    def signal(self) -> int | None:
+        """The number of the signal that ends the run here, if one does."""
+        return self.voted[0] if hosts.several() else self.should_stop()
+
     def advance(self) -> None:
         """One dispatch: from here to the next boundary."""
-        start, stop = np.int32(self.step), np.int32(self._next_boundary())
+        boundary = self._next_boundary()
+        start, stop = self.layout.put((np.int32(self.step), np.int32(boundary)))
         for period, program in zip(self.programs.periods, self.programs.events, strict=True):
             if self.step % period == 0:
                 self.state = self._call(program, start)
-        self.state, metrics, end = self._call(self.programs.advance, start, stop)
+        self.state, metrics, end = self._call(self.programs.advance, start, stop, *self._votes())
         self._settle()
-        self.step, self.in_flight = int(stop), (int(stop), metrics, end)
+        self.step, self.in_flight = boundary, (boundary, metrics, end)
         if self.step in self.observe_at:
             self._observe(self._settle())
-        if self.storage is not None and self.storage.due():
+        if self.storage is not None and (self.voted[1] if hosts.several() else self.storage.due()):
             self.save()
 
     def save(self) -> None:
         """Writes a checkpoint, unless this step is on disk already or there is no storage."""
         self._settle()
+        self.voted = (self.voted[0], 0)
         if self.storage is None or self.step in (0, self.storage.saved_step):
             return
         with self.pace.paused():
@@ -192,11 +211,19 @@ class _Course:
         marks += [self.step - self.step % period + period for period in periods]
         return min(marks + [step for step in self.observe_at if step > self.step])
 
-    def _call(self, program: Program, *numbers: np.int32) -> Any:
+    def _call(self, program: Program, *numbers: Array) -> Any:
         arguments = (self.state, self.data, self.seed, *numbers)
         with self.pace.paused():
             program.ready(self.reporter, *arguments)
-        return program(*arguments)
+        with jax.transfer_guard("disallow"):
+            return program(*arguments)
+
+    def _votes(self) -> tuple[Array, ...]:
+        """What this process says about stopping and saving; nothing where there is no other to agree with."""
+        if not hosts.several():
+            return ()
+        due = self.storage is not None and self.storage.due()
+        return (hosts.voted((self.should_stop() or 0, int(due)), self.layout.mesh),)
 
     def _settle(self) -> dict[str, float]:
         """Waits for the newest dispatch and reports it; returns its metrics if they were wanted on the host."""
@@ -204,12 +231,15 @@ class _Course:
             return {}
         (step, on_device, end), self.in_flight = self.in_flight, None
         jax.block_until_ready(end)
+        if hosts.several():
+            signal, save = jax.device_get(end)
+            self.voted = (int(signal), int(save))
         if self.pace.mark(step):
             per_step = self.pace.seconds_per_step
             self.reporter.estimate(per_step, per_step * (self.steps - self.begun_at))
         logged = step % self.log_every == 0 or step == self.steps
         metrics = self._fetch(step, on_device) if logged or step in self.observe_at else {}
-        if logged and self.storage is not None:
+        if logged and self.storage is not None and hosts.first():
             self.storage.metrics.write(step, metrics)
         if logged or self.pace.ticked():
             per_step = self.pace.seconds_per_step
@@ -242,7 +272,7 @@ class _Course:
 
     def _require_finite(self, consequence: str) -> None:
         """A NaN must never reach a file: one fused check on the device, one small read."""
-        finite = jax.device_get(_finite(self.state))
+        finite = jax.device_get(self.programs.finite(self.state))
         bad = [path for (path, _), good in zip(trees.paths(self.state), finite, strict=True) if not good]
         if bad:
             raise DivergedError(
@@ -255,9 +285,3 @@ class _Course:
         kept = self.storage.saved_step if self.storage is not None else None
         advice = "lower the learning rate or look at the step named"
         return advice if kept is None else f"{advice}; the state of step {kept} is still in the output folder"
-
-
-@jax.jit
-def _finite(state: PyTree) -> Array:
-    """`[leaves]` bool: whether every number of each array is finite."""
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)])

@@ -9,12 +9,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxdd.core import backend
+from jaxdd.core import backend, sharding
 from jaxdd.core.procedure import Procedure
 from jaxdd.core.random import key_for
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.data.sampling import sample
+from jaxdd.run.devices import Layout
 from jaxdd.run.leaves import describe, differences
 from jaxdd.run.progress import Reporter
 
@@ -22,9 +24,9 @@ from jaxdd.run.progress import Reporter
 class Program:
     """A function compiled ahead of its first call, so that compile time is never taken for step time."""
 
-    def __init__(self, name: str, fn: Callable, donate: tuple[int, ...] = ()):
+    def __init__(self, name: str, fn: Callable, donate: tuple[int, ...] = (), lies: Any = None):
         self.name = name
-        self._fn = jax.jit(fn, donate_argnums=donate)
+        self._fn = jax.jit(fn, donate_argnums=donate, out_shardings=lies)
         self._compiled: Any = None
 
     def ready(self, reporter: Reporter, *args: Any) -> None:
@@ -33,53 +35,91 @@ class Program:
             return
         reporter.compiling(self.name)
         start = time.perf_counter()
-        self._compiled = self._fn.lower(*args).compile()
+        self._compiled = self.lower(*args).compile()
         reporter.compiled(self.name, time.perf_counter() - start)
 
     def cost(self, *args: Any) -> float:
         """Floating-point operations of one call as XLA counts them (nan if it does not); compiles nothing."""
-        analysis = self._fn.lower(*args).cost_analysis()
+        analysis = self.lower(*args).cost_analysis()
         return float((analysis or {}).get("flops", float("nan")))
+
+    def lower(self, *args: Any) -> jax.stages.Lowered:
+        """The program for arguments like these, not compiled yet."""
+        return self._fn.lower(*args)
 
     def __call__(self, *args: Any) -> Any:
         return self._compiled(*args)
 
 
 class Programs:
-    """What a procedure becomes on the device: `init`, `advance` and one program per event.
+    """What a procedure becomes on the devices: `init`, `advance` and one program per event.
 
     init(data, seed) -> state
-    advance(state, data, seed, start, stop) -> state, metrics, stop     steps start..stop-1; metrics of the last one
+    advance(state, data, seed, start, stop, votes) -> state, metrics, end     steps start..stop-1; metrics of the last
     events[i](state, data, seed, step) -> state
+    finite(state) -> [leaves] bool: whether every number of each array is finite
 
     `state` is donated. `seed`, `start`, `stop` and `step` are scalars, so their values never cause a compilation.
+    `end` is `stop`, or the maximum over the devices where they vote (`hosts.voted`).
+
+    Arguments:
+        procedure: what is run.
+        steps_per_dispatch: steps of one call of `advance`.
+        layout: how it lies on the devices; None for one device.
+        template: the state's shapes, which a layout over several devices needs.
     """
 
-    def __init__(self, procedure: Procedure, steps_per_dispatch: int):
+    def __init__(
+        self, procedure: Procedure, steps_per_dispatch: int, layout: Layout | None = None, template: PyTree = None
+    ):
         self.steps_per_dispatch = steps_per_dispatch
         self.periods = tuple(event.period for event in procedure.events())
-        self.init = Program("init", functools.partial(initial, procedure))
-        body = functools.partial(_advance_one if steps_per_dispatch == 1 else _advance_many, procedure)
-        self.advance = Program("step", body, donate=(0,))
+        spread, state, whole = lambda fn: fn, None, None
+        if layout is not None and layout.several:
+            spread = functools.partial(layout.spread, procedure=procedure, template=template)
+            state, whole = layout.of_state(procedure, template), layout.everywhere
+        body = spread(functools.partial(_advance_one if steps_per_dispatch == 1 else _advance_many, procedure))
+        lies = None if whole is None else (state, whole, whole)
+        self.init = Program("init", functools.partial(initial, procedure), lies=state)
+        self.advance = Program("step", functools.partial(_advance, body), donate=(0,), lies=lies)
         self.events = tuple(
-            Program(event.name, functools.partial(_apply, event), donate=(0,)) for event in procedure.events()
+            Program(event.name, functools.partial(_event, spread(functools.partial(_apply, event))), (0,), lies=state)
+            for event in procedure.events()
         )
+        self.finite = jax.jit(_finite, out_shardings=whole)
 
 
-def programs_for(procedure: Procedure, data: Examples, steps_per_dispatch: int) -> Programs:
-    """The programs for this procedure on data of this shape; shared between runs, so five seeds compile once."""
-    shapes = tuple((leaf.shape, str(leaf.dtype), leaf.sharding) for leaf in jax.tree.leaves(data))
+def programs_for(
+    procedure: Procedure, data: Examples, steps_per_dispatch: int, layout: Layout | None = None
+) -> Programs:
+    """The programs for this procedure on data of this shape; shared between runs, so five seeds compile once.
+
+    Raises:
+        UsageError, ConfigError: the procedure cannot lie on the devices as the layout says.
+    """
+    layout = layout if layout is not None and layout.several else None  # one device runs one program in every mode
+    leaves, tree = jax.tree.flatten(data)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for leaf in leaves)
     precision = (jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision)
-    context = (jax.tree.structure(data), precision, jax.default_backend())
+    arguments = (procedure, steps_per_dispatch, layout, tree, shapes, (precision, jax.default_backend()))
     try:
-        return _cached(procedure, steps_per_dispatch, shapes, context)
+        return _cached(*arguments)
     except TypeError:  # a setting that cannot be hashed, such as an array
+        return _programs(*arguments)
+
+
+def _programs(procedure, steps_per_dispatch, layout, tree, shapes, _):
+    if layout is None:
         return Programs(procedure, steps_per_dispatch)
+    return Programs(procedure, steps_per_dispatch, layout, template(procedure, tree.unflatten(shapes)))
 
 
-@functools.lru_cache(maxsize=16)
-def _cached(procedure: Procedure, steps_per_dispatch: int, shapes: Any, context: Any) -> Programs:
-    return Programs(procedure, steps_per_dispatch)
+_cached = functools.lru_cache(maxsize=16)(_programs)
+
+
+def template(procedure: Procedure, data: Examples) -> PyTree:
+    """The shapes and types of the state that `procedure` has for these data, or data of these shapes."""
+    return jax.eval_shape(lambda examples: initial(procedure, examples, np.uint32(0)), data)
 
 
 def initial(procedure: Procedure, data: Examples, seed: Any) -> PyTree:
@@ -95,15 +135,19 @@ def initial(procedure: Procedure, data: Examples, seed: Any) -> PyTree:
 
 
 def _step(procedure, state, data, seed, step):
-    batch = sample(data, procedure.batch_rule, key_for(seed, "batch", step))
-    new, metrics = procedure.step(state, batch, key_for(seed, "step", step))
+    batch = sample(data, procedure.batch_rule, sharding.own(key_for(seed, "batch", step)))
+    new, metrics = procedure.step(state, batch, sharding.own(key_for(seed, "step", step)))
     _require_same(f"{type(procedure).__name__}.step", state, new)
-    return new, metrics
+    return new, sharding.mean(metrics)
+
+
+def _advance(body, state, data, seed, start, stop, votes=None):
+    state, metrics = body(state, data, seed, start, stop)
+    return state, metrics, stop if votes is None else votes.max(0)
 
 
 def _advance_one(procedure, state, data, seed, start, stop):
-    state, metrics = _step(procedure, state, data, seed, start)
-    return state, metrics, stop
+    return _step(procedure, state, data, seed, start)
 
 
 def _advance_many(procedure, state, data, seed, start, stop):
@@ -114,14 +158,21 @@ def _advance_many(procedure, state, data, seed, start, stop):
 
     shapes = jax.eval_shape(functools.partial(body, start), (state, None))[1]
     metrics = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    state, metrics = jax.lax.fori_loop(start, stop, body, (state, metrics))
-    return state, metrics, stop
+    return jax.lax.fori_loop(start, stop, body, (state, metrics))
+
+
+def _event(body, state, data, seed, step):
+    return body(state, data, seed, step)[0]
 
 
 def _apply(event, state, data, seed, step):
     new = event.apply(state, data, key_for(seed, f"event/{event.name}", step))
     _require_same(f"event '{event.name}'", state, new)
-    return new
+    return new, ()
+
+
+def _finite(state):
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)])
 
 
 def _require_same(who: str, state: PyTree, new: PyTree) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -14,7 +14,8 @@ from jaxdd.core import io
 from jaxdd.core.config import ConfigFile, build
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError
-from jaxdd.core.procedure import Procedure
+from jaxdd.core.precision import float64
+from jaxdd.core.procedure import Method
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.methods import METHODS
 from jaxdd.run import checkpoint, manifest
@@ -118,16 +119,6 @@ def shapes(images: Iterable[int], classes: int) -> Examples:
     return Examples(pixels, labels, classes)
 
 
-@contextlib.contextmanager
-def precision(method: Procedure) -> Iterator[None]:
+def precision(method: Method) -> contextlib.AbstractContextManager:
     """Float64 where a method asks for it: arrays stay float32 unless they are made otherwise."""
-    if not getattr(method, "use_x64", False):
-        yield
-    elif hasattr(jax, "enable_x64"):
-        with jax.enable_x64(True):
-            yield
-    else:  # jax 0.7
-        from jax import experimental
-
-        with experimental.enable_x64(True):  # pyright: ignore[reportAttributeAccessIssue]
-            yield
+    return float64(method.needs_float64)

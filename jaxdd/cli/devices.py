@@ -1,0 +1,77 @@
+"""The flags that say on which devices, and in how many processes, a command runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from jaxdd.cli.flags import Distill
+from jaxdd.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from jaxdd.run.devices import Layout
+
+MODES = ("shard", "pool")  # how a run may lie on several devices
+
+
+def is_one_of_several(flags: Distill) -> bool:
+    """Whether the flags make this process one of several."""
+    by_hand = (flags.coordinator_address, flags.num_processes, flags.process_id)
+    return flags.distributed or any(given is not None for given in by_hand)
+
+
+def join(flags: Distill) -> bool:
+    """Joins the other processes, if there are any; whether this is the one that prints and writes."""
+    if not is_one_of_several(flags) or flags.dry_run:
+        return True
+    from jaxdd.run import hosts
+
+    hosts.join(flags.coordinator_address, flags.num_processes, flags.process_id)
+    return hosts.first()
+
+
+def start(flags: Distill) -> tuple[Layout, str]:
+    """How the run lies on its devices, and that in words.
+
+    Raises:
+        UsageError: fewer devices are there.
+    """
+    import jax
+
+    from jaxdd.run.devices import Layout
+
+    chosen, device = _begin(flags.devices)
+    layout = Layout(tuple(chosen), flags.devices_mode)  # pyright: ignore[reportArgumentType] (checked before)
+    if layout.several:
+        device = f"{len(chosen)} x {device}, {layout.mode}"
+    return layout, device + (f", {jax.process_count()} processes" if is_one_of_several(flags) else "")
+
+
+def start_one(count: int | None) -> str:
+    """One device, in words.
+
+    Raises:
+        UsageError: more are asked for.
+    """
+    if count not in (None, 1):
+        raise UsageError(
+            "networks are evaluated on one device",
+            where="--devices " + ("all" if count == -1 else str(count)),
+            remedy="leave --devices out; start one command per device for different sets or seeds",
+        )
+    return _begin(count)[1]
+
+
+def _begin(count: int | None) -> tuple[list[Any], str]:
+    """Starts JAX's backend and turns the compilation cache on; the devices, and what they are."""
+    import jax
+
+    from jaxdd.core import backend
+    from jaxdd.run import devices
+
+    with contextlib.suppress(OSError):  # a home folder that cannot be written to: compile every time
+        backend.use_compilation_cache()
+    chosen = devices.choose(count)
+    name = f"cpu ({os.cpu_count()} cores)" if chosen[0].platform == "cpu" else chosen[0].device_kind
+    return chosen, f"{name}, jax {jax.__version__}"
