@@ -39,17 +39,7 @@ def import_neural_tangents() -> types.ModuleType:
     """
     if _NAME in sys.modules:
         return sys.modules[_NAME]
-    try:
-        found = importlib.metadata.version("neural-tangents")
-    except importlib.metadata.PackageNotFoundError:
-        found = None
-    if found != VERSION:
-        raise UsageError(
-            f"neural-tangents {found} is installed" if found else "neural-tangents is not installed",
-            where="extra 'ntk'",
-            expected=f"neural-tangents {VERSION}, the version that jaxdd knows how to import on this JAX",
-            remedy=INSTALL,
-        )
+    require_neural_tangents()
     try:
         with _restored_names(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its own deprecations, which nobody will mend
@@ -63,6 +53,25 @@ def import_neural_tangents() -> types.ModuleType:
             expected="frozendict, and a JAX between 0.7.2 and the newest that jaxdd was tested on",
             remedy=INSTALL,
         ) from None
+
+
+def require_neural_tangents() -> None:
+    """Refuses a missing neural-tangents without importing anything, so before data are read or a device is started.
+
+    Raises:
+        UsageError: it is not installed, or it is another version.
+    """
+    try:
+        found = importlib.metadata.version("neural-tangents")
+    except importlib.metadata.PackageNotFoundError:
+        found = None
+    if found != VERSION:
+        raise UsageError(
+            f"neural-tangents {found} is installed" if found else "neural-tangents is not installed",
+            where="extra 'ntk'",
+            expected=f"neural-tangents {VERSION}, the version that jaxdd knows how to import on this JAX",
+            remedy=INSTALL,
+        )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,65 @@
+"""How well a distilled set does as the support of kernel ridge regression: KIP's own measure, on the real test images.
+
+`python -m benchmarks.kip_accuracy FOLDER --data_path DIR` prints the accuracy of the kernel that the set was made with
+and writes it into `results/accuracy_kip_<data set>_<images per class>.json`, beside the figures of `eval.json` where
+`eval.py` has written it. `--quick` distils the digits in a few steps and judges those: it checks that all of it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+from typing import Any
+
+from benchmarks import record
+from jaxdd import data
+from jaxdd.core.distilled import DistilledSet
+from jaxdd.methods.kip import KIP, kernel_accuracy
+from jaxdd.run import api
+
+
+def judge(distilled: DistilledSet, data_path: str | None) -> dict[str, Any]:
+    """The kernel's accuracy on the test split of the set's own data."""
+    dataset = data.load(distilled.dataset, data_path, resolution=distilled.images.shape[1])
+    family = distilled.preprocessing["family"]
+    preprocessing = data.fit(dataset, family=family, kind=distilled.space)
+    accuracy = kernel_accuracy(distilled, dataset, preprocessing)
+    return {"kernel_accuracy": round(accuracy, 4), "test_images": len(dataset.test_images)}
+
+
+def quick() -> DistilledSet:
+    """The digits after five steps."""
+    return api.distill(KIP(n_images=1, batch_per_class=20), data.load("digits"), steps=5, name="kip")
+
+
+def networks(folder: pathlib.Path) -> dict[str, Any]:
+    """What `eval.py` found, in percent: row -> mean and standard deviation over networks."""
+    path = folder / "eval.json"
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    names = [row["name"] + " + augmentation" * row["augmented"] for row in rows]
+    return {name: [round(100 * row[key], 1) for key in ("mean", "std")] for name, row in zip(names, rows, strict=True)}
+
+
+def main() -> None:
+    """Parses flags, measures, records."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", help="what `distill_dataset.py --output_dir` was given")
+    parser.add_argument("--data_path", default=None, help="where the data sets lie")
+    parser.add_argument("--name", default=None, help="what follows `accuracy_kip_` in the name of the result")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: checks that the benchmark runs")
+    arguments = parser.parse_args()
+    if arguments.quick == bool(arguments.folder):
+        parser.error("give the folder of a set, or --quick")
+    folder = pathlib.Path(arguments.folder or ".")
+    distilled = quick() if arguments.quick else DistilledSet.load(folder / "distilled")
+    figures = judge(distilled, arguments.data_path)
+    if not arguments.quick:
+        figures["networks"] = networks(folder)
+    name = "quick" if arguments.quick else arguments.name or f"{distilled.dataset}_{distilled.ipc}"
+    made = {key: distilled.provenance[key] for key in ("settings", "seed", "step")}
+    record.save(f"accuracy_kip_{name}", figures, {**made, "recipe": distilled.recipe, **vars(arguments)})
+
+
+if __name__ == "__main__":
+    main()
