@@ -7,12 +7,13 @@ import pathlib
 import pytest
 
 from jaxdd.core.config import ConfigFile, build, read_config, settings_of
-from jaxdd.methods.rcig import RCIG
+from jaxdd.evaluation.recipe import Recipe
+from jaxdd.methods import METHODS, RCIG, FRePo
 
 pytestmark = pytest.mark.quick
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "configs_final"
-NAMES = sorted(path.name for path in FOLDER.glob("*.txt"))
+NAMES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.txt"))  # other methods' in folders
 EVERYTHING, NO_FLIP = "flip_color_crop_rotate_translate_cutout", "crop_rotate_translate_cutout"
 
 # Keys beside the method's own: they belong to the run and to the evaluation.
@@ -67,6 +68,32 @@ DIFFERING = {
 }
 COMMON_STEPS = {50, 100, 200, 300, 400, 500, 1000, 1500, 2000, 2500, 3000, *range(4000, 10001, 1000), 15000}
 DEPTH_5_STEPS = {5, 10, 20, 30, 40, 50, 75, *range(100, 201, 25), *range(250, 401, 50), *range(500, 1001, 100)}
+FREPO_SHARED = {
+    "method": "frepo",
+    "max_steps": 500_000,
+    "schedule_steps": 500_000,
+    "batch_size": 1024,
+    "proto_learning_rate": 3e-4,
+    "learn_labels": True,
+    "ridge": 1e-6,
+    "width": 128,
+    "normalization": "batch",
+    "pool_model_count": 10,
+    "max_online_steps": 100,
+    "pool_learning_rate": 3e-4,
+    "pool_train_batch_size": 1000,
+}
+FREPO_FILES = {  # data set, images per class, pixels, use_flip, steps of the evaluation
+    "cifar10_1": ("cifar10", 1, 32, True, 1000),
+    "cifar10_10": ("cifar10", 10, 32, True, 2000),
+    "cifar10_50": ("cifar10", 50, 32, True, 5000),
+    "cifar100_1": ("cifar100", 1, 32, True, 2000),
+    "cifar100_10": ("cifar100", 10, 32, False, 10000),
+    "tiny_imagenet_1": ("tiny_imagenet", 1, 64, True, 20000),
+    "tiny_imagenet_10": ("tiny_imagenet", 10, 64, False, 40000),
+    "mnist": ("mnist", 1, 28, False, 1000),
+    "fashion_mnist": ("fashion_mnist", 1, 28, False, 1000),
+}
 FURTHER_STEPS = {
     "depth_3": {5, 10, 20, 30, 40, 750, 1250},
     "depth_4_200": {750, 1250, 1750},
@@ -81,7 +108,8 @@ def config(request) -> ConfigFile:
 
 
 def test_the_folder_is_complete():
-    assert {f"{name}.txt" for name in (*FILES, "digits", "example_config")} == set(NAMES)
+    assert {f"{name}.txt" for name in (*FILES, "digits", "example_config")} == {n for n in NAMES if "/" not in n}
+    assert {f"frepo/{name}.txt" for name in (*FREPO_FILES, "digits")} == {n for n in NAMES if n.startswith("frepo/")}
 
 
 def test_the_header_tells_paper_command_accuracy_and_cost(config):
@@ -91,10 +119,12 @@ def test_the_header_tells_paper_command_accuracy_and_cost(config):
 
 def test_every_key_is_known_and_every_value_in_range(config):
     method = {key: value for key, value in config.values.items() if key not in RUN_KEYS}
-    build(ConfigFile(config.path, method, config.lines), {"method": RCIG})
+    name = config.values["method"]
+    build(ConfigFile(config.path, method, config.lines), {"method": METHODS[name]})
+    Recipe.of(config.values.get("recipe", {}))
     steps = config.values["checkpoint_iters"]
     assert steps == sorted(set(steps))
-    assert config.values["method"] == "rcig"
+    assert pathlib.Path(config.path).parent == (FOLDER if name == "rcig" else FOLDER / name)
 
 
 @pytest.mark.parametrize("column, name", list(enumerate(FILES)))
@@ -105,12 +135,27 @@ def test_values_are_as_published(column, name):
     assert values == expected
 
 
-def test_digits_runs_small():
-    values = read_config(FOLDER / "digits.txt").values
+@pytest.mark.parametrize("name", FREPO_FILES)
+def test_values_of_frepo_are_as_published(name):
+    values = dict(read_config(FOLDER / "frepo" / f"{name}.txt").values)
+    dataset, ipc, pixels, flip, steps = FREPO_FILES[name]
+    own = {"dataset_name": dataset, "n_images": ipc, "img_size": pixels, "use_flip": flip}
+    own["test_aug"] = EVERYTHING if "mnist" not in name else "color_" + NO_FLIP
+    own["recipe"] = {"eval_lr": 3e-4, "batch_size": 500, "steps": steps, "plain_steps": steps}
+    del values["checkpoint_iters"]
+    assert values == FREPO_SHARED | own
+    defaults = {field.name: field.default for field in settings_of(FRePo)}
+    assert all(defaults[key] == value for key, value in FREPO_SHARED.items() if key in defaults)
+
+
+@pytest.mark.parametrize("folder", [".", "frepo"])
+def test_digits_runs_small(folder):
+    values = read_config(FOLDER / folder / "digits.txt").values
     wanted = {"dataset_name": "digits", "n_images": 1, "img_size": 8, "use_flip": False, "test_aug": NO_FLIP}
     assert wanted.items() <= values.items()
 
 
+@pytest.mark.parametrize("config", [name for name in NAMES if "/" not in name], indirect=True)
 def test_the_example_documents_every_key(config):
     rows = (FOLDER / "example_config.txt").read_text().splitlines()
     example = read_config(FOLDER / "example_config.txt")

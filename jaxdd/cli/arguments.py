@@ -25,10 +25,13 @@ YES, NO = ("true", "1", "yes", "y"), ("false", "0", "no", "n")
 RANGES: dict[str, tuple[float, float]] = {
     "random_seed": (0, 2**32 - 1),
     "devices": (1, 2**16),
+    "num_processes": (1, 2**16),
+    "process_id": (0, 2**16 - 1),
     "resolution": (1, 1024),
     "log_every": (1, 2**31 - 1),
     "checkpoint_every": (0, math.inf),
 }
+WORDS = {"devices": {"all": "-1", "-1": "-1"}}  # what stands for a number, whatever the range
 
 
 def parse(flags: type[T], argv: Sequence[str], program: str) -> T:
@@ -144,6 +147,8 @@ def _checked(name: str, kind: Any, value: str) -> str:
         if value.lower() not in (*YES, *NO):
             raise wrong
         return str(value.lower() in YES)
+    if value in WORDS.get(name, ()):
+        return WORDS[name][value]
     if kind in (int, float):
         try:
             number = kind(value)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import os
+import io
 import pathlib
 import shlex
 import time
@@ -12,11 +10,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxdd.cli.arguments import parse
+from jaxdd.cli.devices import MODES, is_one_of_several, join, start
 from jaxdd.cli.flags import Distill
 from jaxdd.cli.resolve import Settings, output_folder, resolve
 from jaxdd.cli.screen import Screen, duration, shorter_path
 from jaxdd.core.config import as_dict
-from jaxdd.core.errors import JaxddError, UsageError
+from jaxdd.core.errors import JaxddError, UsageError, choose
 
 if TYPE_CHECKING:
     from jaxdd.data import Dataset, DataSpec, Preprocessing
@@ -42,9 +41,9 @@ def run(argv: Sequence[str], program: str, evaluator: str) -> int:
     """
     flags = parse(Distill, argv, program)
     settings = resolve(flags)
-    folder = output_folder(flags.output_dir, settings.run.dataset_name, settings.ipc)
+    folder = output_folder(flags.output_dir, settings)
     spec = _check(flags, settings, folder)
-    screen = Screen()
+    screen = Screen() if join(flags) else Screen(io.StringIO())
     try:
         if flags.dry_run:
             return _dry_run(screen, flags, settings, folder, spec)
@@ -62,6 +61,7 @@ def _check(flags: Distill, settings: Settings, folder: pathlib.Path) -> DataSpec
     from jaxdd.evaluation.recipe import Recipe
     from jaxdd.run.precheck import refuse_other_run, require_writable
 
+    choose(flags.devices_mode, MODES, kind="mode", where="--devices_mode")
     recipe = Recipe.of(settings.run.stored_recipe(settings.method))
     for strategy in (recipe.test_aug, getattr(settings.method, "aug", None)):
         augment.build(strategy, settings.run.img_size or 32)
@@ -70,8 +70,8 @@ def _check(flags: Distill, settings: Settings, folder: pathlib.Path) -> DataSpec
     spec = data.describe(name, flags.data_path, resolution=flags.resolution)
     if spec.resolution and spec.channels:
         shape = (spec.resolution, spec.resolution, spec.channels)
-        for networks in (recipe, settings.method):
-            getattr(networks, "network", lambda *_: None)(shape, spec.classes)
+        recipe.network(shape, spec.classes)
+        settings.method.describe(shape, spec.classes)
     if spec.classes * settings.ipc > MOST_IMAGES:
         raise UsageError(
             f"{settings.ipc} images per class", where="n_images", expected=f"at most {MOST_IMAGES} images in all"
@@ -79,6 +79,7 @@ def _check(flags: Distill, settings: Settings, folder: pathlib.Path) -> DataSpec
     if not flags.dry_run:
         for place in filter(None, (folder, flags.log_dir)):
             require_writable(place)
+    if not flags.dry_run and not is_one_of_several(flags):  # else another process may hold the folder already
         known = {"method": settings.run.method, "settings": as_dict(settings.method), "seed": flags.random_seed}
         refuse_other_run(folder, {**known, "dataset": {"name": name}})
     return spec
@@ -119,13 +120,13 @@ class _Session:
         _header(self.screen, self.settings, self.folder, self.flags.message)
         from jaxdd.cli.progress import Line
         from jaxdd.publish.grid import grid
-        from jaxdd.run import signals
+        from jaxdd.run import hosts, signals
 
         with signals.caught() as should_stop:
             line = Line(self.screen, should_stop, steps=self.settings.run.max_steps)
             with line.shown():
                 line.doing("starting JAX")
-                device = start_device(self.flags.devices)
+                layout, device = start(self.flags)
                 line.doing("reading the data")
                 run = self._read()
                 self._facts(run, device)
@@ -134,12 +135,14 @@ class _Session:
                     self.screen.progress("preparing the images ...", last=True)
                 try:
                     with run.storage(self.folder, other=self._other(), **self._storage_options()) as storage:
-                        self.screen.log_to(self._log_file())
+                        if hosts.first():
+                            self.screen.log_to(self._log_file())
                         began = time.monotonic()
                         run.drive(
                             storage,
                             picture=grid,
-                            log_every=self.flags.log_every or (1 if device.startswith("cpu") else 10),
+                            layout=layout,
+                            log_every=self.flags.log_every or (1 if layout.devices[0].platform == "cpu" else 10),
                             should_stop=should_stop,
                             reporter=line,
                         )
@@ -150,31 +153,31 @@ class _Session:
 
     def _read(self) -> Distillation:
         from jaxdd import data
-        from jaxdd.run.api import FAMILY, Distillation
+        from jaxdd.run.api import Distillation
 
-        flags, run = self.flags, self.settings.run
+        flags, run, method = self.flags, self.settings.run, self.settings.method
         dataset = data.load(run.dataset_name, flags.data_path, resolution=flags.resolution)
-        preprocessing = data.fit(dataset, family=FAMILY, cache_folder=flags.zca_path)
+        preprocessing = data.fit(dataset, family=method.family, kind=method.kind, cache_folder=flags.zca_path)
         return Distillation(
             name=run.method,
-            method=self.settings.method,
+            method=method,
             dataset=dataset,
             preprocessing=preprocessing,
             steps=run.max_steps,
             seed=flags.random_seed,
-            recipe=run.stored_recipe(self.settings.method),
+            recipe=run.stored_recipe(method),
             checkpoint_iters=run.checkpoint_iters,
         )
 
     def _facts(self, run: Distillation, device: str) -> None:
         self.screen.fact("data", data_line(run.dataset, run.preprocessing))
-        self.screen.fact("network", network_line(run.method, run.dataset.image_shape, run.dataset.classes))
+        self.screen.fact("network", run.method.describe(run.dataset.image_shape, run.dataset.classes))
         self.screen.fact("device", device)
         _note_size(self.screen, self.settings, run.dataset.resolution)
 
     def _other(self) -> dict[str, Any]:
         flags = self.flags
-        kept = ("message", "data_path", "devices", "log_every", "checkpoint_every", "log_dir")
+        kept = ("message", "data_path", "devices", "devices_mode", "log_every", "checkpoint_every", "log_dir")
         return {"config": self.settings.config.path, **{name: getattr(flags, name) for name in kept}}
 
     def _storage_options(self) -> dict[str, Any]:
@@ -212,40 +215,11 @@ class _Session:
         return " ".join(parts)
 
 
-def start_device(count: int | None) -> str:
-    """Starts JAX's backend and turns the compilation cache on; says on what it runs.
-
-    Raises:
-        UsageError: fewer devices are there.
-    """
-    import jax
-
-    from jaxdd.core import backend
-    from jaxdd.run import devices
-
-    with contextlib.suppress(OSError):  # a home folder that cannot be written to: compile every time
-        backend.use_compilation_cache()
-    chosen = devices.choose(count)
-    kind = chosen[0].device_kind
-    name = f"cpu ({os.cpu_count()} cores)" if chosen[0].platform == "cpu" else f"{len(chosen)} x {kind}"
-    return f"{name}, jax {jax.__version__}"
-
-
 def data_line(dataset: Dataset, preprocessing: Preprocessing) -> str:
     """`digits: 1438 train and 359 test images, 8x8x1, 10 classes, standardised`."""
     shape = "x".join(map(str, dataset.image_shape))
     counts = f"{len(dataset.train_images)} train and {len(dataset.test_images)} test images"
     return f"{dataset.name}: {counts}, {shape}, {dataset.classes} classes, {preprocessing.space}"
-
-
-def network_line(method: Any, image_shape: tuple[int, int, int], classes: int) -> str:
-    """`ConvNet, depth 2, width 32, pool of 30; inner solver pcg`."""
-    module = method.network(image_shape, classes).module
-    parts = [type(module).__name__, f"depth {module.depth}", f"width {module.width}"]
-    if getattr(method, "pool_model_count", 0):
-        parts.append(f"pool of {method.pool_model_count}")
-    solver = getattr(method, "inner_solver", None)
-    return ", ".join(parts) + (f"; inner solver {solver}" if solver else "")
 
 
 def _dry_run(screen: Screen, flags: Distill, settings: Settings, folder: pathlib.Path, spec: DataSpec) -> int:
@@ -260,17 +234,16 @@ def _dry_run(screen: Screen, flags: Distill, settings: Settings, folder: pathlib
     _header(screen, settings, folder, flags.message)
     _note_size(screen, settings, spec.resolution)
     side, channels = spec.resolution or settings.run.img_size or 32, spec.channels or 3
-    method: Any = settings.method
-    count = max(getattr(method, "batch_size", 1), spec.classes * settings.ipc)
+    method, rule = settings.method, settings.method.batch_rule
+    read = rule.size * (spec.classes if rule.kind == "class" else 1)
+    count = max(read, spec.classes * settings.ipc)
     images: Any = jax.ShapeDtypeStruct((count, side, side, channels), np.float32)
     labels: Any = jax.ShapeDtypeStruct((count,), np.int32)
-    if hasattr(method, "skip_tune"):  # which changes no shape, but takes long to trace
-        method = dataclasses.replace(method, skip_tune=True)
     with precision(method):
-        needs = plan(method, Examples(images, labels, spec.classes))
+        needs = plan(method.outline(), Examples(images, labels, spec.classes))
     shape = f"{side}x{side}x{channels}"
     screen.fact("data", f"{spec.name}: {shape}, {spec.classes} classes, {spec.space}")
-    screen.fact("network", network_line(method, (side, side, channels), spec.classes))
+    screen.fact("network", method.describe((side, side, channels), spec.classes))
     screen.fact("set", f"{spec.classes * settings.ipc} images of {shape}")
     screen.fact("networks", f"{needs.network_parameters:,} numbers in the pool's networks")
     screen.fact("state", f"{needs.state_bytes / 1e6:,.1f} MB: " + _parts(needs))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from jaxdd.cli import checkpoints
 from jaxdd.cli.arguments import parse
-from jaxdd.cli.distill import data_line, start_device
+from jaxdd.cli.devices import start_one
+from jaxdd.cli.distill import data_line
 from jaxdd.cli.flags import Eval
-from jaxdd.cli.resolve import Settings, build, default_folder, no_effect
+from jaxdd.cli.resolve import Settings, build, default_config, default_folder, no_effect
 from jaxdd.cli.screen import Screen
 from jaxdd.core import config as configs
 from jaxdd.core import io
@@ -62,6 +63,9 @@ class _Session:
         told = flags.dataset_name or (self.settings.run.dataset_name if flags.config_path else "")
         flip = bool(getattr(self.settings.method, "use_flip", True)) if flags.config_path else True
         self.distilled = self.found.read(dataset=told, flip=flip)
+        if not flags.config_path:  # what is to be expected depends on the method
+            made_by = default_config(self.distilled.provenance.get("method"))
+            self.settings = build(made_by, named, notices=no_effect(flags))
         self.name = self._dataset_name(told)
         self.recipe = _recipe(flags, self.settings, self.distilled)
         self.folder = pathlib.Path(flags.output_dir).expanduser().absolute() if flags.output_dir else self.found.beside
@@ -77,7 +81,7 @@ class _Session:
             begin = Line(self.screen, should_stop)
             with begin.shown():
                 begin.doing("starting JAX")
-                device = start_device(self.flags.devices)
+                device = start_one(self.flags.devices)
                 begin.doing("reading the data")
                 dataset = self._read()
             self._facts(dataset, device)
@@ -107,7 +111,7 @@ class _Session:
         given = self.flags.checkpoint_path
         if given:
             return pathlib.Path(given).expanduser().absolute()
-        return default_folder(self.settings.run.dataset_name, self.settings.ipc)
+        return default_folder(self.settings.run.dataset_name, self.settings.ipc, self.settings.run.method)
 
     def _dataset_name(self, told: str) -> str:
         """The data set: the set knows it best; a flag may only agree."""
@@ -179,12 +183,14 @@ class _Session:
 
     def _planned(self, dataset: Dataset) -> list[int]:
         """Steps of every training to come, in order."""
+        from jaxdd.evaluation.protocol import trainings_per_row
+
         network = self.recipe.network(_shape(self.distilled), self.distilled.classes)
         stored = [len(self.distilled)] * (3 if self.flags.baselines else 1)
         stored += [len(dataset.train_images)] * self.flags.full_data
         ways = (False, True) if self.recipe.test_aug else (False,)
         steps = [self.recipe.training(network, size, augmented=way)[1] for size in stored for way in ways]
-        return [count for count in steps for _ in range(self.recipe.models_to_test)]
+        return [count for count in steps for _ in range(trainings_per_row(self.recipe))]
 
     def _conclude(self, evaluation: Evaluation) -> None:
         from jaxdd.cli.progress import table

@@ -64,7 +64,7 @@ class Distill:
     n_images: ConfigInt = None
     """Images per class."""
     config_path: Path = None
-    """Config file: a path, or the name of a packaged one; otherwise configs_final/digits.txt."""
+    """Config file: a path, or the name of a packaged one; otherwise the digits' for the method."""
     log_dir: Path = None
     """Folder of log.txt; otherwise the output folder."""
     max_steps: ConfigInt = None
@@ -79,7 +79,7 @@ class Distill:
     """Start from noise instead of real images."""
 
     method: ConfigText = None
-    """The method: rcig."""
+    """The method, e.g. rcig or frepo; an unknown name lists all of them."""
     set: Assignments = ()
     """Overrides a key of the config file, and flags too; the value is JSON or a plain word."""
     resolution: OptionalInt = None
@@ -89,7 +89,17 @@ class Distill:
     log_every: OptionalInt = None
     """Steps between two lines of metrics; otherwise 1 on a CPU and 10 on an accelerator."""
     devices: OptionalInt = None
-    """Number of devices; otherwise one."""
+    """Number of devices, or all; otherwise one."""
+    devices_mode: Annotated[str, _shown("MODE", _default)] = "shard"
+    """shard: split every batch, the numbers stay; pool: average the gradients of one network per device."""
+    distributed: Switch = False
+    """Join the processes that Slurm, Kubernetes, Cloud TPU or Open MPI started; all their devices are used."""
+    coordinator_address: Annotated[str | None, _shown("HOST:PORT")] = None
+    """Join processes that were started by hand: the address of the first one."""
+    num_processes: OptionalInt = None
+    """How many processes were started by hand."""
+    process_id: OptionalInt = None
+    """Which of them this is, from 0."""
     dry_run: Switch = False
     """Say what would be done and what it needs, and stop."""
     debug: Switch = False

@@ -15,11 +15,9 @@ from jaxdd.core.errors import choose
 from jaxdd.run.settings import RunSettings
 
 if TYPE_CHECKING:
-    from jaxdd.core.procedure import Procedure
+    from jaxdd.core.procedure import Method
 
-DEFAULT = "configs_final/digits.txt"
-ORIGINAL = {"n_images": 10}  # defaults of the original's flags, for files that do not say (the others are RunSettings')
-CHUNKED = ("inner_train_batch_size", "hinv_batch_size")
+DEFAULT = "configs_final/digits.txt"  # what runs without a config, unless a method has a file of its own
 KEYS = (
     *("dataset_name", "width", "n_images", "max_steps", "use_x64", "skip_tune", "naive_loss"),
     *("init_random_noise", "method"),
@@ -44,13 +42,13 @@ class Settings:
 
     config: ConfigFile
     run: RunSettings
-    method: Procedure
+    method: Method
     notices: tuple[str, ...]
 
     @property
     def ipc(self) -> int:
         """Images per class."""
-        return getattr(self.method, "n_images", 1)
+        return self.method.n_images
 
 
 def resolve(flags: Distill) -> Settings:
@@ -67,8 +65,8 @@ def resolve(flags: Distill) -> Settings:
 
 def build(path: str | None, overrides: Mapping[str, tuple[str, Any]], *, notices: list[str]) -> Settings:
     """Settings from a config file and what overrides it: key -> (flag it came by, value)."""
-    found = configs.find_config(path or DEFAULT)
     plain = {key: value for key, (_, value) in overrides.items()}
+    found = configs.find_config(path or default_config(plain.get("method")))
     _require_known_data(configs.read_config(found).replace(plain))
 
     from jaxdd.methods import METHODS  # imports JAX: not before the first checks
@@ -78,12 +76,12 @@ def build(path: str | None, overrides: Mapping[str, tuple[str, Any]], *, notices
     classes = {"method": cls, "run": RunSettings}
     file = configs.read_config(found, historical=getattr(cls, "historical_names", {}))
     _check_overrides(overrides, classes)
-    file = file.replace({**{key: value for key, value in ORIGINAL.items() if key not in file.values}, **plain})
-    notices = [*file.notices, *notices]
-    file = _select_solver(file, cls, notices)
+    file = file.replace(plain)
+    implied = cls.implied(file.values)
+    file = file.replace(implied.values)
     built = configs.build(file, classes)
-    _note_chunks(built["method"], notices)
-    return Settings(file, built["run"], built["method"], tuple(notices))
+    told = (*file.notices, *notices, *implied.notices, *built["method"].notices())
+    return Settings(file, built["run"], built["method"], told)
 
 
 def no_effect(flags: Distill | Eval) -> list[str]:
@@ -93,16 +91,24 @@ def no_effect(flags: Distill | Eval) -> list[str]:
     return [f"--{name} is accepted but has no effect: {NO_EFFECT[name]}" for name in used]
 
 
-def output_folder(given: str | None, dataset: str, ipc: int) -> pathlib.Path:
+def output_folder(given: str | None, settings: Settings) -> pathlib.Path:
     """`--output_dir`, or `output_dir/<dataset>_<ipc>` in the working directory."""
-    return pathlib.Path(given).expanduser().absolute() if given else default_folder(dataset, ipc)
+    if given:
+        return pathlib.Path(given).expanduser().absolute()
+    return default_folder(settings.run.dataset_name, settings.ipc, settings.run.method)
 
 
-def default_folder(dataset: str, ipc: int) -> pathlib.Path:
-    """`output_dir/cifar10_10`; of nested names and paths, one word remains."""
+def default_folder(dataset: str, ipc: int, method: str = RunSettings.method) -> pathlib.Path:
+    """`output_dir/cifar10_10`, or `frepo_cifar10_10` by another method; of nested names and paths, one word remains."""
     kind, colon, rest = dataset.partition(":")
     name = f"{kind}_{pathlib.PurePath(rest).stem}" if colon else dataset
+    name = name if method == RunSettings.method else f"{method}_{name}"
     return pathlib.Path("output_dir", f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}_{ipc}").absolute()
+
+
+def default_config(method: Any) -> str:
+    """The packaged config that runs a method on the digits: `configs_final/<method>/digits.txt`."""
+    return f"configs_final/{method}/digits.txt" if f"{method}/digits.txt" in configs.packaged_configs() else DEFAULT
 
 
 def _require_known_data(config: ConfigFile) -> None:
@@ -123,25 +129,3 @@ def _check_overrides(overrides: Mapping[str, tuple[str, Any]], classes: Mapping[
             configs.build(origin, classes)  # says that it is unknown, and what is near
         else:
             configs.check(*fields[key], origin)
-
-
-def _select_solver(file: ConfigFile, cls: type, notices: list[str]) -> ConfigFile:
-    """Three of RCIG's settings belong to one solver: it is selected, unless another one was named."""
-    if not any(field.name == "inner_solver" for field in configs.settings_of(cls)) or "inner_solver" in file.values:
-        return file
-
-    from jaxdd.methods.rcig_settings import adam_only
-
-    for name in adam_only(file.values):
-        notices.append(f"'{name}' belongs to the adam solver: inner_solver = adam is selected")
-        file = file.replace({"inner_solver": "adam"})
-    return file
-
-
-def _note_chunks(method: Any, notices: list[str]) -> None:
-    """Says what two settings mean under the exact solvers."""
-    used = [name for name in CHUNKED if getattr(method, name, None) is not None]
-    solver = getattr(method, "inner_solver", None)
-    if used and solver in ("pcg", "dense"):
-        sizes = ", ".join(f"{name} = {getattr(method, name)}" for name in used)
-        notices.append(f"{sizes}: chunk sizes of the full operator under inner_solver = {solver}, not sub-samples")

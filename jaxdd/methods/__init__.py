@@ -1,7 +1,9 @@
-"""F3: the distillation methods. Each is a `Procedure` whose result is a `DistilledSet`."""
+"""F3: the distillation methods. Each is a `Method`: a procedure whose result is a `DistilledSet`."""
 
+from jaxdd.methods.frepo import FRePo
+from jaxdd.methods.kip import KIP
 from jaxdd.methods.rcig import RCIG
 
-METHODS = {"rcig": RCIG}
+METHODS = {"rcig": RCIG, "frepo": FRePo, "kip": KIP}
 
-__all__ = ["METHODS", "RCIG"]
+__all__ = ["KIP", "METHODS", "RCIG", "FRePo"]

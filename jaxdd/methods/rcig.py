@@ -24,7 +24,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,9 +33,9 @@ import optax
 
 from jaxdd import models
 from jaxdd.augment import build as build_augmentation
-from jaxdd.core import trees
+from jaxdd.core import sharding, trees
 from jaxdd.core.distilled import Decode, DistilledSet
-from jaxdd.core.procedure import BatchRule, Procedure
+from jaxdd.core.procedure import BatchRule, Method
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
 from jaxdd.data.sampling import sample
@@ -51,7 +51,7 @@ from jaxdd.methods import rcig_naive, rcig_rates
 from jaxdd.methods.rcig_draws import Draws, draw
 from jaxdd.methods.rcig_settings import RCIGSettings
 from jaxdd.methods.rcig_solve import Solution, solve_by_adam, solve_exactly
-from jaxdd.models.network import Network
+from jaxdd.models.network import LAST, Network
 from jaxdd.training import pool
 
 EMA_DECAY = 0.99
@@ -97,8 +97,10 @@ class MetaGradient(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class RCIG(RCIGSettings, Procedure[RCIGState]):
+class RCIG(RCIGSettings, Method[RCIGState]):
     """The three functions of RCIG; its settings are the fields of `RCIGSettings`."""
+
+    per_device: ClassVar[tuple[str, ...]] = ("pool",)
 
     @property
     def batch_rule(self) -> BatchRule:
@@ -115,7 +117,13 @@ class RCIG(RCIGSettings, Procedure[RCIGState]):
             depth=self.depth,
             normalization="batch" if self.has_bn else "identity",
             softplus_temp=self.softplus_temp,
+            precision=self.precision,
         )
+
+    def describe(self, image_shape: tuple[int, int, int], classes: int) -> str:
+        """Its networks, and how the inner problem is solved."""
+        network = self.network(image_shape, classes)
+        return f"{network}, pool of {self.pool_model_count}; inner solver {self.inner_solver}"
 
     def init(self, key: Key, data: Examples) -> RCIGState:
         """Starts from real images (or noise), labels one-hot minus 1/k, and a pool of new networks."""
@@ -157,7 +165,8 @@ class RCIG(RCIGSettings, Procedure[RCIGState]):
         """One outer step with every random choice given; deterministic."""
         network = self.network(batch.image_shape, batch.classes)
         member = trees.take(state.pool, draws.model)
-        return self.advance(network, member, state, self.meta_gradient(network, member, state, batch, draws), draws)
+        found = sharding.mean(self.meta_gradient(network, member, state, batch, draws))
+        return self.advance(network, member, state, found, draws)
 
     def advance(
         self, network: Network, member: pool.Member, state: RCIGState, found: MetaGradient, draws: Draws
@@ -249,10 +258,10 @@ class RCIG(RCIGSettings, Procedure[RCIGState]):
             forward,
             member.params,
             lam=self.l2_rate * len(state.synthetic.images),
-            freeze=functools.partial(_freeze_last_kernel, network),
+            last=LAST,
             linear=self.linearize,
             double=self.use_x64,
-            chunk=self.max_forward_batch_size,
+            chunk=self._chunk(network, state),
         )
         if self.inner_solver == "adam":
             expand = functools.partial(self.expand, state.synthetic)
@@ -291,11 +300,6 @@ class RCIG(RCIGSettings, Procedure[RCIGState]):
         prototypes, temperature = optax.adabelief(self.proto_learning_rate), optax.adabelief(TEMPERATURE_LEARNING_RATE)
         labels = Synthetic("prototypes", "prototypes", "temperature")  # pyright: ignore[reportArgumentType]
         return optax.multi_transform({"prototypes": prototypes, "temperature": temperature}, labels)
-
-
-def _freeze_last_kernel(network: Network, tree: PyTree) -> PyTree:
-    body, last = network.split_last(tree)
-    return network.join_last(body, {**last, "kernel": jnp.zeros_like(last["kernel"])})
 
 
 def _mean(gradients: list[Any]) -> Any:

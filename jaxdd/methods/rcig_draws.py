@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 
+from jaxdd.core import sharding
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Key
 from jaxdd.kernels.meta_gradient import Rows
@@ -62,7 +63,7 @@ def draw(settings: RCIGSettings, key: Key, *, stored: int, real: int) -> Draws:
     augmented = settings.aug is not None
     keys = lambda purpose, count: jax.random.split(purpose_key(key, purpose), count)  # noqa: E731
     return Draws(
-        model=jax.random.randint(purpose_key(key, "model"), (), 0, settings.pool_model_count),
+        model=jax.random.randint(purpose_key(key, "model"), (), 0, sharding.share(settings.pool_model_count)),
         pool_steps=jax.random.randint(purpose_key(key, "pool steps"), (), 1, settings.n_max_steps_pool),
         renewal=purpose_key(key, "renewal"),
         direct=tuple(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from jaxdd.core.config import setting
 from jaxdd.core.errors import ConfigError
+from jaxdd.core.precision import Precision
+from jaxdd.core.procedure import Implied
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +61,15 @@ class RCIGSettings:
     implicit_batch_size: int | None = setting(None, "implicit gradient: images it flows through; null for all", low=1)
     inner_train_batch_size: int | None = setting(None, "inner problem: images per chunk (adam: per sub-sample)", low=1)
     hinv_batch_size: int | None = setting(None, "inverse Hessian: images per chunk (adam: per sub-sample)", low=1)
-    max_forward_batch_size: int | None = setting(None, "most images in one forward pass without gradients", low=1)
+    max_forward_batch_size: int | None = setting(
+        None, "most images in one pass through a network; null for as many as memory_limit allows", low=1
+    )
+    memory_limit: float | None = setting(
+        None, "GB of each device's memory that a run may use; null for the device's", low=0.01
+    )
     do_precompute: bool = setting(False, "accepted; values without gradients are always computed once per step")
     use_x64: bool = setting(False, "form and factorise the kernel matrix in float64")
+    precision: Precision = setting("float32", "activations in float32 or bfloat16; kernels and solves stay float32")
     monitor_losses: bool = setting(False, "adam: report the first loss of the inner problem beside the last")
 
     historical_names: ClassVar[dict[str, str]] = {
@@ -77,6 +85,34 @@ class RCIGSettings:
                     where=f"inner_solver = {self.inner_solver}",
                     remedy=f"set inner_solver to adam, or leave '{name}' out",
                 )
+
+    @classmethod
+    def implied(cls, values: Mapping[str, Any]) -> Implied:
+        """The default of the original's flag --n_images; and the `adam` solver, by settings that only it knows."""
+        found: dict[str, Any] = {} if "n_images" in values else {"n_images": 10}
+        only = [] if "inner_solver" in values else adam_only(values)
+        if only:
+            found["inner_solver"] = "adam"
+        return Implied(
+            found, tuple(f"'{name}' belongs to the adam solver: inner_solver = adam is selected" for name in only)
+        )
+
+    def notices(self) -> tuple[str, ...]:
+        """What two settings mean under the exact solvers."""
+        sizes = {"inner_train_batch_size": self.inner_train_batch_size, "hinv_batch_size": self.hinv_batch_size}
+        used = ", ".join(f"{name} = {size}" for name, size in sizes.items() if size is not None)
+        if not used or self.inner_solver == "adam":
+            return ()
+        return (f"{used}: chunk sizes of the full operator under inner_solver = {self.inner_solver}, not sub-samples",)
+
+    @property
+    def needs_float64(self) -> bool:
+        """The kernel matrix may be float64."""
+        return self.use_x64
+
+    def outline(self) -> Self:
+        """Without the tuning of the learning rates."""
+        return dataclasses.replace(self, skip_tune=True)
 
 
 def adam_only(values: Mapping[str, Any]) -> list[str]:

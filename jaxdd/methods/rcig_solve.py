@@ -40,29 +40,28 @@ class Solution(NamedTuple):
 
 def solve_exactly(settings: RCIGSettings, problem: InnerProblem, expanded: Expanded) -> Solution:
     """theta* = J^T A^-1 Y and u = g - J^T A^-1 J g."""
-    chunk = min((s for s in (settings.inner_train_batch_size, settings.hinv_batch_size) if s), default=None)
-    looped = settings.inner_solver == "pcg" and not backend.unrolls(settings.solver_steps)
-    with backend.looping(looped), backend.exact_products():
+    chunk = min((s for s in (settings.inner_train_batch_size, settings.hinv_batch_size) if s), default=problem.chunk)
+    with backend.looping(settings.inner_solver == "pcg"), backend.exact_products():
         linear = linearize(problem.forward, problem.params, expanded.images, chunk=chunk)
     ridge = problem.ridge(linear.features)
     if settings.inner_solver == "dense":
         _require_small(problem, expanded)
         jacobian = dense_jacobian(problem.forward, problem.params, expanded.images)
-        solve = solvers.dense_operator_solve(problem.freeze(jacobian), ridge)
+        solve = solvers.dense_operator_solve(problem.without_last_kernel(jacobian), linear, ridge, problem.freeze)
     else:
         operator = solvers.tangent_operator(linear, ridge, problem.freeze)
         limits = {"steps": settings.solver_steps, "tolerance": settings.solver_tolerance}
         solve = lambda right: solvers.pcg(operator, right, ridge.solve, **limits)  # noqa: E731
     alpha = solve(expanded.labels)
-    theta = problem.freeze(linear.pull(alpha.solution))
 
     def respond(g: PyTree) -> tuple[PyTree, Metrics, Array]:
-        beta = solve(linear.push(problem.freeze(g)))
-        u = problem.freeze(trees.subtract(g, linear.pull(beta.solution)))
-        return u, {"hinv_residual": beta.residual}, beta.residual[None]
+        g = problem.freeze(g)
+        beta = solve(linear.push(g))
+        metrics = {"hinv_residual": beta.residual, "hinv_steps": beta.steps}
+        return trees.subtract(g, beta.pulled), metrics, beta.residual[None]
 
     metrics = {"inner_residual": alpha.residual, "inner_steps": alpha.steps}
-    return Solution(problem, theta, respond, metrics, alpha.residual[None])
+    return Solution(problem, alpha.pulled, respond, metrics, alpha.residual[None])
 
 
 def _require_small(problem: InnerProblem, expanded: Expanded) -> None:

@@ -26,7 +26,21 @@ ORIGINAL = {
     Eval: BOTH | SIZES | NAMES | {"max_cycles": 1000},
 }
 OURS = {
-    Distill: {"method", "set", "resolution", "checkpoint_every", "log_every", "devices", "dry_run", "debug"},
+    Distill: {
+        "method",
+        "set",
+        "resolution",
+        "checkpoint_every",
+        "log_every",
+        "devices",
+        "devices_mode",
+        "distributed",
+        "coordinator_address",
+        "num_processes",
+        "process_id",
+        "dry_run",
+        "debug",
+    },
     Eval: {"full_data", "baselines", "set", "resolution", "devices", "debug"},
 }
 

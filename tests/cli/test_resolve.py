@@ -34,6 +34,12 @@ def test_without_a_config_it_is_digits():
     assert pathlib.Path(found.config.path).name == "digits.txt"
 
 
+def test_a_method_without_a_config_runs_its_own_on_digits():
+    found = resolve(Distill(method="frepo"))
+    assert (found.run.dataset_name, found.run.method, found.method.family) == ("digits", "frepo", "rcig")
+    assert pathlib.Path(found.config.path).absolute() == CONFIGS / "frepo" / "digits.txt"
+
+
 def test_flags_override_the_file_and_set_overrides_both():
     found = resolve(Distill(config_path="depth_3.txt", width=16, n_images=1, set=("width=8", "l2_rate=0.1")))
     method = found.method
@@ -91,6 +97,7 @@ def test_flags_without_effect_are_announced():
 )
 def test_default_folders(dataset, folder):
     assert default_folder(dataset, 10) == pathlib.Path.cwd() / "output_dir" / folder
+    assert default_folder(dataset, 10, "frepo") == pathlib.Path.cwd() / "output_dir" / f"frepo_{folder}"
 
 
 @pytest.mark.parametrize(
@@ -98,6 +105,8 @@ def test_default_folders(dataset, folder):
     [
         (Distill(dataset_name="cifar11"), UsageError, ["'cifar11'", "--dataset_name", "'cifar10'"]),
         (Distill(method="rcgi"), UsageError, ["'rcgi'", "--method", "'rcig'"]),
+        (Distill(method="fripo"), UsageError, ["'fripo'", "--method", "one of rcig, frepo", "'frepo'"]),
+        (Distill(method="frepo", config_path="depth_3.txt"), ConfigError, ["depth_3.txt:", "'has_bn'"]),
         (Distill(set=("l2_rat=1",)), ConfigError, ["'l2_rat'", "--set", "'l2_rate'"]),
         (Distill(set=("l2_rate",)), ConfigError, ["--set", "key=value"]),
         (Distill(set=("l2_rate=x",)), ConfigError, ["--set", "wrong type", "a number"]),
@@ -127,7 +136,7 @@ def edits(key: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("*.txt")))
+@pytest.mark.parametrize("name", sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.txt")))
 def test_a_misspelt_key_of_a_shipped_config_finds_its_neighbour(name, tmp_path):
     text = (CONFIGS / name).read_text()
     keys = sorted(build(str(CONFIGS / name), {}, notices=[]).config.lines)
