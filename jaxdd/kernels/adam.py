@@ -45,7 +45,7 @@ def inner_gradient(
     """
 
     def output_of(theta: PyTree) -> tuple[Array, Array]:
-        return on_rows(lambda x: problem.tangent(theta, x), expanded.images, rows, chunk=problem.chunk)
+        return on_rows(problem.bounded(lambda x: problem.tangent(theta, x)), expanded.images, rows)
 
     output, pull, features = jax.vjp(output_of, theta, has_aux=True)
     residual = expanded.labels - output

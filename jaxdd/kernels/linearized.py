@@ -91,22 +91,17 @@ def linearize(forward: Forward, params: PyTree, images: Array, *, chunk: int | N
         chunk: with it, products run over chunks of that many images and recompute the forward pass of each, so memory
             is bounded by one chunk's activations; without it, the residuals of all images are kept.
     """
-    if chunk is None or chunk >= len(images):
-        _, push, features = jax.linearize(lambda p: forward(p, images), params, has_aux=True)
-        transpose = jax.linear_transpose(push, params)
-        return Linearized(features, push, lambda v: transpose(v)[0])
+    bounded = chunk is not None and chunk < len(images)
+    kept = jax.checkpoint(forward, prevent_cse=False) if bounded else forward
 
-    def push_chunks(theta):
-        return backend.chunked_map(lambda x: tangent_output(forward, params, theta, x)[0], images, chunk)
+    def network(p: PyTree) -> tuple[Array, Array]:
+        if bounded:
+            return backend.chunked_map(lambda x: kept(p, x), images, chunk)
+        return backend.by_rows(lambda x: kept(p, x), images)
 
-    # Of each chunk only its images are kept for the backward pass. (jax 0.7 cannot transpose `push_chunks`.)
-    logits = jax.checkpoint(lambda params, x: forward(params, x)[0], prevent_cse=False)
-
-    def pull_chunks(v):
-        return jax.vjp(lambda p: backend.chunked_map(lambda x: logits(p, x), images, chunk), params)[1](v)[0]
-
-    features = backend.chunked_map(lambda x: forward(params, x)[1], images, chunk)
-    return Linearized(features, push_chunks, pull_chunks)
+    _, push, features = jax.linearize(network, params, has_aux=True)
+    transpose = jax.linear_transpose(push, params)
+    return Linearized(features, push, lambda v: transpose(v)[0])
 
 
 def dense_jacobian(forward: Forward, params: PyTree, images: Array) -> PyTree:

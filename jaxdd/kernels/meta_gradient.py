@@ -30,9 +30,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxdd.core import backend, trees
 from jaxdd.core.types import Array, Examples, PyTree
-from jaxdd.kernels.linearized import Forward, on_rows, tangent_output
-from jaxdd.kernels.ridge import Ridge, kernel
+from jaxdd.kernels.linearized import Forward, in_chunks, on_rows, tangent_output
+from jaxdd.kernels.ridge import Ridge
 
 
 class Synthetic(NamedTuple):
@@ -64,16 +65,17 @@ class InnerProblem:
         forward: the network at fixed batch statistics.
         params: its base parameters, p.
         lam: ridge coefficient, > 0.
-        freeze: sets the last kernel's part of a tangent to zero.
+        last: name of the classifier among the parameters; its `kernel` takes no part in a tangent.
         linear: use the first-order term of the network in theta (else its exact difference).
         double: form and factorise `K + lam I` in float64.
-        chunk: most images in one forward pass without derivatives; None for all.
+        chunk: most images in one pass through the network, whose forward pass is then repeated for derivatives, so that
+            memory is bounded; None for as many as is fastest.
     """
 
     forward: Forward
     params: PyTree
     lam: float | Array
-    freeze: Callable[[PyTree], PyTree]
+    last: str
     linear: bool = True
     double: bool = False
     chunk: int | None = None
@@ -81,6 +83,28 @@ class InnerProblem:
     def tangent(self, theta: PyTree, images: Array) -> tuple[Array, Array]:
         """`J theta` `[n, k]` and `Phi` `[n, d]` on `images`."""
         return tangent_output(self.forward, self.params, theta, images, linear=self.linear)
+
+    def freeze(self, tree: PyTree) -> PyTree:
+        """A tangent tree with zero for the last kernel."""
+        return {**tree, self.last: {**tree[self.last], "kernel": jnp.zeros_like(tree[self.last]["kernel"])}}
+
+    def without_last_kernel(self, tree: PyTree) -> PyTree:
+        """A tree like the parameters, without that leaf."""
+        return {**tree, self.last: {name: leaf for name, leaf in tree[self.last].items() if name != "kernel"}}
+
+    def on_rows(self, fn: Callable[[Array], PyTree], images: Array, rows: Array | None) -> PyTree:
+        """`fn` of the synthetic images, row by row; derivatives flow through the given rows, None for all."""
+        if rows is not None:
+            return on_rows(self.bounded(fn), images, rows)
+        if self.chunk is None or self.chunk >= len(images):
+            return backend.by_rows(fn, images)
+        return self.bounded(fn)(images)
+
+    def bounded(self, fn: Callable[[Array], PyTree]) -> Callable[[Array], PyTree]:
+        """`fn`, which works row by row, in chunks; of each only its images are kept, derivatives repeat the rest."""
+        if self.chunk is None:
+            return fn
+        return lambda images: in_chunks(jax.checkpoint(fn, prevent_cse=False), images, self.chunk)
 
     def ridge(self, features: Array) -> Ridge:
         """The factorised `K + lam I`."""
@@ -94,6 +118,16 @@ class Rows(NamedTuple):
     real: Array | None = None
 
 
+def mean_margin(labels: Array) -> Array:
+    """By how much the highest synthetic label exceeds the second, at most 1 / (2 k); the mean over images.
+
+    Arguments:
+        labels: of the expanded set, `[n, k]`.
+    """
+    highest, _ = jax.lax.top_k(labels, 2)
+    return jnp.mean(jnp.minimum(highest[:, 0] - highest[:, 1], 1 / (2 * labels.shape[-1])))
+
+
 def outer_loss(predictions: Array, labels: Array, real_labels: Array, log_temperature: Array) -> Array:
     """Cross-entropy of tempered predictions, minus a margin that keeps each synthetic label's class on top.
 
@@ -104,10 +138,7 @@ def outer_loss(predictions: Array, labels: Array, real_labels: Array, log_temper
         log_temperature: scalar.
     """
     logits = predictions * jnp.exp(log_temperature)
-    entropy = optax.softmax_cross_entropy_with_integer_labels(logits, real_labels)
-    highest, _ = jax.lax.top_k(labels, 2)
-    margin = jnp.minimum(highest[:, 0] - highest[:, 1], 1 / (2 * labels.shape[-1]))
-    return jnp.mean(entropy) - jnp.mean(margin)
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, real_labels)) - mean_margin(labels)
 
 
 def direct_gradient(
@@ -120,6 +151,9 @@ def direct_gradient(
 ) -> tuple[Array, Array, Synthetic, PyTree]:
     """The outer loss and its gradients at fixed theta.
 
+    The real batch meets the synthetic set only through theta and the last kernel W = Phi^T a, so its gradient is taken
+    in (theta, W, log_temperature), piece by piece, and W's is pulled back through the synthetic set once.
+
     Arguments:
         expand: mirrors (and augments) the synthetic set, differentiably.
         real: one batch, images `[b, H, W, C]`, labels `[b]`.
@@ -129,20 +163,44 @@ def direct_gradient(
         loss, accuracy on the real batch, d (a `Synthetic`), g (a tree like theta).
     """
 
-    def loss(synthetic: Synthetic, theta: PyTree):
+    def last_kernel(synthetic: Synthetic, theta: PyTree) -> tuple[Array, Array]:
         images, labels = expand(synthetic)
-        tangent = functools.partial(problem.tangent, theta)
-        output, features = on_rows(tangent, images, rows.synthetic, chunk=problem.chunk)
-        real_output, real_features = on_rows(tangent, real.images, rows.real, chunk=problem.chunk)
+        output, features = problem.on_rows(functools.partial(problem.tangent, theta), images, rows.synthetic)
         weights = problem.ridge(features).solve(labels - output)
-        predictions = real_output + jnp.matmul(
-            kernel(real_features, features), weights, precision=jax.lax.Precision.HIGHEST
-        )
-        accuracy = jnp.mean(jnp.argmax(predictions, -1) == real.labels)
-        return outer_loss(predictions, labels, real.labels, synthetic.log_temperature), accuracy
+        return jnp.matmul(features.T, weights, precision=jax.lax.Precision.HIGHEST), mean_margin(labels)
 
-    (value, accuracy), (d, g) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(synthetic, theta)
-    return value, accuracy, d, g
+    (kernel, margin), pull = jax.vjp(last_kernel, synthetic, theta)
+    entropy, accuracy, slopes = _real_gradient(problem, theta, kernel, synthetic.log_temperature, real, rows.real)
+    d, own = pull((slopes.kernel, -jnp.ones_like(margin)))
+    d = d._replace(log_temperature=d.log_temperature + slopes.log_temperature)
+    return entropy - margin, accuracy, d, trees.add(slopes.theta, own)
+
+
+class _Slopes(NamedTuple):
+    theta: PyTree
+    kernel: Array
+    log_temperature: Array
+
+
+def _real_gradient(
+    problem: InnerProblem, theta: PyTree, kernel: Array, log_temperature: Array, real: Examples, rows: Array | None
+) -> tuple[Array, Array, _Slopes]:
+    """Mean cross-entropy and accuracy of `J theta + Phi W` on a real batch, and the entropy's gradient."""
+
+    def total(at: _Slopes, images: Array, labels: Array) -> tuple[Array, Array]:
+        tangent = problem.bounded(functools.partial(problem.tangent, at.theta))
+        output, features = on_rows(tangent, images, rows)
+        predictions = output + jnp.matmul(features, at.kernel, precision=jax.lax.Precision.HIGHEST)
+        logits = predictions * jnp.exp(at.log_temperature)
+        entropy = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return jnp.sum(entropy) / len(real), jnp.sum(jnp.argmax(predictions, -1) == labels) / len(real)
+
+    def piece(batch: tuple[Array, Array]) -> tuple[tuple[Array, Array], _Slopes]:
+        return jax.value_and_grad(total, has_aux=True)(_Slopes(theta, kernel, log_temperature), *batch)
+
+    batch = (real.images, real.labels)
+    (entropy, accuracy), slopes = piece(batch) if rows is not None else backend.accumulate(piece, batch, problem.chunk)
+    return entropy, accuracy, slopes
 
 
 def implicit_gradient(
@@ -167,7 +225,7 @@ def implicit_gradient(
             output, along_u, features = jax.jvp(lambda t: problem.tangent(t, batch), (theta,), (u,), has_aux=True)
             return output, along_u, features
 
-        output, along_u, features = on_rows(both, images, rows, chunk=problem.chunk)
+        output, along_u, features = problem.on_rows(both, images, rows)
         product = along_u * problem.ridge(features).solve(labels - output)
         return jnp.sum(product if rows is None else product[rows])  # the others do not depend on theta here
 

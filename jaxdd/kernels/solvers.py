@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdd.core import backend
+from jaxdd.core import backend, trees
 from jaxdd.core.types import Array, PyTree
 from jaxdd.kernels.linearized import Linearized, gram
 from jaxdd.kernels.ridge import Ridge
@@ -26,18 +26,21 @@ class Solved(NamedTuple):
     """A solution and how good it is.
 
     Arguments:
-        solution: `[n, k]`.
+        solution: x, `[n, k]`.
+        pulled: `J^T x`, the last kernel's part zero.
         residual: `||b - A x|| / ||b||`, as the recurrence of pcg knows it; 0 for a direct solve.
         steps: products with `A`.
     """
 
     solution: Array
+    pulled: PyTree
     residual: Array
     steps: Array
 
 
 class _Iterate(NamedTuple):
     solution: Array
+    pulled: PyTree
     residual: Array
     direction: Array
     product: Array  # <r, M r>
@@ -47,8 +50,10 @@ class _Iterate(NamedTuple):
     steps: Array
 
 
-def tangent_operator(linear: Linearized, ridge: Ridge, freeze: Callable[[PyTree], PyTree]) -> Callable[[Array], Array]:
-    """`v -> A v` on `[n, k]`: one backward and one forward product of the network, and one with `K + lam I`.
+def tangent_operator(
+    linear: Linearized, ridge: Ridge, freeze: Callable[[PyTree], PyTree]
+) -> Callable[[Array], tuple[Array, PyTree]]:
+    """`v -> A v, J^T v`, v `[n, k]`: one backward and one forward product of the network, and one with `K + lam I`.
 
     Arguments:
         linear: the network linearised on the coreset.
@@ -56,15 +61,16 @@ def tangent_operator(linear: Linearized, ridge: Ridge, freeze: Callable[[PyTree]
         freeze: sets the last kernel's part of a tangent to zero.
     """
 
-    def operator(v: Array) -> Array:
-        tangent = linear.push(freeze(linear.pull(v)))
-        return tangent + jnp.matmul(ridge.matrix, v, precision=jax.lax.Precision.HIGHEST).astype(v.dtype)
+    def operator(v: Array) -> tuple[Array, PyTree]:
+        pulled = freeze(linear.pull(v))
+        last = jnp.matmul(ridge.matrix, v, precision=jax.lax.Precision.HIGHEST).astype(v.dtype)
+        return linear.push(pulled) + last, pulled
 
     return operator
 
 
 def pcg(
-    operator: Callable[[Array], Array],
+    operator: Callable[[Array], tuple[Array, PyTree]],
     right: Array,
     precondition: Callable[[Array], Array],
     *,
@@ -78,7 +84,8 @@ def pcg(
     and not by the residual, which may grow for tens of steps meanwhile.
 
     Arguments:
-        operator: symmetric positive definite map on `[n, k]`.
+        operator: `v -> A v, J^T v`; A is symmetric positive definite on `[n, k]`, J^T any linear map, whose value at
+            the solution comes with it at no further product (None if it is not wanted).
         right: `[n, k]`.
         precondition: an approximate inverse, symmetric positive definite.
         steps: most products with the operator.
@@ -88,13 +95,16 @@ def pcg(
     target, lost = tolerance * scale, jnp.finfo(right.dtype).eps ** 2
     direction = precondition(right)
     zero, count, product = jnp.zeros_like(right), jnp.zeros((), jnp.int32), jnp.sum(right * direction)
-    state = _Iterate(zero, right, direction, product, scale, energy=jnp.zeros_like(scale), idle=count, steps=count)
+    pulled = trees.zeros_like(jax.eval_shape(operator, right)[1])
+    state = _Iterate(
+        zero, pulled, right, direction, product, scale, energy=jnp.zeros_like(scale), idle=count, steps=count
+    )
 
     def going(state: _Iterate) -> Array:
         return (state.norm > target) & (state.idle < STALL) & (state.product > 0)
 
     def body(state: _Iterate) -> _Iterate:
-        image = operator(state.direction)
+        image, pulled = operator(state.direction)
         length = state.product / jnp.sum(state.direction * image)
         residual = state.residual - length * image
         conditioned = precondition(residual)
@@ -103,6 +113,7 @@ def pcg(
         energy = state.energy + gain
         return _Iterate(
             solution=state.solution + length * state.direction,
+            pulled=trees.add(state.pulled, trees.scale(length, pulled)),
             residual=residual,
             direction=conditioned + product / state.product * state.direction,
             product=product,
@@ -113,15 +124,20 @@ def pcg(
         )
 
     end = backend.bounded_while(steps, going, body, state)
-    return Solved(end.solution, end.norm / jnp.where(scale > 0, scale, 1), end.steps)
+    return Solved(end.solution, end.pulled, end.norm / jnp.where(scale > 0, scale, 1), end.steps)
 
 
-def dense_operator_solve(jacobian: PyTree, ridge: Ridge) -> Callable[[Array], Solved]:
+def dense_operator_solve(
+    jacobian: PyTree, linear: Linearized, ridge: Ridge, freeze: Callable[[PyTree], PyTree]
+) -> Callable[[Array], Solved]:
     """`right -> A^-1 right` through the explicit `[n k, n k]` matrix and its Cholesky factor, for small `n k`.
 
     Arguments:
-        jacobian: dense, leaves `[n, k, ...]`, without the last kernel.
+        jacobian: dense, leaves `[n, k, ...]`, without a leaf for the last kernel. (Zeros in its place would be wrong:
+            the product of a constant-zero matrix with itself is NaN on XLA:CPU of JAX 0.10 to 0.12.)
+        linear: the network linearised on the same images.
         ridge: the last layer's kernel; its type is the type of the factorisation.
+        freeze: sets the last kernel's part of a tangent to zero.
     """
     n, k = jax.tree.leaves(jacobian)[0].shape[:2]
     matrix = gram(jacobian).astype(ridge.matrix.dtype) + jnp.kron(ridge.matrix, jnp.eye(k, dtype=ridge.matrix.dtype))
@@ -130,6 +146,6 @@ def dense_operator_solve(jacobian: PyTree, ridge: Ridge) -> Callable[[Array], So
     def solve(right: Array) -> Solved:
         flat = jax.scipy.linalg.cho_solve((factor, True), right.reshape(n * k).astype(matrix.dtype))
         solution = flat.reshape(n, k).astype(right.dtype)
-        return Solved(solution, jnp.zeros(()), jnp.ones((), jnp.int32))
+        return Solved(solution, freeze(linear.pull(solution)), jnp.zeros(()), jnp.ones((), jnp.int32))
 
     return solve

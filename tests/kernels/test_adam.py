@@ -23,12 +23,7 @@ RATE, STEPS, SMALL = 2e-7, 20_000, 1e-3
 def forward(params, images):
     """Two layers: 4 inputs, 3 features, 2 logits."""
     features = jnp.tanh(images.reshape(len(images), -1) @ params["w"] + params["b"][None])
-    return features @ params["kernel"] + params["bias"][None], features
-
-
-def freeze(tree):
-    """Without the last kernel's part."""
-    return {**tree, "kernel": jnp.zeros_like(tree["kernel"])}
+    return features @ params["last"]["kernel"] + params["last"]["bias"][None], features
 
 
 def draw(*shapes, seed: int = 0):
@@ -39,11 +34,11 @@ def draw(*shapes, seed: int = 0):
 
 def parameters(seed: int = 0):
     w, b, kernel, bias = draw((4, 3), (3,), (3, 2), (2,), seed=seed)
-    return {"w": w / 2, "b": b / 10, "kernel": kernel, "bias": bias}
+    return {"w": w / 2, "b": b / 10, "last": {"kernel": kernel, "bias": bias}}
 
 
 def at(params) -> InnerProblem:
-    return InnerProblem(forward, params, LAM, freeze)
+    return InnerProblem(forward, params, LAM, "last")
 
 
 def synthetic() -> Synthetic:
@@ -90,9 +85,9 @@ def test_converged_adam_equals_the_dense_solution():
     stored, params = synthetic(), parameters()
     expanded, problem = expand(stored), at(params)
     linear = linearize(forward, params, expanded.images)
-    jacobian = freeze(dense_jacobian(forward, params, expanded.images))
-    solve = solvers.dense_operator_solve(jacobian, problem.ridge(linear.features))
-    exact = freeze(linear.pull(solve(expanded.labels).solution))
+    jacobian = problem.without_last_kernel(dense_jacobian(forward, params, expanded.images))
+    solve = solvers.dense_operator_solve(jacobian, linear, problem.ridge(linear.features), problem.freeze)
+    exact = problem.freeze(linear.pull(solve(expanded.labels).solution))
     options = {"steps": STEPS, "learning_rate": RATE, "last_kernel": False}  # cold, and without drift
     theta, drifted, losses = fast_jit(lambda p: adam.minimise(at, p, lambda i: (expanded, None), **options))(params)
     assert jax.tree.all(jax.tree.map(jnp.array_equal, drifted, params))
@@ -108,8 +103,8 @@ def test_converged_adam_equals_the_dense_solution():
         return trees.scale(LAM / expanded.labels.size / SMALL, x)
 
     def exactly(g):
-        beta = solve(linear.push(freeze(g))).solution
-        return freeze(trees.subtract(g, linear.pull(beta)))
+        beta = solve(linear.push(problem.freeze(g))).solution
+        return problem.freeze(trees.subtract(g, linear.pull(beta)))
 
     compiled = fast_jit(meta_gradient, static_argnums=1)
     found, expected = compiled(theta, by_adam), compiled(exact, exactly)
@@ -138,6 +133,6 @@ def test_published_habits_of_the_first_step():
     plain, warm, published = first_step(), first_step(count=8), first_step(last_kernel=True)
     np.testing.assert_allclose(jnp.abs(plain["w"]), RATE, rtol=0.01)  # the rate in every coordinate
     np.testing.assert_allclose(jnp.abs(warm["w"]), 0.4886 * RATE, rtol=0.03)  # bias correction of the 9th step
-    assert not plain["kernel"].any()
+    assert not plain["last"]["kernel"].any()
     _, gradient = adam.inner_gradient(at(parameters()), trees.zeros_like(parameters()), expanded)
-    np.testing.assert_allclose(published["kernel"], gradient["kernel"], rtol=1e-12)  # uphill, by the raw gradient
+    np.testing.assert_allclose(published["last"]["kernel"], gradient["last"]["kernel"], rtol=1e-12)  # uphill, by the raw gradient

@@ -33,7 +33,7 @@ def tangent_kernel():
         ridge = tiny.problem(base).ridge(linear.features)
         operator = solvers.tangent_operator(linear, ridge, tiny.freeze)
         units = jnp.eye(images.shape[0] * 3).reshape(-1, images.shape[0], 3)
-        return jax.lax.map(operator, units).reshape(len(units), -1) - tiny.LAM * jnp.eye(len(units))
+        return jax.lax.map(lambda v: operator(v)[0], units).reshape(len(units), -1) - tiny.LAM * jnp.eye(len(units))
 
     return matrix(tiny.params(), tiny.images(5, seed=3))
 

@@ -15,6 +15,7 @@ from jaxdd.core.types import Array, Examples, PyTree
 from jaxdd.kernels import solvers
 from jaxdd.kernels.linearized import dense_jacobian, linearize
 from jaxdd.kernels.meta_gradient import Expanded, InnerProblem, Synthetic
+from jaxdd.models.network import LAST
 
 NETWORK = models.build("conv", image_shape=(8, 8, 3), classes=3, width=4, depth=2, softplus_temp=6.0)
 LAM = 0.01
@@ -46,7 +47,7 @@ def params(seed: int = 0) -> PyTree:
 
 def problem(base: PyTree, **changes: Any) -> InnerProblem:
     """The inner problem at the parameters `base`."""
-    return dataclasses.replace(InnerProblem(forward, base, LAM, freeze), **changes)
+    return dataclasses.replace(InnerProblem(forward, base, LAM, LAST), **changes)
 
 
 def synthetic() -> Synthetic:
@@ -72,8 +73,8 @@ def solver(name: str, inner: InnerProblem, expanded: Expanded, **limits: Any):
     linear = linearize(inner.forward, inner.params, expanded.images)
     ridge = inner.ridge(linear.features)
     if name == "dense":
-        jacobian = freeze(dense_jacobian(inner.forward, inner.params, expanded.images))
-        return solvers.dense_operator_solve(jacobian, ridge), linear
+        jacobian = inner.without_last_kernel(dense_jacobian(inner.forward, inner.params, expanded.images))
+        return solvers.dense_operator_solve(jacobian, linear, ridge, inner.freeze), linear
     limits = {"steps": 200, "tolerance": 1e-13} | limits
     operator = solvers.tangent_operator(linear, ridge, inner.freeze)
     return functools.partial(solvers.pcg, operator, precondition=ridge.solve, **limits), linear
