@@ -203,7 +203,7 @@ def working_memory(limit: int | None = None) -> int:
 
 
 def chunk_of(count: int, most: int) -> int:
-    """Rows of the chunks into which `count` rows are cut to bound memory: at most `most`, and equal ones if possible."""
+    """Rows of the chunks that `count` rows are cut into to bound memory: at most `most`, and equal if possible."""
     most = max(1, min(most, LARGEST_CHUNK if on_cpu() else most))
     return next((rows for rows in range(most, most // 2, -1) if count % rows == 0), most)
 
@@ -270,6 +270,21 @@ def _convolve_as_matmul(inputs, kernel, strides, padding, precision):
     patches = jnp.concatenate(slices, axis=-1).reshape(-1, height * width * channels)
     product = jnp.matmul(patches, kernel.reshape(-1, features), precision=precision)
     return product.reshape(inputs.shape[0], rows, columns, features)
+
+
+@contextlib.contextmanager
+def quiet_blas() -> Iterator[None]:
+    """On CPU, one BLAS thread: after each factorisation OpenBLAS's threads wait busily on the cores that XLA needs.
+
+    At 200 images a step of RCIG took a third longer with them.
+    """
+    if not on_cpu():
+        yield
+        return
+    import threadpoolctl
+
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def use_compilation_cache(folder: str | os.PathLike | None = None) -> pathlib.Path:

@@ -39,8 +39,8 @@ class RCIGSettings:
     pool_train_batch_size: int | None = setting(None, "stored images per pool step; null for all", low=1)
 
     inner_solver: Literal["pcg", "dense", "adam"] = setting("pcg", "how the inner problem is solved")
-    solver_steps: int = setting(12, "pcg: most steps per solve", low=1)
-    solver_tolerance: float = setting(1e-5, "pcg: relative residual at which it stops", low=0)
+    solver_steps: int = setting(50, "pcg: most steps per solve", low=1)
+    solver_tolerance: float = setting(0.1, "pcg: relative residual at which it stops", low=0)
     n_inner_steps: int = setting(20, "adam: steps for theta", low=0)
     n_hinv_steps: int = setting(20, "adam: steps for the inverse-Hessian product", low=0)
     inner_learning_rate: float = setting(1e-5, "adam: learning rate for theta before tuning", low=0)

@@ -113,15 +113,16 @@ def final_state(
         reporter=reporter or Reporter(),
         should_stop=should_stop or (lambda: None),
     )
-    course.begin()
-    while course.step < steps:
-        signal = course.signal()
-        if signal:
-            course.save()
-            course.reporter.stopped(course.step, signal)
-            raise Stopped(signal, course.step)
-        course.advance()
-    course.save()
+    with backend.quiet_blas():
+        course.begin()
+        while course.step < steps:
+            signal = course.signal()
+            if signal:
+                course.save()
+                course.reporter.stopped(course.step, signal)
+                raise Stopped(signal, course.step)
+            course.advance()
+        course.save()
     course.reporter.finished(course.step)
     return course.state, course.step
 
