@@ -18,8 +18,9 @@ from jaxdd.core.config import as_dict
 from jaxdd.core.errors import JaxddError, UsageError, choose
 
 if TYPE_CHECKING:
-    from jaxdd.data import Dataset, DataSpec, Preprocessing
+    from jaxdd.data import Dataset, Preprocessing
     from jaxdd.run.api import Distillation
+    from jaxdd.run.devices import Layout
 
 SLOW_TO_PREPARE = 10**7  # numbers in the train split from which a pipe is told why nothing happens
 MOST_IMAGES = 10**7  # in a distilled set: more than any data set that is read into memory has
@@ -42,11 +43,11 @@ def run(argv: Sequence[str], program: str, evaluator: str) -> int:
     flags = parse(Distill, argv, program)
     settings = resolve(flags)
     folder = output_folder(flags.output_dir, settings)
-    spec = _check(flags, settings, folder)
+    _check(flags, settings, folder)
     screen = Screen() if join(flags) else Screen(io.StringIO())
     try:
         if flags.dry_run:
-            return _dry_run(screen, flags, settings, folder, spec)
+            return _Session(screen, flags, settings, folder, evaluator).rehearse()
         return _Session(screen, flags, settings, folder, evaluator).go()
     except JaxddError as error:
         screen.record(f"error: {error}")
@@ -55,7 +56,7 @@ def run(argv: Sequence[str], program: str, evaluator: str) -> int:
         screen.close()
 
 
-def _check(flags: Distill, settings: Settings, folder: pathlib.Path) -> DataSpec:
+def _check(flags: Distill, settings: Settings, folder: pathlib.Path) -> None:
     """Everything that can be refused before a device is touched or an image is read."""
     from jaxdd import augment, data
     from jaxdd.evaluation.recipe import Recipe
@@ -82,7 +83,6 @@ def _check(flags: Distill, settings: Settings, folder: pathlib.Path) -> DataSpec
     if not flags.dry_run and not is_one_of_several(flags):  # else another process may hold the folder already
         known = {"method": settings.run.method, "settings": as_dict(settings.method), "seed": flags.random_seed}
         refuse_other_run(folder, {**known, "dataset": {"name": name}})
-    return spec
 
 
 def _header(screen: Screen, settings: Settings, folder: pathlib.Path, message: str | None) -> None:
@@ -129,7 +129,7 @@ class _Session:
                 layout, device = start(self.flags)
                 line.doing("reading the data")
                 run = self._read()
-                self._facts(run, device)
+                self._facts(run, layout, device)
                 line.doing("preparing the images")
                 if run.dataset.train_images.size > SLOW_TO_PREPARE:
                     self.screen.progress("preparing the images ...", last=True)
@@ -151,6 +151,17 @@ class _Session:
         self._finished(storage.saved_step or 0, line.begun_at, time.monotonic() - began, line.compiling_seconds)
         return 0
 
+    def rehearse(self) -> int:
+        """The dry run: says what the run would do and need; writes nothing. Returns the exit code."""
+        from jaxdd.cli import dry_run
+
+        _header(self.screen, self.settings, self.folder, self.flags.message)
+        layout, device = start(self.flags)
+        run = self._read()
+        self._facts(run, layout, device)
+        dry_run.tell(self.screen, run, layout, self.folder)
+        return 0
+
     def _read(self) -> Distillation:
         from jaxdd import data
         from jaxdd.run.api import Distillation
@@ -169,10 +180,13 @@ class _Session:
             checkpoint_iters=run.checkpoint_iters,
         )
 
-    def _facts(self, run: Distillation, device: str) -> None:
+    def _facts(self, run: Distillation, layout: Layout, device: str) -> None:
         self.screen.fact("data", data_line(run.dataset, run.preprocessing))
         self.screen.fact("network", run.method.describe(run.dataset.image_shape, run.dataset.classes))
         self.screen.fact("device", device)
+        bounded = run.plan(layout).demand.note
+        if bounded:
+            self.screen.fact("memory", bounded)
         _note_size(self.screen, self.settings, run.dataset.resolution)
 
     def _other(self) -> dict[str, Any]:
@@ -220,39 +234,3 @@ def data_line(dataset: Dataset, preprocessing: Preprocessing) -> str:
     shape = "x".join(map(str, dataset.image_shape))
     counts = f"{len(dataset.train_images)} train and {len(dataset.test_images)} test images"
     return f"{dataset.name}: {counts}, {shape}, {dataset.classes} classes, {preprocessing.space}"
-
-
-def _dry_run(screen: Screen, flags: Distill, settings: Settings, folder: pathlib.Path, spec: DataSpec) -> int:
-    """Says what a run would do and need; nothing is written, no image is read."""
-    import jax
-    import numpy as np
-
-    from jaxdd.core.types import Examples
-    from jaxdd.run.plan import plan
-    from jaxdd.run.restore import precision
-
-    _header(screen, settings, folder, flags.message)
-    _note_size(screen, settings, spec.resolution)
-    side, channels = spec.resolution or settings.run.img_size or 32, spec.channels or 3
-    method, rule = settings.method, settings.method.batch_rule
-    read = rule.size * (spec.classes if rule.kind == "class" else 1)
-    count = max(read, spec.classes * settings.ipc)
-    images: Any = jax.ShapeDtypeStruct((count, side, side, channels), np.float32)
-    labels: Any = jax.ShapeDtypeStruct((count,), np.int32)
-    with precision(method):
-        needs = plan(method.outline(), Examples(images, labels, spec.classes))
-    shape = f"{side}x{side}x{channels}"
-    screen.fact("data", f"{spec.name}: {shape}, {spec.classes} classes, {spec.space}")
-    screen.fact("network", method.describe((side, side, channels), spec.classes))
-    screen.fact("set", f"{spec.classes * settings.ipc} images of {shape}")
-    screen.fact("networks", f"{needs.network_parameters:,} numbers in the pool's networks")
-    screen.fact("state", f"{needs.state_bytes / 1e6:,.1f} MB: " + _parts(needs))
-    screen.fact("disk", f"{needs.disk_bytes / 1e6:,.1f} MB at most for checkpoints")
-    if needs.operations_per_step == needs.operations_per_step:
-        screen.fact("step", f"{needs.operations_per_step / 1e9:,.1f} GFLOP (loops of unknown length counted once)")
-    screen.say("dry run: nothing was computed or written", "bold")
-    return 0
-
-
-def _parts(needs: Any) -> str:
-    return ", ".join(f"{part.name} {part.bytes / 1e6:,.1f}" for part in needs.parts)

@@ -47,18 +47,17 @@ def tangent_output(
     return forward(trees.add(params, theta), images)[0] - logits, features
 
 
-def on_rows(fn: Callable[[Array], PyTree], images: Array, rows: Array | None, *, chunk: int | None = None) -> PyTree:
+def on_rows(fn: Callable[[Array], PyTree], images: Array, rows: Array | None) -> PyTree:
     """`fn(images)` whose derivatives flow only through the images at `rows`: exact values, sub-sampled gradients.
 
     Arguments:
         fn: works on a batch, row by row.
         images: `[n, H, W, C]`.
         rows: `[m]` int indices without repetition, or None for all rows.
-        chunk: the values without derivatives are computed this many images at a time; None for all at once.
     """
     if rows is None:
         return fn(images)
-    constant = jax.lax.stop_gradient(in_chunks(fn, images, chunk))
+    constant = jax.lax.stop_gradient(fn(images))
     return jax.tree.map(lambda all_rows, some: all_rows.at[rows].set(some), constant, fn(images[rows]))
 
 
@@ -96,7 +95,7 @@ def linearize(forward: Forward, params: PyTree, images: Array, *, chunk: int | N
 
     def network(p: PyTree) -> tuple[Array, Array]:
         if bounded:
-            return backend.chunked_map(lambda x: kept(p, x), images, chunk)
+            return in_chunks(lambda x: kept(p, x), images, chunk)
         return backend.by_rows(lambda x: kept(p, x), images)
 
     _, push, features = jax.linearize(network, params, has_aux=True)

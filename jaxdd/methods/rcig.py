@@ -35,7 +35,7 @@ from jaxdd import models
 from jaxdd.augment import build as build_augmentation
 from jaxdd.core import sharding, trees
 from jaxdd.core.distilled import Decode, DistilledSet
-from jaxdd.core.procedure import BatchRule, Method
+from jaxdd.core.procedure import BatchRule, Demand, Method
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
 from jaxdd.data.sampling import sample
@@ -47,7 +47,7 @@ from jaxdd.kernels.meta_gradient import (
     direct_gradient,
     implicit_gradient,
 )
-from jaxdd.methods import rcig_naive, rcig_rates
+from jaxdd.methods import rcig_memory, rcig_naive, rcig_rates
 from jaxdd.methods.rcig_draws import Draws, draw
 from jaxdd.methods.rcig_settings import RCIGSettings
 from jaxdd.methods.rcig_solve import Solution, solve_by_adam, solve_exactly
@@ -124,6 +124,11 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         """Its networks, and how the inner problem is solved."""
         network = self.network(image_shape, classes)
         return f"{network}, pool of {self.pool_model_count}; inner solver {self.inner_solver}"
+
+    def demand(self, image_shape: tuple[int, int, int], classes: int) -> Demand:
+        """What its activations and kernels take, and the chunks that bound them."""
+        network = self.network(image_shape, classes)
+        return rcig_memory.demand(self, network, stored=self.n_images * classes, real=self.batch_size)
 
     def init(self, key: Key, data: Examples) -> RCIGState:
         """Starts from real images (or noise), labels one-hot minus 1/k, and a pool of new networks."""
@@ -261,7 +266,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
             last=LAST,
             linear=self.linearize,
             double=self.use_x64,
-            chunk=self._chunk(network, state),
+            chunk=self._chunk(network, state.synthetic),
         )
         if self.inner_solver == "adam":
             expand = functools.partial(self.expand, state.synthetic)
@@ -277,7 +282,12 @@ class RCIG(RCIGSettings, Method[RCIGState]):
             return self._augment(expanded, None if draws.pool_augment is None else draws.pool_augment[i])
 
         rate = rcig_naive.POOL_LEARNING_RATE if self.naive_loss else self.pool_learning_rate
-        return pool.train(network, member, draws.pool_steps, batches, learning_rate=rate)
+        chunk = self._chunk(network, synthetic)
+        return pool.train(network, member, draws.pool_steps, batches, learning_rate=rate, chunk=chunk)
+
+    def _chunk(self, network: Network, synthetic: Synthetic) -> int | None:
+        stored = len(synthetic.images)
+        return rcig_memory.footprint(self, network, stored=stored, real=self.batch_size).chunk
 
     def _tune(self, state: RCIGState, data: Examples, key: Key) -> rcig_rates.Rates:
         """Learning rates of `adam`, by trials on the first network and one batch."""

@@ -48,7 +48,7 @@ class RCIGSettings:
     skip_tune: bool = setting(False, "adam: keep the two learning rates instead of tuning them first")
     warm_inner_adam: bool = setting(True, "adam: bias correction starts at the network's age, as published")
     base_drift: bool = setting(True, "adam: base parameters coast on their momentum meanwhile, as published")
-    hinv_last_kernel: bool = setting(True, "adam: the last kernel's tangent takes part as published; false: never")
+    hinv_last_kernel: bool = setting(True, "the last kernel takes part in the inverse-Hessian product, as published")
     linearize: bool = setting(True, "linearise the networks; false (adam only): use their exact difference")
     naive_loss: bool = setting(False, "adam only: plain squared loss instead of kernel ridge regression")
     aug: str | None = setting(None, "adam only: augmentation while distilling, e.g. flip_color_crop")

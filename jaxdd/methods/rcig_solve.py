@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
 
 from jaxdd.core import backend, trees
 from jaxdd.core.errors import ConfigError
 from jaxdd.core.types import Array, Key, Metrics, PyTree
 from jaxdd.kernels import adam, solvers
-from jaxdd.kernels.linearized import dense_jacobian, linearize
+from jaxdd.kernels.linearized import Linearized, dense_jacobian, linearize
 from jaxdd.kernels.meta_gradient import Expanded, InnerProblem
 from jaxdd.methods.rcig_draws import Draws
 from jaxdd.methods.rcig_rates import Rates
@@ -39,29 +43,48 @@ class Solution(NamedTuple):
 
 
 def solve_exactly(settings: RCIGSettings, problem: InnerProblem, expanded: Expanded) -> Solution:
-    """theta* = J^T A^-1 Y and u = g - J^T A^-1 J g."""
+    """theta* = J^T A^-1 Y and u = g - J^T A^-1 J g.
+
+    With `hinv_last_kernel`, as published, the last kernel's tangent takes part in u though not in theta: the second J
+    has its columns, so that A is J J^T + (2 K + lam I) (x) I there, and d + c is no longer the exact derivative.
+    """
     chunk = min((s for s in (settings.inner_train_batch_size, settings.hinv_batch_size) if s), default=problem.chunk)
-    with backend.looping(settings.inner_solver == "pcg"), backend.exact_products():
-        linear = linearize(problem.forward, problem.params, expanded.images, chunk=chunk)
-    ridge = problem.ridge(linear.features)
-    if settings.inner_solver == "dense":
-        _require_small(problem, expanded)
-        jacobian = dense_jacobian(problem.forward, problem.params, expanded.images)
-        solve = solvers.dense_operator_solve(problem.without_last_kernel(jacobian), linear, ridge, problem.freeze)
-    else:
-        operator = solvers.tangent_operator(linear, ridge, problem.freeze)
-        limits = {"steps": settings.solver_steps, "tolerance": settings.solver_tolerance}
-        solve = lambda right: solvers.pcg(operator, right, ridge.solve, **limits)  # noqa: E731
-    alpha = solve(expanded.labels)
+    with backend.exact_products():  # the solves too: chunked products are traced when they are called
+        with backend.looping(settings.inner_solver == "pcg"):
+            linear = linearize(problem.forward, problem.params, expanded.images, chunk=chunk)
+        alpha = _solver(settings, problem, expanded, linear, last_kernel=False)(expanded.labels)
 
     def respond(g: PyTree) -> tuple[PyTree, Metrics, Array]:
-        g = problem.freeze(g)
-        beta = solve(linear.push(g))
+        last_kernel = settings.hinv_last_kernel
+        g = g if last_kernel else problem.freeze(g)
+        with backend.exact_products():
+            beta = _solver(settings, problem, expanded, linear, last_kernel=last_kernel)(linear.push(g))
         metrics = {"hinv_residual": beta.residual, "hinv_steps": beta.steps}
         return trees.subtract(g, beta.pulled), metrics, beta.residual[None]
 
     metrics = {"inner_residual": alpha.residual, "inner_steps": alpha.steps}
     return Solution(problem, alpha.pulled, respond, metrics, alpha.residual[None])
+
+
+def _solver(
+    settings: RCIGSettings, problem: InnerProblem, expanded: Expanded, linear: Linearized, *, last_kernel: bool
+) -> Callable[[Array], solvers.Solved]:
+    """`right -> A^-1 right`, with or without the last kernel's columns in J."""
+    mask = (lambda tree: tree) if last_kernel else problem.freeze
+    ridge = problem.ridge(linear.features)
+    if settings.inner_solver == "dense":
+        _require_small(problem, expanded)
+        jacobian = dense_jacobian(problem.forward, problem.params, expanded.images)
+        jacobian = jacobian if last_kernel else problem.without_last_kernel(jacobian)
+        return solvers.dense_operator_solve(jacobian, linear, ridge, mask)
+    inverse = (problem.ridge(math.sqrt(2) * linear.features) if last_kernel else ridge).inverse()
+
+    def precondition(v: Array) -> Array:
+        return jnp.matmul(inverse, v, precision=jax.lax.Precision.HIGHEST).astype(v.dtype)
+
+    operator = solvers.tangent_operator(linear, ridge, mask)
+    limits = {"steps": settings.solver_steps, "tolerance": settings.solver_tolerance}
+    return lambda right: solvers.pcg(operator, right, precondition, **limits)
 
 
 def _require_small(problem: InnerProblem, expanded: Expanded) -> None:

@@ -28,7 +28,7 @@ from jaxdd.evaluation.recipe import Recipe
 from jaxdd.run import hosts, loop
 from jaxdd.run.checkpoint import Storage
 from jaxdd.run.devices import Layout, choose
-from jaxdd.run.plan import Plan, plan
+from jaxdd.run.plan import Plan, Trial, plan, require_memory, trial
 from jaxdd.run.precheck import require_writable
 from jaxdd.run.programs import template
 from jaxdd.run.progress import Reporter
@@ -101,10 +101,37 @@ class Distillation:
             "class_names": list(self.dataset.class_names),
         }
 
-    def plan(self) -> Plan:
-        """What the run needs, from shapes alone."""
+    def plan(self, layout: Layout | None = None, *, count_operations: bool = False) -> Plan:
+        """What the run needs, from shapes alone; `layout` and `count_operations` as in `run.plan.plan`."""
         examples = shapes(self.dataset.train_images.shape, self.dataset.classes)
-        return plan(self.method.outline(), examples, count_operations=False)
+        with precision(self.method):
+            return plan(self.method.outline(), examples, layout=layout, count_operations=count_operations)
+
+    def require_memory(self, layout: Layout | None = None) -> None:
+        """Refuses, from shapes alone, a run that no device's memory can hold.
+
+        Raises:
+            ConfigError: names the settings that would lower the need.
+        """
+        if layout is None or not layout.several or layout.mode == "shard":  # else each holds a part of the networks
+            needs = self.plan(layout)
+            require_memory(needs.peak_bytes, self._memory_limit, needs.demand.remedy)
+
+    def trial(self, layout: Layout | None = None) -> Trial:
+        """Compiles a step and makes a few on the real data; nothing is kept.
+
+        Raises:
+            ConfigError: as in `require_memory`, by the compiled program.
+        """
+        with precision(self.method):
+            examples = data_room.examples(self.dataset, self.preprocessing)
+            options = {"limit": self._memory_limit, "remedy": self.plan(layout).demand.remedy}
+            return trial(self.method.outline(), examples, seed=self.seed, layout=layout, **options)
+
+    @property
+    def _memory_limit(self) -> int | None:
+        limit = self.method.memory_limit
+        return None if limit is None else int(limit * 1e9)
 
     def storage(self, folder: Any, *, other: Mapping[str, Any] | None = None, **options: Any) -> Storage:
         """The run's output folder, not yet opened.
@@ -147,6 +174,7 @@ class Distillation:
             DivergedError, UsageError, ConfigError, CheckpointError: as in `loop.final_state`.
         """
         layout = layout or Layout(tuple(choose()))
+        self.require_memory(layout)
         folder = None if storage is None else storage.folder / "distilled"
 
         def keep(step: int, result: DistilledSet, metrics: Mapping[str, float]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,18 @@ from jaxdd.data.sampling import sample
 from jaxdd.run.devices import Layout
 from jaxdd.run.leaves import describe, differences
 from jaxdd.run.progress import Reporter
+
+
+class Memory(NamedTuple):
+    """Bytes on one device while a compiled program runs.
+
+    Arguments:
+        peak: all that is held, arguments and results included.
+        temporary: of these, what lives only within one call.
+    """
+
+    peak: int
+    temporary: int
 
 
 class Program:
@@ -42,6 +54,14 @@ class Program:
         """Floating-point operations of one call as XLA counts them (nan if it does not); compiles nothing."""
         analysis = self.lower(*args).cost_analysis()
         return float((analysis or {}).get("flops", float("nan")))
+
+    def memory(self) -> Memory | None:
+        """What one call takes, as XLA's buffer assignment tells (None if it does not); only once it is compiled."""
+        told = self._compiled.memory_analysis()
+        if told is None:
+            return None
+        results = told.output_size_in_bytes - told.alias_size_in_bytes
+        return Memory(told.argument_size_in_bytes + told.temp_size_in_bytes + results, told.temp_size_in_bytes)
 
     def lower(self, *args: Any) -> jax.stages.Lowered:
         """The program for arguments like these, not compiled yet."""

@@ -145,13 +145,22 @@ def test_a_refusal_takes_little_time(words, here):
     assert min(times) < 1.5
 
 
-def test_a_dry_run_plans_and_writes_nothing(call, here):
+def test_a_dry_run_tells_what_is_needed_and_writes_nothing(call, here):
     outcome = call("distill", "--dry_run", *TINY)
-    assert outcome.code == 0 and "dry run: nothing was computed or written" in outcome.out
-    assert all(word in outcome.out for word in ("state", "disk", "GFLOP", "8x8x1"))
+    assert outcome.code == 0 and "dry run: nothing was written" in outcome.out
+    assert all(word in outcome.out for word in ("state", "disk", "GFLOP", "8x8x1", "at the peak", "mean of 2", "total"))
     assert not list(here.iterdir())
+    cut = call("distill", "--dry_run", *TINY, "--set", "max_forward_batch_size=4")
+    assert "chunks of 4 images" in cut.out
     elsewhere = call("distill", "--dry_run", "--config_path", "depth_3.txt", "--dataset_name", "digits", *TINY)
     assert "img_size = 32" in elsewhere.out
+
+
+@pytest.mark.parametrize("words", [(), ("--dry_run",)])
+def test_what_fits_into_no_memory_is_refused_before_anything_is_compiled(words, call, here):
+    outcome = call("distill", *words, *TINY, "--set", "width=512", "--set", "memory_limit=0.01")
+    assert outcome.code == 2 and "memory_limit: 0.01 GB" in outcome.err and "--width" in outcome.err
+    assert not (here / "output_dir" / "digits_1" / "distilled").exists()
 
 
 def test_help_and_version(call):

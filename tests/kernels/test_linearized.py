@@ -105,7 +105,7 @@ def test_on_rows_has_all_values_and_derivatives_of_its_rows_only(chunk):
     images, rows = tiny.images(7, seed=6), jnp.asarray([5, 0, 3])
 
     def total(images, w, rows):
-        values = on_rows(lambda x: network(x, w), images, rows, chunk=chunk)
+        values = on_rows(tiny.problem({}, chunk=chunk).bounded(lambda x: network(x, w)), images, rows)
         return jnp.sum(values**2), values
 
     derivative = fast_jit(jax.value_and_grad(total, (0, 1), has_aux=True))

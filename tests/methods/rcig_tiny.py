@@ -26,8 +26,9 @@ NAMES = {"images": "x_proto", "labels": "y_proto", "log_temperature": "log_temp"
 
 
 def method(**settings: Any) -> RCIG:
-    """RCIG with small networks; solved densely unless told otherwise."""
-    defaults = {"inner_solver": "dense", "batch_size": REAL, "pool_model_count": 1, "width": 2, "depth": 1}
+    """RCIG with small networks; solved densely and without the published last kernel unless told otherwise."""
+    defaults: dict[str, Any] = {"hinv_last_kernel": False} if settings.get("inner_solver") != "adam" else {}
+    defaults |= {"inner_solver": "dense", "batch_size": REAL, "pool_model_count": 1, "width": 2, "depth": 1}
     return RCIG(**{**defaults, "softplus_temp": 6.0, "l2_rate": L2, **settings})
 
 

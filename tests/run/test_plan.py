@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from jaxdd.core import trees
-from jaxdd.core.errors import UsageError
+from jaxdd.core.errors import ConfigError, UsageError
 from jaxdd.core.types import Examples
 from jaxdd.run import devices, loop, plan
 from tests.run.toy import Toy, examples
@@ -28,6 +28,30 @@ def test_shapes_are_enough():
         jax.ShapeDtypeStruct((10**7, 4, 4, 1), "float32"), jax.ShapeDtypeStruct((10**7,), "int32"), classes=3
     )
     assert plan.plan(Toy(width=10**6), huge, count_operations=False).state_bytes > 3e9
+
+
+def test_a_trial_tells_time_and_memory_of_the_real_step():
+    found = plan.trial(Toy(), examples())
+    needs = plan.plan(Toy(), examples(), count_operations=False)
+    arguments = needs.state_bytes + needs.data_bytes
+    assert found.steps == plan.TRIED and 0 < found.seconds_per_step < 5 and found.compile_seconds > 0
+    assert found.peak_bytes is not None and found.temporary_bytes is not None
+    assert arguments + found.temporary_bytes <= found.peak_bytes < 2 * (arguments + found.temporary_bytes) + 1000
+
+
+def test_a_trial_makes_one_step_where_steps_are_long(monkeypatch):
+    monkeypatch.setattr(plan, "PATIENCE", 1e-9)
+    assert plan.trial(Toy(), examples()).steps == 1
+
+
+def test_what_cannot_fit_is_refused_with_what_would_help():
+    with pytest.raises(ConfigError, match="a step needs about") as refusal:
+        plan.trial(Toy(), examples(), limit=1000, remedy="--set width=1")
+    assert refusal.value.remedy == "--set width=1" and refusal.value.where.startswith("memory_limit")
+    with pytest.raises(ConfigError, match="needs about 1e\\+09 GB") as refusal:
+        plan.require_memory(10**18)
+    assert refusal.value.where.startswith("the device")
+    plan.require_memory(10**6)
 
 
 def test_parameters_of_networks_are_counted_without_their_optimizer():
