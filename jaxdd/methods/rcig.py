@@ -16,7 +16,8 @@ One outer step, at one network p of a pool, with X mirrored (and Y repeated) fir
 
 The inner problem is exactly quadratic, so `pcg` and `dense` solve it as one linear system, without learning rates or
 tuning. `adam` is the authors' own procedure: 20 Adam steps for theta, 20 for the inverse-Hessian product, with tuned
-rates. What differs from their code is stated at the settings.
+rates. In all three the last kernel takes part in that product though not in theta, as in their code, which makes better
+sets than the exact derivative (docs/solver.md); `hinv_last_kernel = false` gives the latter.
 """
 
 from __future__ import annotations

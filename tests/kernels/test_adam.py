@@ -135,4 +135,6 @@ def test_published_habits_of_the_first_step():
     np.testing.assert_allclose(jnp.abs(warm["w"]), 0.4886 * RATE, rtol=0.03)  # bias correction of the 9th step
     assert not plain["last"]["kernel"].any()
     _, gradient = adam.inner_gradient(at(parameters()), trees.zeros_like(parameters()), expanded)
-    np.testing.assert_allclose(published["last"]["kernel"], gradient["last"]["kernel"], rtol=1e-12)  # uphill, by the raw gradient
+    np.testing.assert_allclose(
+        published["last"]["kernel"], gradient["last"]["kernel"], rtol=1e-12
+    )  # uphill, by the raw gradient
