@@ -32,14 +32,14 @@ from jaxdd.run import loop
 from jaxdd.run.progress import Reporter
 
 SOLVERS: dict[str, dict[str, Any]] = {  # in the order in which they are measured
-    "exact": {"inner_solver": "pcg", "solver_steps": 100, "solver_tolerance": 1e-4},
+    "exact": {"inner_solver": "pcg", "solver_steps": 100, "solver_tolerance": 1e-4, "hinv_last_kernel": False},
     "adam": {"inner_solver": "adam"},
     "tol_0.1": {"inner_solver": "pcg", "solver_steps": 100, "solver_tolerance": 0.1, "hinv_last_kernel": False},
     "default": {"inner_solver": "pcg", "solver_steps": 100, "solver_tolerance": 0.1, "hinv_last_kernel": True},
-    "tol_0.01": {"inner_solver": "pcg", "solver_steps": 100, "solver_tolerance": 0.01},
-    "steps_4": {"inner_solver": "pcg", "solver_steps": 4, "solver_tolerance": 0.0},
-    "steps_12": {"inner_solver": "pcg", "solver_steps": 12, "solver_tolerance": 1e-5},
-    "steps_1": {"inner_solver": "pcg", "solver_steps": 1, "solver_tolerance": 0.0},
+    "tol_0.01": {"inner_solver": "pcg", "solver_steps": 100, "solver_tolerance": 0.01, "hinv_last_kernel": False},
+    "steps_4": {"inner_solver": "pcg", "solver_steps": 4, "solver_tolerance": 0.0, "hinv_last_kernel": False},
+    "steps_12": {"inner_solver": "pcg", "solver_steps": 12, "solver_tolerance": 1e-5, "hinv_last_kernel": False},
+    "steps_1": {"inner_solver": "pcg", "solver_steps": 1, "solver_tolerance": 0.0, "hinv_last_kernel": False},
     "adam_masked": {"inner_solver": "adam", "hinv_last_kernel": False},
     "adam_plain": {"inner_solver": "adam", "base_drift": False, "warm_inner_adam": False, "hinv_last_kernel": False},
 }
