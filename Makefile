@@ -73,7 +73,7 @@ lint: $(FULL)
 	@$(VENV)/bin/pyright --pythonpath $(RUN)
 
 bench: $(FULL)
-	@$(RUN) -m benchmarks.rcig_step
+	@GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(RUN) -m benchmarks.rcig_step
 
 docs: $(FULL)
 	@$(VENV)/bin/pdoc --docformat google --math --output-directory site jaxdd

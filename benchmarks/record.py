@@ -67,6 +67,7 @@ def save(name: str, figures: dict[str, Any], settings: dict[str, Any]) -> None:
         "figures": figures,
         "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}",
         "cores": os.cpu_count(),
+        "environment": {name: os.environ[name] for name in ("GLIBC_TUNABLES", "XLA_FLAGS") if name in os.environ},
         "load_before": round(os.getloadavg()[1], 2),
         "versions": {"jax": jax.__version__, "python": platform.python_version()},
         "commit": commit.stdout.strip() + ("+" if changed.stdout.strip() else ""),
