@@ -24,6 +24,7 @@ from benchmarks import record
 from jaxdd.core import backend
 from jaxdd.core.procedure import Procedure
 from jaxdd.core.types import Examples
+from jaxdd.evaluation.base import Subject
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.run import loop
 from jaxdd.run.progress import Reporter
@@ -63,7 +64,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     shape = (arguments.resolution, arguments.resolution, 3)
     recipe = Recipe(width=arguments.width, precision=arguments.precision)
     network = recipe.network(shape, 10)
-    training, _ = recipe.training(network, 10 * arguments.ipc, augmented=arguments.augment)
+    training = recipe.training(network, Subject(10 * arguments.ipc), augmented=arguments.augment).procedure
     train = noise(10 * arguments.ipc, arguments.resolution, soft=True)
     seeds = tuple(range(arguments.models))
 

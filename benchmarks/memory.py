@@ -48,7 +48,7 @@ def examples(classes: int, ipc: int, batch: int) -> Examples:
 def measure(method: RCIG, data: Examples) -> dict[str, float | int | str]:
     """Predicted and measured bytes of a step."""
     seed, start, stop = map(jax.device_put, (np.uint32(0), np.int32(0), np.int32(1)))
-    programs = Programs(method, 1)
+    programs = Programs(method, data, 1)
     programs.init.ready(Reporter(), data, seed)
     state = jax.block_until_ready(programs.init(data, seed))
     began = time.perf_counter()

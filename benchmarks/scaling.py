@@ -62,7 +62,7 @@ def step_figures(method: RCIG, layout: Layout, repeats: int) -> dict[str, float]
     """Operations and collective bytes of one step on each device; on accelerators milliseconds, too."""
     examples = layout.put(noise(4096))
     shapes = template(method, examples)
-    programs = Programs(method, 1, layout, shapes)
+    programs = Programs(method, examples, 1, layout, shapes)
     numbers = layout.put((np.uint32(0), np.int32(0), np.int32(1)))
     places = layout.of_state(method, shapes)
     state = jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), shapes, places)

@@ -56,6 +56,16 @@ def steps_per_dispatch(many: int = STEPS_PER_DISPATCH) -> int:
     return 1 if on_cpu() else many
 
 
+def dispatches_parts() -> bool:
+    """Whether the parts of a step are programs of their own, dispatched in turn, or one program together."""
+    return on_cpu()
+
+
+def classes_at_once(count: int) -> int:
+    """Of how many classes the gradients are matched together: all on accelerators, one per device on CPU."""
+    return count if not on_cpu() else min(count, sharding.ways())
+
+
 def maps_networks() -> bool:
     """Whether networks of different weights are trained together in one vmapped program, else one after another."""
     return not on_cpu()

@@ -31,9 +31,13 @@ class Decode:
 
     Arguments:
         flip: the set is used together with its horizontal mirror images (same labels).
+        factor: every stored image encodes this many squared (`core.formation`).
+        formation: `single`, or `multi` for those of all smaller factors too.
     """
 
     flip: bool = False
+    factor: int = 1
+    formation: Literal["single", "multi"] = "single"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,11 +92,16 @@ class DistilledSet:
         return len(self.images) // self.classes
 
     def decoded(self) -> tuple[np.ndarray, np.ndarray]:
-        """Training images and labels: the stored ones, followed by their mirror images if `decode.flip`."""
-        if not self.decode.flip:
-            return self.images, self.labels
-        mirrored = self.images[:, :, ::-1]
-        return np.concatenate([self.images, mirrored]), np.concatenate([self.labels, self.labels])
+        """Training images and labels: those that the stored ones encode, then their mirror images if `decode.flip`."""
+        images, labels, how = self.images, self.labels, self.decode
+        if how.factor > 1:
+            from jaxdd.core import formation
+
+            images = np.asarray(formation.decode(images, how.factor, how.formation))
+            labels = labels[formation.sources(len(self), how.factor, how.formation)]
+        if not how.flip:
+            return images, labels
+        return np.concatenate([images, images[:, :, ::-1]]), np.concatenate([labels, labels])
 
     def replace(self, **changes: Any) -> DistilledSet:
         """A copy with some fields changed."""

@@ -16,8 +16,12 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
+import jax
+
+from jaxdd.core import backend
 from jaxdd.core.distilled import DistilledSet, Space
-from jaxdd.core.types import Examples, Key, Metrics, PyTree
+from jaxdd.core.random import purpose_key
+from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
 
 State = TypeVar("State")
 
@@ -44,11 +48,32 @@ class Event:
         name: shown in the log.
         period: it runs before every step whose number is a multiple of `period` (step 0 included).
         apply: `(state, data, key) -> state`.
+        times: how often in a row, each time with a key of its own.
     """
 
     name: str
     period: int
     apply: Callable[[PyTree, Examples, Key], PyTree]
+    times: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A stretch of a step: a pure state-to-state function that runs several times in a row.
+
+    Arguments:
+        name: shown in the log; decides the keys.
+        times: how often.
+        apply: `(state, batch, key, index) -> state`; `index` counts from 0, an int32 scalar.
+    """
+
+    name: str
+    times: int
+    apply: Callable[[PyTree, Examples, Key, Array], PyTree]
+
+    def key(self, step: Key, index: Array | int) -> Key:
+        """The key of one time, from that of the step."""
+        return jax.random.fold_in(purpose_key(step, self.name), index)
 
 
 class Procedure(abc.ABC, Generic[State]):
@@ -77,9 +102,39 @@ class Procedure(abc.ABC, Generic[State]):
     def result(self, state: State) -> Any:
         """What the procedure has made so far."""
 
-    def events(self) -> tuple[Event, ...]:
-        """What happens only every k steps."""
+    def events(self, data: Examples) -> tuple[Event, ...]:
+        """What happens only every k steps.
+
+        Arguments:
+            data: what the run reads, or its shapes.
+        """
         return ()
+
+    def parts(self, data: Examples) -> tuple[Part, ...]:
+        """What a step is made of, where that is several stretches; then `step` is `in_parts`.
+
+        One program of the whole step is best for accelerators. A CPU is better served by a small program for each
+        part, which the loop dispatches as often as the part says: nothing then stands inside a loop of XLA's.
+
+        Arguments:
+            data: what the run reads, or its shapes.
+        """
+        return ()
+
+    def metrics(self, state: State) -> Metrics:
+        """What there is to report after a step, for procedures that have `parts`."""
+        return {}
+
+
+def in_parts(procedure: Procedure[State], state: State, batch: Examples, key: Key) -> tuple[State, Metrics]:
+    """One step of a procedure that has `parts`, as one program."""
+    for part in procedure.parts(batch):
+
+        def once(i: Array, state: State, part: Part = part) -> State:
+            return part.apply(state, batch, part.key(key, i), i)
+
+        state = backend.loop(part.times, once, state)
+    return state, procedure.metrics(state)
 
 
 class Implied(NamedTuple):

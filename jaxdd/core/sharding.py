@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 
-from jaxdd.core.types import Array, Key
+from jaxdd.core.types import Array, Key, PyTree
 
 T = TypeVar("T")
 
@@ -69,6 +69,33 @@ def rows(batch: T) -> T:
         return leaf if whole else jax.lax.with_sharding_constraint(leaf, split)
 
     return jax.tree.map(lay, batch)
+
+
+def spread(fn: Callable[..., T], xs: PyTree, *shared: PyTree) -> T:
+    """`fn(xs, *shared)` for a function that works entry by entry: each device does its share of the entries.
+
+    Arguments:
+        fn: gives back arrays whose leading axis is that of `xs`.
+        xs: arrays `[n, ...]`; padded where the devices do not divide n.
+        shared: what every entry needs, whole on every device.
+    """
+    mesh = _mesh.get()
+    if mesh is None:
+        return fn(xs, *shared)
+    count = jax.tree.leaves(xs)[0].shape[0]
+    padded = jnp.arange(-(-count // mesh.size) * mesh.size) % count
+
+    def alone(xs: PyTree, *shared: PyTree) -> T:
+        token = _mesh.set(None)
+        try:
+            return fn(xs, *shared)
+        finally:
+            _mesh.reset(token)
+
+    split, whole = jax.sharding.PartitionSpec(AXIS), jax.sharding.PartitionSpec()
+    specs = (split, *(whole for _ in shared))
+    run = jax.shard_map(alone, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
+    return jax.tree.map(lambda leaf: leaf[:count], run(jax.tree.map(lambda leaf: leaf[padded], xs), *shared))
 
 
 def splits() -> bool:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 Array = jax.Array
 Key = jax.Array  # a typed PRNG key, as made by `jax.random.key`
@@ -16,17 +17,26 @@ Metrics = dict[str, jax.Array]  # name -> scalar, on device
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Labelled images resident on the device, already preprocessed.
+    """Labelled images resident on the device, already preprocessed, and what a procedure may start from beside them.
 
     Arguments:
-        images: `[n, height, width, channels]` float, in the space the networks see.
+        images: `[n, height, width, channels]` float, in the space the networks see; or raw in [0, 1], see `constants`.
         labels: `[n]` int32 class indices, or `[n, classes]` float soft labels.
         classes: number of classes.
+        constants: mean and standard deviation per channel with which raw images are standardised on their way into a
+            network; None for images that are in the networks' space already.
+        largest: images of the largest class; 0 if that is not known.
+        networks: variables of networks trained beforehand, stacked along a leading axis; nothing for most procedures.
     """
 
     images: Array
     labels: Array
     classes: int = dataclasses.field(metadata={"static": True})
+    constants: tuple[tuple[float, ...], tuple[float, ...]] | None = dataclasses.field(
+        default=None, metadata={"static": True}
+    )
+    largest: int = dataclasses.field(default=0, metadata={"static": True})
+    networks: PyTree = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -36,3 +46,11 @@ class Examples:
 
     def __len__(self) -> int:
         return self.images.shape[0]
+
+    def standardise(self, images: Array) -> Array:
+        """Images of the same space as `images`, `[..., height, width, channels]`, as networks see them."""
+        if self.constants is None:
+            return images
+        shape = (1,) * (images.ndim - 1) + (-1,)
+        mean, std = (jnp.asarray(constant, images.dtype).reshape(shape) for constant in self.constants)
+        return (images - mean) / std

@@ -212,12 +212,16 @@ def examples(
         dtype: of the images, float32 or bfloat16.
 
     Returns:
-        `Examples` with `[n, side, side, channels]` images and `[n]` int32 labels.
+        `Examples` with `[n, side, side, channels]` images and `[n]` int32 labels; raw images come with the constants
+        that standardise them.
     """
     choose(split, ("train", "test"), kind="split", where="split")
     images = dataset.train_images if split == "train" else dataset.test_images
     labels = dataset.train_labels if split == "train" else dataset.test_labels
-    return Examples(preprocessing.place(images, dtype), jax.device_put(labels), dataset.classes)
+    constants = (preprocessing.mean, preprocessing.std) if preprocessing.space == "raw" else None
+    largest = int(np.bincount(labels, minlength=dataset.classes).max())
+    placed = preprocessing.place(images, dtype)
+    return Examples(placed, jax.device_put(labels), dataset.classes, constants=constants, largest=largest)
 
 
 def _standardise(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], space: Space) -> np.ndarray:

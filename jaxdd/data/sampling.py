@@ -7,6 +7,8 @@ groups and shuffles.
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,7 +42,7 @@ def sample(examples: Examples, rule: BatchRule, key: Key) -> Examples:
         chosen = jnp.argsort(jax.random.bits(key, (len(examples),), jnp.uint32))[: rule.size]
     else:
         chosen = class_indices(examples, rule.size, key)
-    return Examples(examples.images[chosen], examples.labels[chosen], examples.classes)
+    return dataclasses.replace(examples, images=examples.images[chosen], labels=examples.labels[chosen])
 
 
 def class_indices(examples: Examples, size: int, key: Key) -> Array:

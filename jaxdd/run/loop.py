@@ -28,7 +28,7 @@ from jaxdd.core.types import Array, Examples, Metrics, PyTree
 from jaxdd.run import hosts
 from jaxdd.run.checkpoint import Storage
 from jaxdd.run.devices import Layout, choose
-from jaxdd.run.programs import Program, Programs, programs_for, template
+from jaxdd.run.programs import Program, Programs, Repeated, Turns, programs_for, template
 from jaxdd.run.progress import Pace, Reporter
 from jaxdd.run.signals import Stopped
 
@@ -212,7 +212,7 @@ class _Course:
         marks += [self.step - self.step % period + period for period in periods]
         return min(marks + [step for step in self.observe_at if step > self.step])
 
-    def _call(self, program: Program, *numbers: Array) -> Any:
+    def _call(self, program: Program | Repeated | Turns, *numbers: Array) -> Any:
         arguments = (self.state, self.data, self.seed, *numbers)
         with self.pace.paused():
             program.ready(self.reporter, *arguments)

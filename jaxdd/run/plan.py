@@ -114,7 +114,7 @@ def plan(procedure: Procedure, data: Examples, *, layout: Layout | None = None, 
             parameters += int(np.prod(leaf.shape))
     operations = float("nan")
     if count_operations:
-        operations = Programs(procedure, 1).advance.cost(state, data, seed, step, step)
+        operations = Programs(procedure, data, 1).advance.cost(state, data, seed, step, step)
     return Plan(
         tuple(Part(name, _numbers(leaves), trees.byte_size(leaves)) for name, leaves in parts.items()),
         parameters,

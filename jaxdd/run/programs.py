@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd.core import backend, sharding
-from jaxdd.core.procedure import Procedure
+from jaxdd.core.procedure import Event, Procedure
 from jaxdd.core.random import key_for
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.data.sampling import sample
@@ -71,6 +71,52 @@ class Program:
         return self._compiled(*args)
 
 
+class Repeated:
+    """A program that is dispatched several times in a row, each time with the next index; it gives back the state."""
+
+    def __init__(self, program: Program, times: int):
+        self.program = program
+        self._indices: list[Any] = [np.int32(i) for i in range(times)]
+
+    def ready(self, reporter: Reporter, state: PyTree, data: Examples, seed: Any, step: Any) -> None:
+        """Compiles the program and lays the indices where the step number lies."""
+        self._indices = jax.device_put(self._indices, step.sharding)
+        self.program.ready(reporter, state, data, seed, step, self._indices[0])
+
+    def __call__(self, state: PyTree, data: Examples, seed: Any, step: Any) -> PyTree:
+        for index in self._indices:
+            state = self.program(state, data, seed, step, index)
+        return state
+
+
+class Turns:
+    """`advance` of a procedure whose parts are programs of their own: all of one step, then its metrics."""
+
+    def __init__(self, parts: list[Repeated], end: Program):
+        self.parts, self.end = parts, end
+
+    def ready(self, reporter: Reporter, state: PyTree, data: Examples, seed: Any, start: Any, *others: Any) -> None:
+        """Compiles all of them."""
+        for part in self.parts:
+            part.ready(reporter, state, data, seed, start)
+        self.end.ready(reporter, state, data, seed, start, *others)
+
+    def cost(self, state: PyTree, data: Examples, seed: Any, start: Any, *others: Any) -> float:
+        """As in `Program`: of the whole step."""
+        index = np.int32(0)
+        return sum(len(p._indices) * p.program.cost(state, data, seed, start, index) for p in self.parts)
+
+    def memory(self) -> Memory | None:
+        """As in `Program`: the most that one of them takes."""
+        told = [program.memory() for program in (*(part.program for part in self.parts), self.end)]
+        return max((memory for memory in told if memory is not None), default=None)
+
+    def __call__(self, state: PyTree, data: Examples, seed: Any, start: Any, *others: Any) -> Any:
+        for part in self.parts:
+            state = part(state, data, seed, start)
+        return self.end(state, data, seed, start, *others)
+
+
 class Programs:
     """What a procedure becomes on the devices: `init`, `advance` and one program per event.
 
@@ -79,33 +125,53 @@ class Programs:
     events[i](state, data, seed, step) -> state
     finite(state) -> [leaves] bool: whether every number of each array is finite
 
+    On CPU, `advance` of a step that has parts is several programs, dispatched in turn, and so is an event that happens
+    several times in a row.
+
     `state` is donated. `seed`, `start`, `stop` and `step` are scalars, so their values never cause a compilation.
     `end` is `stop`, or the maximum over the devices where they vote (`hosts.voted`).
 
     Arguments:
         procedure: what is run.
+        data: what it reads, or its shapes.
         steps_per_dispatch: steps of one call of `advance`.
         layout: how it lies on the devices; None for one device.
         template: the state's shapes, which a layout over several devices needs.
     """
 
     def __init__(
-        self, procedure: Procedure, steps_per_dispatch: int, layout: Layout | None = None, template: PyTree = None
+        self,
+        procedure: Procedure,
+        data: Examples,
+        steps_per_dispatch: int,
+        layout: Layout | None = None,
+        template: PyTree = None,
     ):
-        self.steps_per_dispatch = steps_per_dispatch
-        self.periods = tuple(event.period for event in procedure.events())
+        events = procedure.events(data)
+        parts = procedure.parts(data) if backend.dispatches_parts() else ()
+        self.steps_per_dispatch = 1 if parts else steps_per_dispatch
+        self.periods = tuple(event.period for event in events)
         spread, state, whole = lambda fn: fn, None, None
         if layout is not None and layout.several:
             spread = functools.partial(layout.spread, procedure=procedure, template=template)
             state, whole = layout.of_state(procedure, template), layout.everywhere
-        body = spread(functools.partial(_advance_one if steps_per_dispatch == 1 else _advance_many, procedure))
         lies = None if whole is None else (state, whole, whole)
+
+        def repeated(name: str, apply: Callable, times: int) -> Repeated:
+            return Repeated(Program(name, functools.partial(_first, spread(apply)), (0,), lies=state), times)
+
+        def event_program(event: Event) -> Repeated:
+            if backend.dispatches_parts():
+                return repeated(event.name, functools.partial(_apply, event), event.times)
+            return repeated(event.name, functools.partial(_apply_all, event), 1)
+
         self.init = Program("init", functools.partial(initial, procedure), lies=state)
-        self.advance = Program("step", functools.partial(_advance, body), donate=(0,), lies=lies)
-        self.events = tuple(
-            Program(event.name, functools.partial(_event, spread(functools.partial(_apply, event))), (0,), lies=state)
-            for event in procedure.events()
-        )
+        self.events = tuple(map(event_program, events))
+        made = [repeated(part.name, functools.partial(_part, part), part.times) for part in parts]
+        one = _end if parts else _advance_one if steps_per_dispatch == 1 else _advance_many
+        body = spread(functools.partial(one, procedure))
+        last = Program("end of a step" if parts else "step", functools.partial(_advance, body), (0,), lies=lies)
+        self.advance = Turns(made, last) if parts else last
         self.finite = jax.jit(_finite, out_shardings=whole)
 
 
@@ -129,9 +195,8 @@ def programs_for(
 
 
 def _programs(procedure, steps_per_dispatch, layout, tree, shapes, _):
-    if layout is None:
-        return Programs(procedure, steps_per_dispatch)
-    return Programs(procedure, steps_per_dispatch, layout, template(procedure, tree.unflatten(shapes)))
+    data = tree.unflatten(shapes)
+    return Programs(procedure, data, steps_per_dispatch, layout, None if layout is None else template(procedure, data))
 
 
 _cached = functools.lru_cache(maxsize=16)(_programs)
@@ -181,14 +246,29 @@ def _advance_many(procedure, state, data, seed, start, stop):
     return jax.lax.fori_loop(start, stop, body, (state, metrics))
 
 
-def _event(body, state, data, seed, step):
-    return body(state, data, seed, step)[0]
+def _end(procedure, state, data, seed, start, stop):
+    return state, sharding.mean(procedure.metrics(state))
 
 
-def _apply(event, state, data, seed, step):
-    new = event.apply(state, data, key_for(seed, f"event/{event.name}", step))
+def _first(body, state, data, seed, step, index):
+    return body(state, data, seed, step, index)[0]
+
+
+def _part(part, state, data, seed, step, index):
+    new = part.apply(state, data, part.key(sharding.own(key_for(seed, "step", step)), index), index)
+    _require_same(f"part '{part.name}' of a step", state, new)
+    return new, ()
+
+
+def _apply(event, state, data, seed, step, index):
+    key = key_for(seed, f"event/{event.name}", step)
+    new = event.apply(state, data, key if event.times == 1 else jax.random.fold_in(key, index))
     _require_same(f"event '{event.name}'", state, new)
     return new, ()
+
+
+def _apply_all(event, state, data, seed, step, index):
+    return backend.loop(event.times, lambda i, state: _apply(event, state, data, seed, step, i)[0], state), ()
 
 
 def _finite(state):

@@ -129,7 +129,7 @@ def check_shard_divides_the_work() -> float:
         state, real = jax.tree.map(
             lambda leaf, on=where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=on.everywhere), (shapes, data)
         )
-        program = Programs(method, 1, where, shapes).advance
+        program = Programs(method, data, 1, where, shapes).advance
         with sharding.split_over(where.mesh):  # one device cuts batches into pieces too, in loops that count once
             lowered = program.lower(state, real, *where.put((np.uint32(0), np.int32(0), np.int32(1))))
         counted.append((lowered.compile().cost_analysis() or {})["flops"])

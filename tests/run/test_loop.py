@@ -19,7 +19,7 @@ def by_hand(toy: Toy, steps: int, seed: int):
     """The same run written as plain Python."""
     data = examples()
     state = jax.jit(toy.init)(key_for(seed, "init"), data)
-    event = toy.events()[0]
+    event = toy.events(data)[0]
     step = jax.jit(
         lambda s, i: toy.step(s, sample(data, toy.batch_rule, key_for(seed, "batch", i)), key_for(seed, "step", i))
     )
@@ -94,10 +94,10 @@ def test_events_come_before_their_steps():
     order = []
 
     class Recording(Toy):
-        def events(self):
+        def events(self, data):
             return tuple(
                 type(event)(name, period, lambda s, d, k, n=name: (jax.debug.callback(order.append, n), s)[1])
-                for event in super().events()
+                for event in super().events(data)
                 for name, period in (("every 2", 2), ("every 3", 3))
             )
 

@@ -88,7 +88,7 @@ class Toy(Procedure[State]):
     def result(self, state):
         return np.asarray(state.weights["map"])
 
-    def events(self):
+    def events(self, data):
         def shake(state, data, key):
             TRACES.append("event")
             weights = jax.tree.map(lambda w: w + 0.01 * jax.random.normal(key, w.shape), state.weights)
