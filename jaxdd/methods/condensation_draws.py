@@ -1,0 +1,66 @@
+"""The random choices of the matching methods: what a set starts from, and which images a step reads."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxdd.core import formation
+from jaxdd.core.random import purpose_key
+from jaxdd.core.types import Array, Examples, Key, PyTree
+from jaxdd.data.sampling import class_indices, hard_labels
+from jaxdd.methods import dream
+from jaxdd.methods.condensation_settings import CondensationSettings
+from jaxdd.models.network import Network
+
+NOISE = 0.25  # standard deviation of raw noise, about 0.5
+
+
+def first_images(
+    settings: CondensationSettings, network: Network, variables: PyTree, data: Examples, key: Key
+) -> Array:
+    """What the synthetic images start from, `[classes, m, side, side, channels]`, class-major.
+
+    Arguments:
+        variables: of the network that embeds images for k-means.
+    """
+    shape = (data.classes, settings.n_images, *data.image_shape)
+    if settings.initial == "noise" and settings.factor == 1:
+        noise = jax.random.normal(key, shape, data.images.dtype)
+        return noise if settings.space == "standardised" else jnp.clip(NOISE * noise + 0.5, 0, 1)
+    count = settings.n_images * settings.factor**2
+    way = settings.f2_init if settings.factor > 1 or settings.initial == "mix" else settings.initialial
+    if way == "kmean":
+        rows = dream.representatives(settings, network, variables, data, key, count)
+    elif way == "real":
+        rows = class_indices(data, count, key).reshape(data.classes, count)
+    else:
+        rows = in_order(data, count)
+    if settings.factor == 1:
+        return data.images[rows]
+    return jax.vmap(lambda own: formation.paste(own, settings.factor))(data.images[rows])
+
+
+def in_order(data: Examples, count: int) -> Array:
+    """The first images of every class, in the data's order: `[classes, count]`; a class with fewer is cycled."""
+    labels = hard_labels(data)
+    order = jnp.argsort(labels, stable=True)
+    counts = jnp.zeros(data.classes, jnp.int32).at[labels].add(1)
+    starts = jnp.cumsum(counts) - counts
+    return order[starts[:, None] + jnp.arange(count)[None, :] % jnp.maximum(counts, 1)[:, None]]
+
+
+def to_match(settings: CondensationSettings, data: Examples, key: Key) -> Array:
+    """Random real images of every class, without replacement: `[classes, batch_real]`."""
+    return class_indices(data, settings.batch_real, purpose_key(key, "matched")).reshape(data.classes, -1)
+
+
+def to_train(data: Examples, key: Key, count: int) -> Array:
+    """Random real images for a network, without replacement while there are enough: `[count]`."""
+    order = jnp.argsort(jax.random.bits(purpose_key(key, "trained"), (len(data),), jnp.uint32))
+    return order[jnp.arange(count) % len(data)]
+
+
+def some_of(count: int, most: int, key: Key) -> Array | None:
+    """Indices of `most` of `count` things, without replacement; None where that is all of them."""
+    return None if count <= most else jax.random.permutation(key, count)[:most]

@@ -1,0 +1,149 @@
+"""The sweep over the classes: each takes its gradient and its step; `methods.condensation` has the equations.
+
+k classes at a time take their gradients together, each at the place where its turn in the sweep finds it; k is all
+classes on accelerators, one (of each device) on CPU. The numbers do not depend on k.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdd.core import backend, formation, sharding
+from jaxdd.core.random import purpose_key
+from jaxdd.core.types import Array, Examples, Key, PyTree
+from jaxdd.matching import momentum
+from jaxdd.methods import condensation_draws as draws
+from jaxdd.methods import gradient_amplification
+from jaxdd.methods.condensation_match import image_gradient, moments
+from jaxdd.methods.condensation_objective import PLAIN, SECOND, SHIFTED, objective
+
+if TYPE_CHECKING:
+    from jaxdd.methods.condensation import Condensation, CondensationState
+
+
+def together(classes: int) -> int:
+    """k: the largest divisor of the number of classes that is not above what the backend can do at once."""
+    most = backend.classes_at_once(classes)
+    return next(k for k in range(most, 0, -1) if classes % k == 0)
+
+
+def sweep(method: Condensation, state: CondensationState, data: Examples, key: Key, index: Array) -> CondensationState:
+    """The steps of the classes `index * k ... index * k + k - 1`.
+
+    Arguments:
+        key: of this step of the run; a class's choices depend on it and on the class alone.
+        index: which of the C / k stretches of the sweep.
+    """
+    k = together(data.classes)
+    start, rate, shared = index * k, method.rate(data.image_shape[0]), method.shared_momentum
+    held = {"images": state.images, "buffer": state.buffer}
+    held |= {"average": state.average} if method.averages == "class" else {}
+    own = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, k), held)
+    labels = start + jnp.arange(k, dtype=jnp.int32)
+    turn = momentum.positions(own["images"], own["buffer"], rate, method.mom_img, shared=shared)
+    gradients, parts = gradients_of(method, state, data, turn, labels, key)
+    rates: tuple[Any, ...] = (rate, method.mom_img)
+    if "average" in own:
+        step = momentum.averaged_sweep
+        moved = step(own["images"], own["buffer"], gradients, own["average"], *rates, method.ema_decay, shared=shared)
+    else:
+        moved = momentum.after_sweep(own["images"], own["buffer"], gradients, *rates, shared=shared)
+    own = dict(zip(held, moved, strict=True))
+    others = _coasted(method, held, rate, k) if k < data.classes else held
+    held = jax.tree.map(lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0), others, own)
+    stage = state.stage._replace(shifted=state.stage.shifted + parts[:, 1].sum())
+    return state._replace(**held, losses=state.losses + parts.sum(0), stage=stage)
+
+
+def _coasted(method: Condensation, held: dict[str, Array], rate: float, steps: int) -> dict[str, Array]:
+    """What the steps of k classes do to the images of the others."""
+    held = dict(held)
+    for _ in range(steps):
+        if method.shared_momentum:
+            held["buffer"] = method.mom_img * held["buffer"]
+            held["images"] = held["images"] - rate * held["buffer"]
+        if "average" in held:
+            held["average"] = method.ema_decay * held["average"] + (1 - method.ema_decay) * held["images"]
+    return held
+
+
+def gradients_of(
+    method: Condensation, state: CondensationState, data: Examples, images: Array, labels: Array, key: Key
+) -> tuple[Array, Array]:
+    """The gradients of the matching loss of several classes, each in its own images; shared out among the devices.
+
+    Arguments:
+        images: `[k, m, side, side, channels]`, where each class stands.
+        labels: `[k]` int.
+
+    Returns:
+        Like `images`, and the parts of the loss, `[k, 2]`.
+    """
+
+    def some(xs: PyTree, state: CondensationState, data: Examples, key: Key) -> tuple[Array, Array]:
+        def one(x: PyTree) -> tuple[Array, Array]:
+            own, label, rows = x
+            return gradient_of(method, state, data, own, label, data.images[rows], jax.random.fold_in(key, label))
+
+        return backend.map(one, xs)
+
+    return sharding.spread(some, (images, labels, state.matched[labels]), state, data, key)
+
+
+def gradient_of(
+    method: Condensation, state: CondensationState, data: Examples, images: Array, label: Array, real: Array, key: Key
+) -> tuple[Array, Array]:
+    """The gradient of one class's matching loss in its images, and the parts of the loss.
+
+    Arguments:
+        images: `[m, side, side, channels]`.
+        label: int scalar.
+        real: `[batch_real, side, side, channels]`.
+
+    Returns:
+        Like `images`, and `[2]`.
+    """
+    network, variables = method.network(data.image_shape, data.classes), state.network.variables
+    augment, alike = (
+        method.augmentation(method.aug_type, data.image_shape[0], siamese=True),
+        purpose_key(key, "augment"),
+    )
+
+    def training_images(stored: Array) -> Array:
+        decoded = formation.decode(stored, method.factor, method.decode_type, bound=method.batch_syn_max)
+        kept = draws.some_of(len(decoded), method.batch_syn_max, purpose_key(key, "kept"))
+        return augment(alike, data.standardise(decoded if kept is None else decoded[kept]))
+
+    real = augment(alike, data.standardise(real))
+    synthetic, pull = jax.vjp(training_images, images)
+    iteration = (state.step - 1) // method.inner_loop
+    other = gradient_amplification.shifted_label(method, label, data.classes, iteration)
+
+    blocks = len(jax.eval_shape(network.apply, variables, real).blocks)
+
+    def in_stage(stage: str) -> tuple[Array, Array]:
+        loss = objective(method, stage, blocks)
+        labels = jnp.stack([label, other])[: loss.labels]
+        constant = moments(network, variables, real, labels, loss.blocks)
+        return image_gradient(network, variables, synthetic, labels, loss, constant)
+
+    slope, parts = _by_stage(method, state, iteration, in_stage)
+    return pull(slope)[0], parts
+
+
+def _by_stage(
+    method: Condensation, state: CondensationState, iteration: Array, in_stage: Callable[[str], Any]
+) -> tuple[Array, Array]:
+    """The gradient in the stage that the run is in; only what the settings can bring about is compiled."""
+    found = functools.partial(in_stage, PLAIN)
+    if method.dm_weight:
+        featured = gradient_amplification.matches_features(state.stage, iteration)
+        found = functools.partial(backend.cond, featured, functools.partial(in_stage, SECOND), found)
+    if method.shifts_labels:
+        found = functools.partial(backend.cond, state.stage.shifting, functools.partial(in_stage, SHIFTED), found)
+    return found()
