@@ -8,17 +8,14 @@ one warp; colour and cutout are masked. An operation is added by an entry in `GE
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from jaxdd.augment import geometry, pixels
-from jaxdd.core.errors import UsageError, choose
+from jaxdd.augment.strategy import Augmentation, check_resolution, parse
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Key
-
-Augmentation = Callable[[Key, Array], Array]  # (key, images [n, height, width, channels]) -> images
 
 COLOUR = 0.25  # brightness is added from +-COLOUR; contrast and saturation are multiplied by exp of it
 ZOOM = (0.8, 1.25)
@@ -78,7 +75,8 @@ def build(strategy: str | None, resolution: int) -> Augmentation:
     """Makes the augmentation of a strategy such as `flip_color_crop_rotate_translate_cutout`.
 
     Arguments:
-        strategy: operations joined by `_`; each image gets one of them, drawn uniformly. None or "" for none at all.
+        strategy: operations joined by `_`; each image gets one of them, drawn uniformly. None, "" or "none" for
+            none at all.
         resolution: side of the images in pixels, which sets the size of the cutout.
 
     Returns:
@@ -88,13 +86,8 @@ def build(strategy: str | None, resolution: int) -> Augmentation:
     Raises:
         UsageError: an unknown or repeated operation, or a resolution below one pixel.
     """
-    names = tuple(strategy.lower().split("_")) if strategy else ()
-    for name in names:
-        choose(name, OPERATIONS, kind="operation", where=f"augmentation strategy '{strategy}'")
-    if len(set(names)) < len(names):
-        raise UsageError(f"the strategy '{strategy}' repeats an operation", where="augmentation", remedy="name it once")
-    if resolution < 1:
-        raise UsageError(f"resolution is {resolution}", where="augmentation", expected="at least 1 pixel")
+    names = parse(strategy, OPERATIONS)
+    check_resolution(resolution)
     if not names:
         return lambda key, images: images
 

@@ -31,13 +31,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd import models
 from jaxdd.augment import cutmix
 from jaxdd.core.distilled import Decode, DistilledSet, Space
 from jaxdd.core.procedure import BatchRule, Event, Implied, Method, Part, in_parts
@@ -46,37 +45,11 @@ from jaxdd.core.types import Array, Examples, Key, Metrics
 from jaxdd.methods import accdd, dream, gradient_amplification, published
 from jaxdd.methods import condensation_draws as draws
 from jaxdd.methods.condensation_settings import CondensationSettings
+from jaxdd.methods.condensation_state import CondensationState
 from jaxdd.methods.condensation_sweep import sweep, together
-from jaxdd.models.network import Network
 from jaxdd.training import sgd
 
 SYNTHETIC_BATCH = 256  # of DC's network training on the synthetic set
-
-
-class CondensationState(NamedTuple):
-    """Everything a run holds.
-
-    Arguments:
-        step: inner iterations done.
-        images: S, `[classes, m, side, side, channels]`.
-        buffer: the momentum of its SGD.
-        average: E, like S; None without an average.
-        network: theta and the momentum of its SGD.
-        matched: rows of the real images that each class is matched with, `[classes, batch_real]`.
-        trained: rows of the real images that the network trains on in this step, `[n_data or more]`.
-        stage: of shifted labels.
-        losses: `[2]`, of this step's matching, summed over classes: with the own label, and with the shifted one.
-    """
-
-    step: Array
-    images: Array
-    buffer: Array
-    average: Array | None
-    network: sgd.Trained
-    matched: Array
-    trained: Array
-    stage: gradient_amplification.Stage
-    losses: Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,23 +75,6 @@ class Condensation(CondensationSettings, Method[CondensationState]):
     def implied(cls, values: Mapping[str, Any]) -> Implied:
         """What the method's name, the data set and the number of images imply (`methods.published`)."""
         return published.implied(values)
-
-    def network(self, image_shape: tuple[int, int, int], classes: int) -> Network:
-        """The architecture."""
-        names = {"resnet": "resnet_idc"}
-        return models.build(
-            names.get(self.net_type, self.net_type),
-            image_shape=image_shape,
-            classes=classes,
-            width=self.width,
-            depth=self.depth,
-            normalization=self.norm_type,
-            widening=False,
-            norm_epsilon=1e-5,
-            initialization="pytorch",
-            cifar=image_shape[0] == 32,
-            precision=self.precision,
-        )
 
     def describe(self, image_shape: tuple[int, int, int], classes: int) -> str:
         """Its networks and what is matched."""

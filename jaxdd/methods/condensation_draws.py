@@ -29,7 +29,7 @@ def first_images(
         noise = jax.random.normal(key, shape, data.images.dtype)
         return noise if settings.space == "standardised" else jnp.clip(NOISE * noise + 0.5, 0, 1)
     count = settings.n_images * settings.factor**2
-    way = settings.f2_init if settings.factor > 1 or settings.initial == "mix" else settings.initialial
+    way = settings.f2_init if settings.factor > 1 or settings.initial == "mix" else settings.initial
     if way == "kmean":
         rows = dream.representatives(settings, network, variables, data, key, count)
     elif way == "real":

@@ -8,13 +8,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from jaxdd import augment
+from jaxdd import augment, models
 from jaxdd.core.config import setting
 from jaxdd.core.errors import ConfigError
 from jaxdd.core.formation import BOUND, Formation
 from jaxdd.core.precision import Precision
 from jaxdd.matching.distances import GradientMetric
 from jaxdd.matching.perturbation import Norm
+from jaxdd.models.network import Network
 
 NETWORKS = Literal["convnet", "resnet", "resnet_ap", "densenet"]
 
@@ -159,6 +160,23 @@ class CondensationSettings:
         if self.base_size is None:
             return self.lr_img
         return self.lr_img * (self.n_images / 10) * (side / self.base_size) ** 2
+
+    def network(self, image_shape: tuple[int, int, int], classes: int) -> Network:
+        """The architecture."""
+        names = {"resnet": "resnet_idc"}
+        return models.build(
+            names.get(self.net_type, self.net_type),
+            image_shape=image_shape,
+            classes=classes,
+            width=self.width,
+            depth=self.depth,
+            normalization=self.norm_type,
+            widening=False,
+            norm_epsilon=1e-5,
+            initialization="pytorch",
+            cifar=image_shape[0] == 32,
+            precision=self.precision,
+        )
 
     def augmentation(self, strategy: str | None, resolution: int, *, siamese: bool) -> augment.Augmentation:
         """The augmentation that a strategy means in this family.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,8 @@ from jaxdd.methods import condensation_draws as draws
 from jaxdd.methods import gradient_amplification
 from jaxdd.methods.condensation_match import image_gradient, moments
 from jaxdd.methods.condensation_objective import PLAIN, SECOND, SHIFTED, objective
-
-if TYPE_CHECKING:
-    from jaxdd.methods.condensation import Condensation, CondensationState
+from jaxdd.methods.condensation_settings import CondensationSettings
+from jaxdd.methods.condensation_state import CondensationState
 
 
 def together(classes: int) -> int:
@@ -32,7 +31,9 @@ def together(classes: int) -> int:
     return next(k for k in range(most, 0, -1) if classes % k == 0)
 
 
-def sweep(method: Condensation, state: CondensationState, data: Examples, key: Key, index: Array) -> CondensationState:
+def sweep(
+    method: CondensationSettings, state: CondensationState, data: Examples, key: Key, index: Array
+) -> CondensationState:
     """The steps of the classes `index * k ... index * k + k - 1`.
 
     Arguments:
@@ -42,25 +43,26 @@ def sweep(method: Condensation, state: CondensationState, data: Examples, key: K
     k = together(data.classes)
     start, rate, shared = index * k, method.rate(data.image_shape[0]), method.shared_momentum
     held = {"images": state.images, "buffer": state.buffer}
-    held |= {"average": state.average} if method.averages == "class" else {}
+    if state.average is not None and method.averages == "class":
+        held["average"] = state.average
     own = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, k), held)
     labels = start + jnp.arange(k, dtype=jnp.int32)
     turn = momentum.positions(own["images"], own["buffer"], rate, method.mom_img, shared=shared)
     gradients, parts = gradients_of(method, state, data, turn, labels, key)
-    rates: tuple[Any, ...] = (rate, method.mom_img)
+    images, buffer, moved = own["images"], own["buffer"], {}
     if "average" in own:
-        step = momentum.averaged_sweep
-        moved = step(own["images"], own["buffer"], gradients, own["average"], *rates, method.ema_decay, shared=shared)
+        arguments = (images, buffer, gradients, own["average"], rate, method.mom_img, method.ema_decay)
+        images, buffer, moved["average"] = momentum.averaged_sweep(*arguments, shared=shared)
     else:
-        moved = momentum.after_sweep(own["images"], own["buffer"], gradients, *rates, shared=shared)
-    own = dict(zip(held, moved, strict=True))
-    others = _coasted(method, held, rate, k) if k < data.classes else held
-    held = jax.tree.map(lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0), others, own)
+        images, buffer = momentum.after_sweep(images, buffer, gradients, rate, method.mom_img, shared=shared)
+    moved |= {"images": images, "buffer": buffer}
+    held = _coasted(method, held, rate, k) if k < data.classes else held
+    held = jax.tree.map(lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0), held, moved)
     stage = state.stage._replace(shifted=state.stage.shifted + parts[:, 1].sum())
     return state._replace(**held, losses=state.losses + parts.sum(0), stage=stage)
 
 
-def _coasted(method: Condensation, held: dict[str, Array], rate: float, steps: int) -> dict[str, Array]:
+def _coasted(method: CondensationSettings, held: dict[str, Array], rate: float, steps: int) -> dict[str, Array]:
     """What the steps of k classes do to the images of the others."""
     held = dict(held)
     for _ in range(steps):
@@ -73,7 +75,7 @@ def _coasted(method: Condensation, held: dict[str, Array], rate: float, steps: i
 
 
 def gradients_of(
-    method: Condensation, state: CondensationState, data: Examples, images: Array, labels: Array, key: Key
+    method: CondensationSettings, state: CondensationState, data: Examples, images: Array, labels: Array, key: Key
 ) -> tuple[Array, Array]:
     """The gradients of the matching loss of several classes, each in its own images; shared out among the devices.
 
@@ -96,7 +98,13 @@ def gradients_of(
 
 
 def gradient_of(
-    method: Condensation, state: CondensationState, data: Examples, images: Array, label: Array, real: Array, key: Key
+    method: CondensationSettings,
+    state: CondensationState,
+    data: Examples,
+    images: Array,
+    label: Array,
+    real: Array,
+    key: Key,
 ) -> tuple[Array, Array]:
     """The gradient of one class's matching loss in its images, and the parts of the loss.
 
@@ -137,7 +145,7 @@ def gradient_of(
 
 
 def _by_stage(
-    method: Condensation, state: CondensationState, iteration: Array, in_stage: Callable[[str], Any]
+    method: CondensationSettings, state: CondensationState, iteration: Array, in_stage: Callable[[str], Any]
 ) -> tuple[Array, Array]:
     """The gradient in the stage that the run is in; only what the settings can bring about is compiled."""
     found = functools.partial(in_stage, PLAIN)
