@@ -1,4 +1,4 @@
-"""IDC's inner iteration in PyTorch, written as plainly as the papers' code does it: what `benchmarks.matching` compares with.
+"""IDC's inner iteration in PyTorch, as plainly as the papers' code does it: what `benchmarks.matching` compares with.
 
 A worker: it reads one request a line (`sweep` or `train`) and answers with the seconds that it took. The only place
 where torch is imported. Arithmetic as in arXiv 2205.14959: class after class, gradients of gradients by autograd, one
@@ -70,7 +70,9 @@ def cutmix(x, y, loss):
     side, order = x.shape[2], torch.randperm(len(x), device=x.device)
     half = int(side * np.sqrt(1 - np.random.beta(1, 1))) // 2
     row, column = np.random.randint(side, size=2)
-    top, bottom, left, right = (int(np.clip(v, 0, side)) for v in (row - half, row + half, column - half, column + half))
+    top, bottom, left, right = (
+        int(np.clip(v, 0, side)) for v in (row - half, row + half, column - half, column + half)
+    )
     x[:, :, top:bottom, left:right] = x[order, :, top:bottom, left:right]
     ratio = 1 - (bottom - top) * (right - left) / side**2
     logits = loss.network(x)

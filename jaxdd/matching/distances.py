@@ -1,0 +1,189 @@
+"""Distances between gradients and between features: what methods that match them minimise.
+
+g is the gradient in the parameters of a batch's mean cross-entropy: g^r of a real, g^s of a synthetic one. With x and y
+one parameter's entries of g^r and g^s, and o its output channels, the distance is the sum over parameters of D(x, y):
+
+| metric       | D(x, y)                                                     | source                       |
+|--------------|-------------------------------------------------------------|------------------------------|
+| `mse`        | sum (x - y)^2, a sum and no mean                            | DC, IDC (arXiv 2205.14959)   |
+| `l1`         | sum abs(x - y)                                              | IDC                          |
+| `l1_mean`    | sum over o of the mean of abs(x_o - y_o)                    | IDC                          |
+| `cos`        | sum over o of 1 - <x_o, y_o> / (norm x_o * norm y_o + 1e-6) | IDC                          |
+| `ours`       | `cos` over all parameters that are no vectors               | DC (arXiv 2006.05929)        |
+| `vector_cos` | one cosine for all parameters together; DC's name is "cos"  | DC                           |
+
+IDC leaves out vectors (biases, normalisation) unless `bias` and the classifier's matrix unless `fc`; DC's `ours` and
+`vector_cos` fix themselves which parameters count, and DC's "mse" is `mse` with both. Output channels are the last axis
+of a Flax parameter, which is PyTorch's first. Between features the first four metrics apply to the batch's mean of each
+block; that of the last block, squared, is what distribution matching (arXiv 2110.04181) minimises.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdd.core import trees
+from jaxdd.core.errors import ConfigError, choose
+from jaxdd.core.types import Array, PyTree
+
+FeatureMetric = Literal["mse", "l1", "l1_mean", "cos"]
+GradientMetric = Literal["mse", "l1", "l1_mean", "cos", "ours", "vector_cos"]
+
+EPSILON = 1e-6  # in the denominator of every published cosine
+
+
+class Classifier(Protocol):
+    """What is asked of a network; `models.Network` is one."""
+
+    def apply(self, variables: Any, images: Array, *, train: bool = False) -> Any:
+        """Returns `logits` `[n, classes]` and `blocks`, the features after each stage, `[n, ...]` each."""
+        ...
+
+
+def gradient_distance(real: PyTree, synthetic: PyTree, metric: str, *, bias: bool = False, fc: bool = False) -> Array:
+    """The distance between two gradients, a scalar; differentiable, with finite derivatives also where they vanish.
+
+    Arguments:
+        real, synthetic: gradients in the same parameters: convolutions `[height, width, in, out]`, the classifier
+            `[in, out]`, vectors `[out]`.
+        metric: one of `GradientMetric`.
+        bias: whether vectors count; unused by `ours` (never) and `vector_cos` (always).
+        fc: whether matrices count; unused by `ours` and `vector_cos` (always).
+
+    Raises:
+        ConfigError: an unknown metric, or no parameter that counts.
+    """
+    _check(metric, get_args(GradientMetric))
+    if metric == "vector_cos":
+        norms = _safe_sqrt(trees.dot(real, real)) * _safe_sqrt(trees.dot(synthetic, synthetic))
+        return 1 - trees.dot(real, synthetic) / (norms + EPSILON)
+    if metric == "ours":
+        metric, bias, fc = "cos", False, True
+    left_out = {*([] if bias else [1]), *([] if fc else [2])}
+    pairs = zip(jax.tree.leaves(real), jax.tree.leaves(synthetic), strict=True)
+    terms = [_DISTANCES[metric](x, y) for x, y in pairs if x.ndim not in left_out]
+    if not terms:
+        raise ConfigError(
+            "no parameter's gradient is matched",
+            where="the network",
+            expected="convolutions, or fc = true or bias = true",
+        )
+    return functools.reduce(operator.add, terms)
+
+
+def feature_distance(real_means: Sequence[Array], synthetic_means: Sequence[Array], metric: str) -> Array:
+    """The distance between mean features, summed over the blocks given; a scalar.
+
+    Arguments:
+        real_means, synthetic_means: of each block, as from `mean_features`: `[height, width, channels]`, or `[d]`,
+            where every entry is a channel of its own (which only `l1_mean` and `cos` ask for).
+        metric: one of `FeatureMetric`; IDC and DM use `mse`.
+
+    Raises:
+        ConfigError: an unknown metric, or no block.
+    """
+    _check(metric, get_args(FeatureMetric))
+    if not real_means:
+        raise ConfigError("no block's features are matched", where="the list of blocks", expected="at least one block")
+    terms = [_DISTANCES[metric](x, y) for x, y in zip(real_means, synthetic_means, strict=True)]
+    return functools.reduce(operator.add, terms)
+
+
+def mean_features(blocks: Sequence[Array], weights: Array | None = None) -> list[Array]:
+    """Each block's mean over the batch.
+
+    Arguments:
+        blocks: `[n, ...]` each.
+        weights: `[n]`, how much each image counts, e.g. 0 for padding; None for equal weights.
+
+    Returns:
+        One array `[...]` for each block.
+    """
+    return [_mean(block, weights) for block in blocks]
+
+
+def classification_gradient(
+    network: Classifier, variables: PyTree, images: Array, labels: Array, weights: Array | None = None
+) -> PyTree:
+    """The gradient in the parameters of the mean cross-entropy, normalising by the batch's own statistics.
+
+    Arguments:
+        network: e.g. a `models.Network`.
+        variables: its variables; the gradient is in `variables["params"]`.
+        images: `[n, height, width, channels]`.
+        labels: `[n]` int, class indices.
+        weights: `[n]`, how much each image counts, e.g. 0 for padding; None for equal weights.
+
+    Returns:
+        A tree like `variables["params"]`, of its types.
+    """
+    return gradient_and_features(network, variables, images, labels, weights)[0]
+
+
+def gradient_and_features(
+    network: Classifier, variables: PyTree, images: Array, labels: Array, weights: Array | None = None
+) -> tuple[PyTree, tuple[Array, ...]]:
+    """`classification_gradient` and, of the same pass, the features after each block, `[n, ...]` each."""
+
+    def loss(params: PyTree) -> tuple[Array, tuple[Array, ...]]:
+        outputs = network.apply({**variables, "params": params}, images, train=True)
+        return _mean(optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels), weights), outputs.blocks
+
+    return jax.grad(loss, has_aux=True)(variables["params"])
+
+
+def _check(metric: str, options: Sequence[str]) -> None:
+    if metric == "l2":
+        raise ConfigError(
+            "metric 'l2' was never implemented: the published code accepts the word and fails",
+            where="metric",
+            expected="one of " + ", ".join(options),
+            remedy="use mse, the squared distance",
+        )
+    choose(metric, options, kind="metric", where="metric", error=ConfigError)
+
+
+def _mean(values: Array, weights: Array | None) -> Array:
+    if weights is None:
+        return values.mean(0)
+    weights = (weights / weights.sum()).astype(values.dtype)
+    return (weights.reshape(-1, *[1] * (values.ndim - 1)) * values).sum(0)
+
+
+def _safe_sqrt(squares: Array) -> Array:
+    # The root of zero has no derivative, and gradients of a channel that ReLU has silenced are exact zeros.
+    positive = squares > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)
+
+
+def _squared(x: Array, y: Array) -> Array:
+    return jnp.sum(jnp.square(x - y))
+
+
+def _absolute(x: Array, y: Array) -> Array:
+    return jnp.sum(jnp.abs(x - y))
+
+
+def _mean_absolute(x: Array, y: Array) -> Array:
+    return _absolute(x, y) * (x.shape[-1] / x.size)
+
+
+def _cosine(x: Array, y: Array) -> Array:
+    rest = tuple(range(x.ndim - 1))
+    norms = _safe_sqrt(jnp.sum(jnp.square(x), rest)) * _safe_sqrt(jnp.sum(jnp.square(y), rest))
+    return jnp.sum(1 - jnp.sum(x * y, rest) / (norms + EPSILON))
+
+
+_DISTANCES: dict[str, Callable[[Array, Array], Array]] = {
+    "mse": _squared,
+    "l1": _absolute,
+    "l1_mean": _mean_absolute,
+    "cos": _cosine,
+}
