@@ -1,4 +1,4 @@
-"""One inner iteration of IDC, engine against a literal PyTorch form: the sweep over the classes and the network's steps.
+"""An inner iteration of IDC, engine against a literal PyTorch form: the sweep over the classes, the network's steps.
 
     python -m benchmarks.matching --data_path DATA [--torch_python PYTHON] [--device cuda]
 
