@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -13,15 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd import data as data_room
-from jaxdd.core import backend
+from jaxdd.core import backend, trees
+from jaxdd.core.config import as_dict
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError
-from jaxdd.core.procedure import Runner
+from jaxdd.core.procedure import Procedure, Runner
 from jaxdd.core.random import key_for
-from jaxdd.core.types import Array, Examples
-from jaxdd.evaluation.recipe import Recipe
+from jaxdd.core.types import Examples
+from jaxdd.evaluation.base import BaseRecipe, Training
+from jaxdd.evaluation.contenders import Contender, contenders, subjects
+from jaxdd.models.network import Network
 from jaxdd.training.ensemble import Ensemble
-from jaxdd.training.trainer import NetworkTraining, accuracies, accuracy
+from jaxdd.training.snapshots import Snapshots
+from jaxdd.training.trainer import accuracies
 
 BASELINES = ("random", "kmeans")
 
@@ -33,12 +37,17 @@ class Row:
     Arguments:
         name: what they were trained on.
         augmented: whether training images were augmented.
-        runs: one test accuracy per network, in [0, 1].
+        runs: one test accuracy per network at the end of its training, in [0, 1].
+        best: the best of several tests during each training; empty where there was one test. It is chosen by the test
+            images: for comparison with tables that were made so.
+        architecture: of the networks.
     """
 
     name: str
     augmented: bool
     runs: tuple[float, ...]
+    best: tuple[float, ...] = ()
+    architecture: str = ""
 
     @property
     def mean(self) -> float:
@@ -52,7 +61,11 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON types."""
-        return {**dataclasses.asdict(self), "runs": list(self.runs), "mean": self.mean, "std": self.std}
+        own = {**dataclasses.asdict(self), "runs": list(self.runs), "mean": self.mean, "std": self.std}
+        if not self.best:
+            return {name: value for name, value in own.items() if name != "best"}
+        best = {"best_mean": statistics.fmean(self.best), "best_std": statistics.pstdev(self.best)}
+        return {**own, "best": list(self.best), **best}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +73,7 @@ class Evaluation:
     """All rows of one evaluation, with the recipe and the seed that made them."""
 
     rows: tuple[Row, ...]
-    recipe: Recipe
+    recipe: BaseRecipe
     seed: int
     dataset: str
 
@@ -69,41 +82,28 @@ class Evaluation:
         return {
             "dataset": self.dataset,
             "seed": self.seed,
-            "recipe": dataclasses.asdict(self.recipe),
+            "recipe": {"protocol": self.recipe.protocol, **as_dict(self.recipe)},
             "rows": [row.as_dict() for row in self.rows],
         }
-
-
-@dataclasses.dataclass(frozen=True)
-class _TrainingSet:
-    name: str
-    stored: int  # images before mirroring
-    of: Callable[[int], DistilledSet]  # network number -> what it is trained on
-    shared: bool = True  # the same set for all networks
-
-    def examples(self, network: int) -> Examples:
-        """What this network is trained on, decoded, on the device."""
-        found = self.of(network)
-        images, labels = jax.device_put(found.decoded())
-        return Examples(images, labels, found.classes)
 
 
 def evaluate(
     distilled: DistilledSet,
     dataset: data_room.Dataset,
     preprocessing: data_room.Preprocessing,
-    recipe: Recipe,
+    recipe: BaseRecipe,
     *,
     run: Runner,
     seed: int,
     baselines: Iterable[str] = BASELINES,
     full_data: bool = False,
+    others: Sequence[BaseRecipe] = (),
     report: Callable[[Row], None] = lambda row: None,
 ) -> Evaluation:
-    """Trains `recipe.models_to_test` networks on the set and on every baseline, without and with augmentation.
+    """Trains `recipe.models_to_test` networks on the set and on every baseline, in each of the recipe's ways.
 
     Arguments:
-        distilled: the set.
+        distilled: the set; raw images are standardised on their way into the networks.
         dataset, preprocessing: the real data it was distilled from, and the map into the set's space.
         recipe: how networks are trained.
         run: drives one training: of one network, or of all networks of a row together (`trainings_per_row`).
@@ -111,26 +111,49 @@ def evaluate(
         baselines: of `random` (random real images, others for each network) and `kmeans` (the real images nearest to
             k-means centres).
         full_data: also train on the whole training split.
+        others: more recipes, all rows again for each: the same one for other architectures.
         report: called with each row when it is ready.
 
     Raises:
         CheckpointError: the set is of another data set, shape, number of classes or preprocessing.
     """
     require_same_origin(distilled, dataset, preprocessing)
-    network = recipe.network(dataset.image_shape, dataset.classes)
-    test = data_room.examples(dataset, preprocessing, "test", dtype=network.activations or np.float32)
     rows = []
-    for training_set in _training_sets(distilled, dataset, preprocessing, tuple(baselines), full_data, seed):
-        for augmented in (False, True) if recipe.test_aug else (False,):
-            procedure, steps = recipe.training(network, training_set.stored, augmented=augmented)
-            train = _train_together if trainings_per_row(recipe) == 1 else _train_in_turn
-            runs = train(procedure, training_set, test, recipe.models_to_test, run=run, steps=steps, seed=seed)
-            rows.append(Row(training_set.name, augmented, tuple(runs)))
-            report(rows[-1])
+    for each in (recipe, *others):
+        network = each.network(dataset.image_shape, dataset.classes, dataset.name)
+        test = data_room.examples(dataset, preprocessing, "test", dtype=network.activations or np.float32)
+        options = {"baselines": tuple(baselines), "full_data": full_data, "seed": seed}
+        for contender in contenders(distilled, dataset, preprocessing, each.targets, **options):
+            for augmented in each.ways(contender.subject):
+                training = each.training(network, contender.subject, augmented=augmented)
+                tests = _tested(network, training, contender, test, each.models_to_test, run=run, seed=seed)
+                best = tuple(map(max, zip(*tests, strict=True))) if len(tests) > 1 else ()
+                rows.append(Row(contender.name, augmented, tuple(tests[-1]), best, each.eval_arch))
+                report(rows[-1])
     return Evaluation(tuple(rows), recipe, seed, dataset.name)
 
 
-def trainings_per_row(recipe: Recipe) -> int:
+def planned(
+    distilled: DistilledSet,
+    dataset: data_room.Dataset,
+    recipes: Iterable[BaseRecipe],
+    *,
+    baselines: Iterable[str] = BASELINES,
+    full_data: bool = False,
+) -> list[Training]:
+    """What `evaluate` will give to `run`, in order."""
+    height, width, channels = distilled.images.shape[1:]
+    sizes = subjects(distilled, dataset.name, len(dataset.train_images), tuple(baselines), full_data)
+    trainings = []
+    for recipe in recipes:
+        network = recipe.network((height, width, channels), distilled.classes, dataset.name)
+        for _, subject in sizes:
+            for augmented in recipe.ways(subject):
+                trainings += [recipe.training(network, subject, augmented=augmented)] * trainings_per_row(recipe)
+    return trainings
+
+
+def trainings_per_row(recipe: BaseRecipe) -> int:
     """How often `run` is called for one row: once where networks are trained together, else once per network."""
     return 1 if backend.maps_networks() else recipe.models_to_test
 
@@ -161,61 +184,52 @@ def require_same_origin(
         )
 
 
+def _tested(
+    network: Network, training: Training, given: Contender, test: Examples, count: int, *, run: Runner, seed: int
+) -> list[list[float]]:
+    """Test accuracies of `count` networks at every test, `[tests][count]`; the last test is at the end."""
+    train = _train_together if backend.maps_networks() else _train_in_turn
+    return train(network, training, given, test, count, run=run, seed=seed)
+
+
 def _train_in_turn(
-    procedure: NetworkTraining, given: _TrainingSet, test: Examples, count: int, *, run: Runner, steps: int, seed: int
-) -> list[float]:
-    """Test accuracies of `count` networks, trained one after another."""
-    shared = given.examples(0) if given.shared else None
-    runs = []
+    network: Network, training: Training, given: Contender, test: Examples, count: int, *, run: Runner, seed: int
+) -> list[list[float]]:
+    """One after another."""
+    procedure, tests = _with_tests(training)
+    shared = given.of(0) if given.shared else None
+    found = []
     for i in range(count):
-        examples = given.examples(i) if shared is None else shared
-        variables = run(procedure, examples, steps=steps, seed=_network_seed(seed, i))
-        runs.append(accuracy(procedure.network, variables, test))
-    return runs
+        examples = given.of(i) if shared is None else shared
+        variables = run(procedure, examples, steps=training.steps, seed=_network_seed(seed, i))
+        stacked = jax.tree.map(lambda leaf: leaf[None, None] if tests == 1 else leaf[:, None], variables)
+        found.append([accuracies(network, trees.take(stacked, t), test)[0] for t in range(tests)])
+    return [list(at_once) for at_once in zip(*found, strict=True)]
 
 
 def _train_together(
-    procedure: NetworkTraining, given: _TrainingSet, test: Examples, count: int, *, run: Runner, steps: int, seed: int
-) -> list[float]:
+    network: Network, training: Training, given: Contender, test: Examples, count: int, *, run: Runner, seed: int
+) -> list[list[float]]:
     """The same numbers, to rounding, from one program that trains all networks at once."""
     if given.shared:
-        examples = given.examples(0)
+        examples = given.of(0)
     else:
-        examples = jax.tree.map(lambda *sets: jnp.stack(sets), *map(given.examples, range(count)))
-    ensemble = Ensemble(procedure, tuple(_network_seed(seed, i) for i in range(count)))
-    return accuracies(procedure.network, run(ensemble, examples, steps=steps, seed=seed), test)
+        examples = jax.tree.map(lambda *sets: jnp.stack(sets), *map(given.of, range(count)))
+    ensemble = Ensemble(training.procedure, tuple(_network_seed(seed, i) for i in range(count)))
+    procedure, tests = _with_tests(training._replace(procedure=ensemble))
+    variables = run(procedure, examples, steps=training.steps, seed=seed)
+    stacked = jax.tree.map(lambda leaf: leaf[None] if tests == 1 else leaf, variables)
+    return [accuracies(network, trees.take(stacked, t), test) for t in range(tests)]
 
 
-def _training_sets(
-    distilled: DistilledSet,
-    dataset: data_room.Dataset,
-    preprocessing: data_room.Preprocessing,
-    baselines: tuple[str, ...],
-    full_data: bool,
-    seed: int,
-) -> Iterator[_TrainingSet]:
-    yield _TrainingSet("distilled", len(distilled), lambda i: distilled)
-    if not baselines and not full_data:
-        return
-    real = data_room.examples(dataset, preprocessing, "train")
-    targets = np.eye(real.classes, dtype=np.float32) - 1 / np.float32(real.classes)
-
-    def as_set(images: Array, labels: Array) -> DistilledSet:
-        return distilled.replace(images=np.asarray(images), labels=targets[np.asarray(labels)], pixels=None)
-
-    def random(i: int) -> DistilledSet:
-        chosen = data_room.real_images(real, distilled.ipc, key_for(seed, "random baseline", i))
-        return as_set(chosen.images, chosen.labels)
-
-    if "random" in baselines:
-        yield _TrainingSet("random real", len(distilled), random, shared=False)
-    if "kmeans" in baselines:
-        nearest = data_room.kmeans_images(np.asarray(real.images), np.asarray(real.labels), distilled.ipc, seed)
-        chosen = as_set(real.images[nearest], real.labels[nearest])
-        yield _TrainingSet("k-means real", len(distilled), lambda i: chosen)
-    if full_data:
-        whole = as_set(real.images, real.labels)
-        yield _TrainingSet("full data", len(real), lambda i: whole)
+def _with_tests(training: Training) -> tuple[Procedure, int]:
+    """The procedure whose result is what is tested, stacked if more than once; and how often that is."""
+    if not training.test_every:
+        return training.procedure, 1
+    before_the_last = min(training.tests - 1, (training.steps - 1) // training.test_every)
+    if before_the_last < 1:
+        return training.procedure, 1
+    return Snapshots(training.procedure, training.test_every, before_the_last), before_the_last + 1
 
 
 def _network_seed(seed: int, index: int) -> int:

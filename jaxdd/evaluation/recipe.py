@@ -1,25 +1,34 @@
-"""Evaluation recipes: how networks are trained on a distilled set. The defaults are the RCIG paper's protocol."""
+"""Evaluation recipes: how networks are trained on a distilled set.
+
+A set stores the name of its protocol with the settings that differ from it (`Recipe.of`):
+
+    rcig    `Recipe`, here: RCIG (arXiv 2302.06755), FRePo, KIP; Adam on squared differences from learned labels
+    idc     `matching.IdcRecipe`: IDC (arXiv 2205.14959), AccDD, DREAM, GA-DD; SGD, CutMix
+    dc      `matching.DcRecipe`: DC (arXiv 2006.05929), DSA, DM; SGD
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from jaxdd import models
+from jaxdd import augment, models
 from jaxdd.core.config import ConfigFile, build, setting
-from jaxdd.core.precision import Precision
+from jaxdd.core.errors import choose
+from jaxdd.core.types import Array
+from jaxdd.evaluation.base import BaseRecipe, Subject, Training
+from jaxdd.evaluation.matching import DcRecipe, IdcRecipe
 from jaxdd.models.network import Network
 from jaxdd.training.trainer import NetworkTraining
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
-    """The published protocol: Adam, linear warm-up, cosine to 1 %, five networks, without and with augmentation."""
+class Recipe(BaseRecipe):
+    """RCIG's protocol: Adam, linear warm-up, cosine to 1 %, five networks, without and with augmentation."""
 
-    eval_arch: str = setting("conv", "architecture: conv, resnet, vgg or alexnet")
-    width: int = setting(128, "channels of the network's first block", low=1)
-    depth: int | None = setting(None, "blocks of the ConvNet; null: by resolution", low=1)
+    protocol: ClassVar[str] = "rcig"
+
     normalization: str = setting("identity", "identity, batch, instance, layer or group")
     eval_lr: float = setting(1e-4, "Adam learning rate after the warm-up", low=0)
     warmup_steps: int = setting(500, "steps of linear warm-up", low=0)
@@ -28,23 +37,42 @@ class Recipe:
         None, "training steps without augmentation; null: 2.5 times `steps` as published", low=1
     )
     batch_size: int = setting(256, "training images per step, for sets of more than this many", low=1)
-    models_to_test: int = setting(5, "networks trained, each from its own initialisation", low=1)
     test_aug: str | None = setting(
         "flip_color_crop_rotate_translate_cutout", "augmentation of the augmented runs; null: none of them"
     )
-    precision: Precision = setting("float32", "activations in float32 or bfloat16; all else stays float32")
 
-    @classmethod
-    def of(cls, stored: Mapping[str, Any], **overrides: Any) -> Recipe:
+    @staticmethod
+    def protocol_of(stored: Mapping[str, Any]) -> type[BaseRecipe]:
+        """The kind of recipe that a set's stored one names by `protocol`; RCIG's where it names none.
+
+        Raises:
+            UsageError: an unknown name.
+        """
+        name = str(stored.get("protocol", Recipe.protocol))
+        return PROTOCOLS[choose(name, PROTOCOLS, kind="protocol", where="recipe, key 'protocol'")]
+
+    @staticmethod
+    def of(stored: Mapping[str, Any], **overrides: Any) -> BaseRecipe:
         """The recipe stored with a set, with the overrides that are not None.
 
         Raises:
             ConfigError: an unknown name, a wrong type or a value out of range.
+            UsageError: an unknown protocol.
         """
-        given = {name: value for name, value in overrides.items() if value is not None}
-        return build(ConfigFile("recipe", {**stored, **given}), {"recipe": cls})["recipe"]
+        given = {**stored, **{name: value for name, value in overrides.items() if value is not None}}
+        cls = Recipe.protocol_of(given)
+        given.pop("protocol", None)
+        return build(ConfigFile("recipe", given), {"recipe": cls})["recipe"]
 
-    def network(self, image_shape: tuple[int, int, int], classes: int) -> Network:
+    @staticmethod
+    def stored_for(stored: Mapping[str, Any], architecture: str) -> dict[str, Any]:
+        """A stored recipe for an architecture: without the depth and the normalisation of another one."""
+        architecture = models.ALIASES.get(architecture.lower(), architecture.lower())
+        own = architecture == stored.get("eval_arch", Recipe.eval_arch)
+        apart = () if own else ("depth", *(("normalization",) if "protocol" in stored else ()))
+        return {**{name: value for name, value in stored.items() if name not in apart}, "eval_arch": architecture}
+
+    def network(self, image_shape: tuple[int, int, int], classes: int, dataset: str = "") -> Network:
         """The architecture; always with ReLU, whatever the set was distilled with."""
         return models.build(
             self.eval_arch,
@@ -56,21 +84,38 @@ class Recipe:
             precision=self.precision,
         )
 
-    def training(self, network: Network, stored: int, *, augmented: bool) -> tuple[NetworkTraining, int]:
-        """One training as a procedure, and its number of steps.
+    def training(self, network: Network, subject: Subject, *, augmented: bool) -> Training:
+        """With `test_aug`, or without, where training goes on after the schedule's end.
 
-        Arguments:
-            stored: images in the set before mirroring; the published step and batch rules count these.
-            augmented: with `test_aug`, else without augmentation, where training goes on after the schedule's end.
+        The published rules of steps and batches count images before mirroring.
         """
-        schedule = self.steps or (1000 if stored == 10 else 2000)
+        schedule = self.steps or (1000 if subject.stored == 10 else 2000)
         procedure = NetworkTraining(
             network,
             learning_rate=self.eval_lr,
             warmup_steps=self.warmup_steps,
             schedule_steps=schedule,
-            batch_size=self.batch_size if stored > self.batch_size else None,
+            batch_size=self.batch_size if subject.stored > self.batch_size else None,
             augment=self.test_aug if augmented else None,
             resolution=network.image_shape[0],
         )
-        return procedure, schedule if augmented else self.plain_steps or schedule * 5 // 2
+        return Training(procedure, schedule if augmented else self.plain_steps or schedule * 5 // 2)
+
+    def ways(self, subject: Subject) -> tuple[bool, ...]:
+        """Both, unless there is no augmentation."""
+        return (False, True) if self.test_aug else (False,)
+
+    def targets(self, labels: Array) -> Array:
+        """The labels as they were learned."""
+        return labels
+
+    def check(self, resolution: int) -> None:
+        """Raises `UsageError` if an augmentation does not exist."""
+        augment.build(self.test_aug, resolution)
+
+    def summary(self, training: Training) -> str:
+        """Optimiser and normalisation."""
+        return f"Adam {self.eval_lr:g}, {self.normalization} normalization"
+
+
+PROTOCOLS: dict[str, type[BaseRecipe]] = {cls.protocol: cls for cls in (Recipe, IdcRecipe, DcRecipe)}

@@ -56,10 +56,27 @@ def average_pool(images: Array) -> Array:
     Returns:
         `[n, height // 2, width // 2, channels]`.
     """
+    return _squares(images).mean((2, 4))
+
+
+def max_pool(images: Array) -> Array:
+    """The largest of each 2x2 square, stride 2; an odd last row or column is dropped.
+
+    Equals share a derivative (PyTorch gives it to the first), which after a ReLU makes no difference: equals are zeros.
+
+    Arguments:
+        images: `[n, height, width, channels]`.
+
+    Returns:
+        `[n, height // 2, width // 2, channels]`.
+    """
+    return _squares(images).max((2, 4))
+
+
+def _squares(images: Array) -> Array:
     n, height, width, channels = images.shape
     rows, columns = height // 2, width // 2
-    squares = images[:, : 2 * rows, : 2 * columns].reshape(n, rows, 2, columns, 2, channels)
-    return squares.mean((2, 4))
+    return images[:, : 2 * rows, : 2 * columns].reshape(n, rows, 2, columns, 2, channels)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -83,8 +100,30 @@ def activation(softplus_temp: float) -> Callable[[Array], Array]:
     return functools.partial(softplus, beta=softplus_temp) if softplus_temp else nn.relu
 
 
+class BatchNorm(nn.BatchNorm):
+    """Flax's, but as in PyTorch the running variance takes in the batch's unbiased one."""
+
+    def __call__(self, x: Array, *args: Any, **options: Any) -> Array:
+        """Normalises `[..., channels]`; everything but the running variance is Flax's."""
+        if self.use_running_average or self.is_initializing():
+            return super().__call__(x, *args, **options)
+        kept = self.momentum * self.get_variable("batch_stats", "var")
+        normalized = super().__call__(x, *args, **options)
+        biased = self.get_variable("batch_stats", "var") - kept
+        count = x.size // x.shape[-1]
+        self.put_variable("batch_stats", "var", kept + biased * (count / max(count - 1, 1)))
+        return normalized
+
+
 def normalize(
-    x: Array, kind: str, *, train: bool, momentum: float = 0.1, epsilon: float | None = None, dtype: Any = None
+    x: Array,
+    kind: str,
+    *,
+    train: bool,
+    momentum: float = 0.1,
+    unbiased: bool = False,
+    epsilon: float | None = None,
+    dtype: Any = None,
 ) -> Array:
     """Applies one of `NORMALIZATIONS` inside a compact module; parameters get Flax's automatic names.
 
@@ -94,12 +133,14 @@ def normalize(
             groups).
         train: whether `batch` uses the batch's own statistics and updates the running ones.
         momentum: weight of the old running statistics; new ones weigh `1 - momentum`.
+        unbiased: whether the running variance is of unbiased ones (divided by count - 1), as in PyTorch.
         epsilon: added to variances; None for what RCIG and FRePo use: 1e-5 for `batch`, Flax's 1e-6 for the rest.
         dtype: computation type, None to follow the inputs.
     """
     epsilon = (1e-5 if kind == "batch" else 1e-6) if epsilon is None else epsilon
     if kind == "batch":
-        layer = nn.BatchNorm(use_running_average=not train, epsilon=epsilon, momentum=momentum, dtype=dtype)
+        form = BatchNorm if unbiased else nn.BatchNorm
+        layer = form(use_running_average=not train, epsilon=epsilon, momentum=momentum, dtype=dtype)
     elif kind == "instance":
         layer = nn.GroupNorm(num_groups=None, group_size=1, epsilon=epsilon, dtype=dtype)
     elif kind == "layer":
@@ -109,6 +150,11 @@ def normalize(
     else:
         return x
     return layer(x)
+
+
+def scaled(features: int, width: int) -> int:
+    """Channels of a layer that has `features` at the published width, 128; never fewer than 1."""
+    return max(1, features * width // 128)
 
 
 def flatten(x: Array) -> Array:

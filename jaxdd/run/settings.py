@@ -7,6 +7,8 @@ from typing import Any
 
 from jaxdd.core.config import setting
 
+SGD_PROTOCOLS = ("idc", "dc")  # of evaluation, named after their families; all other families have RCIG's
+
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
@@ -29,8 +31,12 @@ class RunSettings:
         """The evaluation recipe that goes into the artefact: networks of the method's own size unless told otherwise.
 
         Arguments:
-            method: the procedure, of which `width` and `depth` are read where it has them.
+            method: the procedure, of which `width` and `depth` are read where it has them, and the family, whose
+                protocol it is evaluated by.
         """
+        family = getattr(method, "family", "")
+        protocol = self.recipe.get("protocol", family if family in SGD_PROTOCOLS else "rcig")
+        how = {"protocol": protocol} if protocol in SGD_PROTOCOLS else {"test_aug": self.test_aug}
         sizes = {name: getattr(method, name, None) for name in ("width", "depth")}
         own = {name: size for name, size in sizes.items() if size is not None}
-        return {"test_aug": self.test_aug, **own, **self.recipe}
+        return {**how, **own, **self.recipe}

@@ -16,7 +16,6 @@ from jaxdd.core.procedure import BatchRule, Procedure
 from jaxdd.core.random import key_for
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
 from jaxdd.data.sampling import sample
-from jaxdd.training.trainer import NetworkTraining, TrainingState
 
 
 class EnsembleState(NamedTuple):
@@ -24,7 +23,7 @@ class EnsembleState(NamedTuple):
 
     step: Array
     seeds: Array
-    networks: TrainingState
+    networks: PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +34,11 @@ class Ensemble(Procedure[EnsembleState]):
     with one more axis in front: one set for each network.
 
     Arguments:
-        training: how each of them is trained.
+        training: how each of them is trained: a procedure without events whose result is the network's variables.
         seeds: of the networks, 0 <= seed < 2**32.
     """
 
-    training: NetworkTraining
+    training: Procedure
     seeds: tuple[int, ...]
 
     @property
@@ -56,7 +55,7 @@ class Ensemble(Procedure[EnsembleState]):
     def step(self, state: EnsembleState, batch: Examples, key: Key) -> tuple[EnsembleState, Metrics]:
         """One step of every network; `key` is not used. Metrics are means over the networks."""
 
-        def one(network: TrainingState, seed: Array, own: Examples) -> tuple[TrainingState, Metrics]:
+        def one(network: PyTree, seed: Array, own: Examples) -> tuple[PyTree, Metrics]:
             chosen = sample(own, self.training.batch_rule, key_for(seed, "batch", state.step))
             return self.training.step(network, chosen, key_for(seed, "step", state.step))
 
@@ -65,7 +64,7 @@ class Ensemble(Procedure[EnsembleState]):
 
     def result(self, state: EnsembleState) -> PyTree:
         """The trained variables, stacked."""
-        return state.networks.variables
+        return jax.vmap(self.training.result)(state.networks)
 
 
 def _axis(data: Examples) -> int | None:

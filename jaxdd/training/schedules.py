@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
 import optax
+
+from jaxdd.core.types import Array
 
 
 def warmup_cosine(peak: float, *, warmup: int, total: int, final: float = 0.01) -> optax.Schedule:
@@ -10,3 +15,22 @@ def warmup_cosine(peak: float, *, warmup: int, total: int, final: float = 0.01) 
     rise = optax.linear_schedule(0.0, peak, max(warmup, 1))
     fall = optax.cosine_decay_schedule(peak, max(total - warmup, 1), alpha=final)
     return optax.join_schedules([rise, fall], [warmup]) if warmup else fall
+
+
+def multi_step(rate: float, *, milestones: Sequence[int], factor: float) -> Callable[[Array | int], Array]:
+    """`rate * factor**k` at step s (from 0), where k of the milestones are <= s.
+
+    PyTorch's MultiStepLR changes the rate after the epoch (counted from 1) that is a milestone, so in steps its
+    milestones are `epoch * steps_per_epoch`.
+    """
+
+    def schedule(step: Array | int) -> Array:
+        passed = sum((jnp.asarray(step) >= milestone).astype(jnp.int32) for milestone in milestones)
+        return jnp.asarray(rate, jnp.float32) * jnp.asarray(factor, jnp.float32) ** passed
+
+    return schedule
+
+
+def two_thirds_and_five_sixths(epochs: int) -> tuple[int, int]:
+    """The two epochs, counted from 1, after which IDC and its descendants lower the learning rate."""
+    return 2 * epochs // 3, 5 * epochs // 6

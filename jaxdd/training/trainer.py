@@ -60,7 +60,7 @@ class NetworkTraining(Procedure[TrainingState]):
 
     def step(self, state: TrainingState, batch: Examples, key: Key) -> tuple[TrainingState, Metrics]:
         """One step; `batch.labels` are soft labels `[n, classes]`."""
-        images = build_augmentation(self.augment, self.resolution)(key, batch.images)
+        images = build_augmentation(self.augment, self.resolution)(key, batch.standardise(batch.images))
 
         def loss(params: PyTree) -> tuple[Array, PyTree]:
             outputs = self.network.apply({**state.variables, "params": params}, images, train=True)
@@ -111,6 +111,7 @@ def _hits(network: Network, variables: PyTree, data: Examples, size: int, start:
     new = first + jnp.arange(size) >= start  # ... does not count
 
     def one(variables: PyTree) -> Array:
-        return jnp.sum((jnp.argmax(network.apply(variables, images).logits, -1) == labels) & new)
+        logits = network.apply(variables, data.standardise(images)).logits
+        return jnp.sum((jnp.argmax(logits, -1) == labels) & new)
 
     return backend.map(one, variables)

@@ -235,6 +235,97 @@ class TestTogether:
                 np.testing.assert_array_equal(data.images[i] if row in (2, 3) else data.images, expected.images)
 
 
+class TestMatchingProtocols:
+    """Sets of the methods that match gradients: raw, several images in one, trained with SGD and tested on the way."""
+
+    RECIPE = Recipe.of(
+        {"protocol": "idc", "width": 4, "depth": 1}, models_to_test=2, epochs=8, dsa_strategy="color_crop"
+    )
+
+    @staticmethod
+    def raw() -> tuple[DistilledSet, data_room.Preprocessing]:
+        """Real images on the [0, 1] scale, each of which stands for four small ones."""
+        dataset, _ = digits()
+        preprocessing = data_room.fit(dataset, family="idc", kind="raw")
+        chosen = data_room.real_images(data_room.examples(dataset, preprocessing), 2, jax.random.key(1))
+        packed = DistilledSet(
+            np.asarray(chosen.images),
+            np.eye(3, dtype=np.float32)[np.asarray(chosen.labels)],
+            decode=Decode(factor=2),
+            dataset=dataset.name,
+            preprocessing=preprocessing.describe(),
+        )
+        return packed, preprocessing
+
+    def evaluate(self, run, recipe=RECIPE, **options):
+        packed, preprocessing = self.raw()
+        return protocol.evaluate(packed, digits()[0], preprocessing, recipe, run=run, seed=1, **options)
+
+    def test_what_networks_are_given(self, monkeypatch):
+        monkeypatch.setattr(backend, "maps_networks", lambda: False)
+        calls = []
+
+        def run(procedure, data, *, steps, seed):
+            calls.append((procedure, data, steps))
+            return loop.run(procedure, data, steps=steps, seed=seed)
+
+        found = self.evaluate(run, full_data=False, baselines=("random",))
+        packed, preprocessing = self.raw()
+        assert [(row.name, row.augmented) for row in found.rows] == [("distilled", True), ("random real", True)]
+        own, real = calls[0][1], calls[2][1]
+        np.testing.assert_allclose(own.images, packed.decoded()[0])
+        assert own.images.shape == (24, 8, 8, 1) and own.labels.tolist() == packed.decoded()[1].argmax(1).tolist()
+        assert own.constants == real.constants == (preprocessing.mean, preprocessing.std)
+        pixels = {image.tobytes() for image in np.asarray(data_room.examples(digits()[0], preprocessing).images)}
+        assert len(real.images) == 6 and all(image.tobytes() in pixels for image in np.asarray(real.images))
+        assert [steps for _, _, steps in calls] == [8] * 4  # 24 and 6 images are less than one batch of 64
+
+    @pytest.mark.parametrize("together", [False, True])
+    def test_the_last_accuracy_counts_and_the_best_of_four_is_told(self, together, monkeypatch):
+        monkeypatch.setattr(backend, "maps_networks", lambda: together)
+        by_seed = {}
+
+        def run(procedure, data, *, steps, seed):
+            assert steps == 8 and (procedure.every, procedure.count) == (2, 3)
+            variables = loop.run(procedure, data, steps=steps, seed=seed)
+            by_seed[seed] = variables
+            return variables
+
+        (row,) = self.evaluate(run, baselines=()).rows
+        _, preprocessing = self.raw()
+        test = data_room.examples(digits()[0], preprocessing, "test")
+        network = self.RECIPE.network((8, 8, 1), 3)
+        stacked = list(by_seed.values())
+        if not together:
+            stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves, 1), *stacked)]
+        for i in range(2):
+            accuracies = []
+            for t in range(4):
+                variables = jax.tree.map(lambda leaf, t=t, i=i: leaf[t, i], stacked[0])
+                logits = network.apply(variables, test.standardise(test.images)).logits
+                accuracies.append(np.mean(np.argmax(logits, 1) == np.asarray(test.labels)))
+            np.testing.assert_allclose((row.runs[i], row.best[i]), (accuracies[-1], max(accuracies)), rtol=1e-6)
+        told = row.as_dict()
+        assert told["best_mean"] == np.mean(row.best) >= told["mean"] and told["architecture"] == "conv"
+
+    def test_other_architectures_get_all_rows_again(self, monkeypatch):
+        monkeypatch.setattr(backend, "maps_networks", lambda: False)
+        other = Recipe.of({"protocol": "dc", "eval_arch": "mlp", "width": 4}, models_to_test=1, epochs=3)
+        found = self.evaluate(Recorder(), Recipe.of({"test_aug": None, "width": 4, "depth": 1}), others=(other,))
+        rows = [(row.architecture, row.name, len(row.runs)) for row in found.rows]
+        names = ("distilled", "random real", "k-means real")
+        assert rows == [("conv", name, 5) for name in names] + [("mlp", name, 1) for name in names]
+
+    def test_the_plan_is_what_is_run(self, monkeypatch):
+        monkeypatch.setattr(backend, "maps_networks", lambda: False)
+        run, packed = Recorder(), self.raw()[0]
+        recipes = (Recipe.of({"width": 4, "depth": 1, "models_to_test": 1}), Recipe.of({"protocol": "dc", "width": 4}))
+        self.evaluate(run, recipes[0], others=recipes[1:], full_data=True)
+        expected = protocol.planned(packed, digits()[0], recipes, full_data=True)
+        assert [call[2] for call in run.calls] == [training.steps for training in expected]
+        assert [call[0] for call in run.calls] == [training.procedure for training in expected]
+
+
 def test_bfloat16_is_the_recipe_s_choice_and_keeps_the_test_images_in_it():
     recipe = Recipe.of({**RECIPE.__dict__, "test_aug": None, "precision": "bfloat16"})
     network = recipe.network((8, 8, 1), 3)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdd.core.errors import ConfigError
+from jaxdd.evaluation.base import Subject
 from jaxdd.evaluation.recipe import Recipe
 
 pytestmark = pytest.mark.quick
@@ -15,7 +16,7 @@ SMALL = Recipe(width=2, depth=1)
 
 
 def training(recipe: Recipe, stored: int, *, augmented: bool = False):
-    return recipe.training(recipe.network(SHAPE, 3), stored, augmented=augmented)
+    return recipe.training(recipe.network(SHAPE, 3), Subject(stored), augmented=augmented)[:2]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,26 @@ def test_pooling_is_flaxs(x64, shape):
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 7, 5, 2)])
+def test_pooling_by_maximum_is_flaxs(x64, shape):
+    """After a ReLU, whose zeros are equals, its derivatives too, of second order as well: gradients are matched."""
+    x = jax.random.normal(jax.random.key(0), shape, jnp.float64)
+    weight = jax.random.normal(jax.random.key(1), shape[-1:], jnp.float64)
+
+    def everything(pool):
+        def slope(x):
+            return jax.grad(lambda w: jnp.sum(pool(nn.relu(x * w.reshape(1, 1, 1, -1))) ** 3))(weight)
+
+        value, pull = jax.vjp(slope, x)
+        return pool(nn.relu(x)), value, pull(jnp.cos(value))[0]
+
+    expected = everything(lambda x: nn.max_pool(x, (2, 2), strides=(2, 2)))
+    for a, b in zip(everything(layers.max_pool), expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+    assert float(jnp.abs(expected[-1]).max()) > 0.1
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize("beta", [1.0, 60.0])
 def test_softplus_is_jaxs_with_its_derivatives(x64, beta):
     x = jnp.array(POINTS[1:-1])

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdd.core.procedure import Procedure
 from jaxdd.core.types import Examples
 from jaxdd.run import loop
+from jaxdd.training.classifier import ClassifierTraining
 from jaxdd.training.ensemble import Ensemble
 from jaxdd.training.trainer import NetworkTraining
 from tests.training import tiny
@@ -29,7 +31,7 @@ def stacked(trees):
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def alone(procedure: NetworkTraining, sets: list[Examples]):
+def alone(procedure: Procedure, sets: list[Examples]):
     found = [
         loop.run(procedure, own, steps=STEPS, seed=seed, steps_per_dispatch=1)
         for seed, own in zip(SEEDS, sets, strict=True)
@@ -58,6 +60,16 @@ def test_in_float32_to_rounding():
     procedure = training(augment=None)
     together = loop.run(Ensemble(procedure, SEEDS), stacked(sets), steps=STEPS, seed=0)
     tiny.assert_close(together, alone(procedure, sets), rtol=1e-4)
+
+
+def test_classifiers_too_with_cutmix_and_a_schedule(x64):
+    schedule = {"milestones": (2, 4), "restart": True, "learning_rate": 0.1}
+    mixing = {"kind": "diffaug", "strategy": "color_crop", "resolution": 4, "mix_p": 0.5}
+    procedure = ClassifierTraining(tiny.network(), batch_size=5, **schedule, **mixing)
+    images, _ = tiny.data()
+    data = Examples(images, jnp.arange(len(images)) % tiny.CLASSES, tiny.CLASSES)
+    together = loop.run(Ensemble(procedure, SEEDS), data, steps=STEPS, seed=0)
+    tiny.assert_close(together, alone(procedure, [data] * len(SEEDS)), rtol=1e-10)
 
 
 def test_a_network_that_diverges_shows_in_the_mean():

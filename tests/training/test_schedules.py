@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxdd.training.schedules import warmup_cosine
+from jaxdd.training.schedules import multi_step, two_thirds_and_five_sixths, warmup_cosine
 
 pytestmark = pytest.mark.quick
 
@@ -24,3 +24,31 @@ def test_without_warm_up_it_starts_at_the_peak():
 def test_a_warm_up_longer_than_the_schedule_still_rises():
     schedule = warmup_cosine(0.1, warmup=20, total=10)
     np.testing.assert_allclose([schedule(10), schedule(20), schedule(30)], [0.05, 0.1, 0.001], rtol=1e-5)
+
+
+class TestMultiStep:
+    @staticmethod
+    def rates(epochs: int, milestones: tuple[int, ...], per_epoch: int) -> list[float]:
+        """The rate of every epoch, which must be one throughout it."""
+        schedule = multi_step(0.01, milestones=[epoch * per_epoch for epoch in milestones], factor=0.2)
+        by_step = np.asarray([schedule(step) for step in range(epochs * per_epoch)]).reshape(epochs, per_epoch)
+        assert (by_step == by_step[:, :1]).all()
+        return [float(rate) for rate in by_step[:, 0]]
+
+    def test_a_thousand_epochs_of_idc(self):
+        schedule = multi_step(0.01, milestones=two_thirds_and_five_sixths(1000), factor=0.2)
+        found = [float(schedule(epoch - 1)) for epoch in (1, 666, 667, 833, 834, 1000)]  # epochs counted from 1
+        np.testing.assert_allclose(found, [0.01, 0.01, 0.002, 0.002, 0.0004, 0.0004], rtol=1e-6)
+
+    def test_ten_epochs_of_pretraining_end_before_the_eleven_that_the_schedule_counts(self):
+        found = self.rates(10, two_thirds_and_five_sixths(11), per_epoch=3)
+        np.testing.assert_allclose(found, [0.01] * 7 + [0.002] * 2 + [0.0004], rtol=1e-6)
+
+    def test_two_epochs_of_pretraining_keep_the_rate(self):
+        assert two_thirds_and_five_sixths(3) == (2, 2)
+        np.testing.assert_allclose(self.rates(2, two_thirds_and_five_sixths(3), per_epoch=2), [0.01, 0.01], rtol=1e-6)
+
+    def test_two_milestones_at_one_step_count_twice_and_none_never(self):
+        twice = multi_step(1.0, milestones=(5, 5), factor=0.5)
+        np.testing.assert_allclose([twice(4), twice(5)], [1.0, 0.25])
+        np.testing.assert_allclose(multi_step(1.0, milestones=(), factor=0.5)(10**6), 1.0)

@@ -1,0 +1,103 @@
+"""What every evaluation recipe is: settings, a network, and how one network is trained on one set."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+from jaxdd.core.config import setting
+from jaxdd.core.precision import Precision
+from jaxdd.core.procedure import Procedure
+from jaxdd.core.types import Array
+from jaxdd.models.network import Network
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What the published rules look at: a set that networks are trained on.
+
+    Arguments:
+        stored: images in it.
+        decoded: training images that it decodes to; None for as many.
+        classes: number of classes.
+        resolution: side of the images in pixels.
+        dataset: name of the data set.
+        factor: cells per side that the distilled images are cut into; of a baseline, that of the set it stands beside.
+        whole: whether it is the whole training split.
+    """
+
+    stored: int
+    decoded: int | None = None
+    classes: int = 10
+    resolution: int = 32
+    dataset: str = ""
+    factor: int = 1
+    whole: bool = False
+
+    @property
+    def images(self) -> int:
+        """Training images in all."""
+        return self.stored if self.decoded is None else self.decoded
+
+    @property
+    def ipc(self) -> int:
+        """Stored images per class."""
+        return max(1, self.stored // self.classes)
+
+
+class Training(NamedTuple):
+    """How one network is trained.
+
+    Arguments:
+        procedure: its result is the network's variables.
+        steps: how many of them.
+        test_every: steps between two tests of the network in training; 0 to test it at the end only.
+        tests: how many tests there are in all, the last one included.
+    """
+
+    procedure: Procedure
+    steps: int
+    test_every: int = 0
+    tests: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class BaseRecipe(abc.ABC):
+    """The settings that all recipes have; see the recipes for their defaults."""
+
+    protocol: ClassVar[str]  # the name that a set stores
+
+    eval_arch: str = setting("conv", "architecture, such as conv, resnet, vgg or alexnet")
+    width: int = setting(128, "channels of the network's first block", low=1)
+    depth: int | None = setting(None, "blocks of the ConvNet; null: by resolution", low=1)
+    models_to_test: int = setting(5, "networks trained, each from its own initialisation", low=1)
+    precision: Precision = setting("float32", "activations in float32 or bfloat16; all else stays float32")
+
+    @abc.abstractmethod
+    def network(self, image_shape: tuple[int, int, int], classes: int, dataset: str = "") -> Network:
+        """The architecture; of some, IDC has a variant for the CIFAR data sets.
+
+        Raises:
+            UsageError: an unknown one, or images too small for it.
+        """
+
+    @abc.abstractmethod
+    def training(self, network: Network, subject: Subject, *, augmented: bool) -> Training:
+        """How one network is trained on one set; `augmented` is one of `ways`."""
+
+    @abc.abstractmethod
+    def ways(self, subject: Subject) -> tuple[bool, ...]:
+        """Without augmentation (False), with it (True), or both: one row each."""
+
+    @abc.abstractmethod
+    def targets(self, labels: Array) -> Array:
+        """What a set's labels `[n, classes]` are in training."""
+
+    @abc.abstractmethod
+    def check(self, resolution: int) -> None:
+        """Raises `UsageError` if an augmentation does not exist."""
+
+    @abc.abstractmethod
+    def summary(self, training: Training) -> str:
+        """One of its trainings in a few words, e.g. `Adam 0.0001, identity normalization`."""

@@ -1,0 +1,111 @@
+"""What networks are trained on: the distilled set, and as many real images chosen in simple ways."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+from jaxdd import data as data_room
+from jaxdd.core.distilled import Decode, DistilledSet
+from jaxdd.core.random import key_for
+from jaxdd.core.types import Array, Examples
+from jaxdd.evaluation.base import Subject
+
+Targets = Callable[[Array], Array]
+
+BASELINES = {"random": "random real", "kmeans": "k-means real"}  # as asked for -> as shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """One set that networks are trained on.
+
+    Arguments:
+        name: as in the rows.
+        subject: what the rules of training look at.
+        of: network number -> what it is trained on, decoded, on the device.
+        shared: whether that is the same for all networks.
+    """
+
+    name: str
+    subject: Subject
+    of: Callable[[int], Examples]
+    shared: bool = True
+
+
+def subjects(
+    distilled: DistilledSet, name: str, train_images: int, baselines: tuple[str, ...], full_data: bool
+) -> list[tuple[str, Subject]]:
+    """Names and sizes of all contenders in their order; needs no real image.
+
+    Arguments:
+        distilled: the set.
+        name: of the data set.
+        train_images: images of its training split.
+        baselines, full_data: as in `protocol.evaluate`.
+    """
+    own = Subject(
+        len(distilled),
+        len(distilled.decoded()[0]),
+        classes=distilled.classes,
+        resolution=distilled.images.shape[1],
+        dataset=name,
+        factor=distilled.decode.factor,
+    )
+    mirrored = 2 if distilled.decode.flip else 1
+    real = dataclasses.replace(own, decoded=mirrored * own.stored)
+    whole = dataclasses.replace(own, stored=train_images, decoded=mirrored * train_images, factor=1, whole=True)
+    found = [("distilled", own)]
+    found += [(shown, real) for baseline, shown in BASELINES.items() if baseline in baselines]
+    return [*found, ("full data", whole)] if full_data else found
+
+
+def contenders(
+    distilled: DistilledSet,
+    dataset: data_room.Dataset,
+    preprocessing: data_room.Preprocessing,
+    targets: Targets,
+    *,
+    baselines: tuple[str, ...],
+    full_data: bool,
+    seed: int,
+) -> Iterator[Contender]:
+    """The set, then the baselines.
+
+    Arguments:
+        targets: what labels `[n, classes]` are in training.
+        distilled, dataset, preprocessing, baselines, full_data, seed: as in `protocol.evaluate`.
+    """
+    sizes = dict(subjects(distilled, dataset.name, len(dataset.train_images), baselines, full_data))
+    constants = (preprocessing.mean, preprocessing.std) if preprocessing.space == "raw" else None
+
+    def placed(found: DistilledSet) -> Examples:
+        images, labels = jax.device_put(found.decoded())
+        return Examples(images, targets(labels), found.classes, constants=constants)
+
+    yield Contender("distilled", sizes["distilled"], lambda i: placed(distilled))
+    if len(sizes) == 1:
+        return
+    real = data_room.examples(dataset, preprocessing, "train")
+    one_hot = np.eye(real.classes, dtype=np.float32) - 1 / np.float32(real.classes)
+
+    def as_set(images: Array, labels: Array) -> Examples:
+        mirrored = Decode(flip=distilled.decode.flip)  # and in one piece, however distilled images are cut
+        chosen = {"images": np.asarray(images), "labels": one_hot[np.asarray(labels)], "pixels": None}
+        return placed(distilled.replace(**chosen, decode=mirrored))
+
+    def random(i: int) -> Examples:
+        chosen = data_room.real_images(real, distilled.ipc, key_for(seed, "random baseline", i))
+        return as_set(chosen.images, chosen.labels)
+
+    if "random" in baselines:
+        yield Contender("random real", sizes["random real"], random, shared=False)
+    if "kmeans" in baselines:
+        nearest = data_room.kmeans_images(np.asarray(real.images), np.asarray(real.labels), distilled.ipc, seed)
+        chosen = real.images[nearest], real.labels[nearest]
+        yield Contender("k-means real", sizes["k-means real"], lambda i: as_set(*chosen))
+    if full_data:
+        yield Contender("full data", sizes["full data"], lambda i: as_set(real.images, real.labels))

@@ -1,0 +1,230 @@
+"""How the gradient- and distribution-matching methods are evaluated: SGD on the cross-entropy, hard labels.
+
+    idc    E epochs of batches of 64; rate 0.01, times 0.2 after the epochs 2E//3 and 5E//6; every image augmented by
+           DSA's operations (IDC's reading of them), then CutMix with probability 1/2. E = 1000, and above 64 pixels
+           by the number of images per class that the set decodes to. Tested after every E//4 epochs: the last accuracy
+           is what counts, the best of the four what the authors' tables hold (chosen on the test images).
+    dc     E + 1 epochs of batches of 256; rate 0.01, and a new optimiser at a tenth of it after the epoch E//2 + 1
+           (counted from 0). E = 1000 with augmentation (DSA, DM), else 300 (DC). Tested once, at the end.
+
+Both with momentum 0.9 and weight decay 5e-4, and networks as PyTorch draws them. An epoch has as many steps as the
+authors' would; what a batch holds is drawn anew at every step (`training.classifier`). Facts from their code: IDC
+`test.py`, `train.py`, `argument.py` (arXiv 2205.14959); DC `utils.py` (2006.05929).
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from typing import ClassVar, Literal
+
+import jax.numpy as jnp
+
+from jaxdd import models
+from jaxdd.core.config import setting
+from jaxdd.core.types import Array
+from jaxdd.evaluation.base import BaseRecipe, Subject, Training
+from jaxdd.models.network import Network
+from jaxdd.training.classifier import ClassifierTraining, Kind, augmentation
+from jaxdd.training.schedules import two_thirds_and_five_sixths
+
+STRATEGY = "color_crop_cutout_flip_scale_rotate"
+ONE_WAY = ("mnist", "svhn_cropped", "digits")  # data sets whose mirror images are something else; digits are ours
+CIFAR = ("cifar10", "cifar100")
+SMALL = 64  # pixels; above, the published rules are those of ImageNet subsets
+EPOCHS = ((1, 3000), (10, 2000), (50, 1500), (200, 1000), (500, 500))  # up to so many images per class -> epochs
+FEWEST_EPOCHS = WHOLE_EPOCHS = 300  # for more of them; on a whole training split
+
+
+def without(strategy: str, *names: str) -> str:
+    """The strategy without some of its operations."""
+    return "_".join(name for name in strategy.split("_") if name not in names)
+
+
+def imagenet_epochs(images: int, classes: int) -> int:
+    """Epochs for subsets of ImageNet; two thirds of them, in whole hundreds, from 100 classes on.
+
+    Arguments:
+        images: per class that the set decodes to (ipc times factor squared).
+        classes: number of classes.
+    """
+    epochs = next((epochs for most, epochs in EPOCHS if images <= most), FEWEST_EPOCHS)
+    return epochs if classes < 100 else epochs * 2 // 3 // 100 * 100
+
+
+@dataclasses.dataclass(frozen=True)
+class SgdRecipe(BaseRecipe):
+    """What both protocols share."""
+
+    normalization: str | None = setting(None, "identity, batch, instance, layer or group; null: as published")
+    momentum: float = setting(0.9, "momentum of SGD", low=0, high=1)
+    dsa_strategy: str | None = setting(None, 'augmentation, e.g. color_crop_flip; null: as published; "": none')
+    epochs: int | None = setting(None, "epochs of training; null: as published", low=1)
+
+    def network(self, image_shape: tuple[int, int, int], classes: int, dataset: str = "") -> Network:
+        """The architecture as PyTorch draws it; the ConvNet's blocks all have `width` channels."""
+        return models.build(
+            self.eval_arch,
+            image_shape=image_shape,
+            classes=classes,
+            width=self.width,
+            depth=self.depth,
+            normalization=self.normalized,
+            widening=False,
+            norm_epsilon=1e-5,
+            initialization="pytorch",
+            cifar=dataset in CIFAR and self.protocol == "idc",
+            precision=self.precision,
+        )
+
+    @property
+    def normalized(self) -> str:
+        """The networks' normalisation."""
+        return self.normalization or "instance"
+
+    @abc.abstractmethod
+    def augmentation_of(self, subject: Subject) -> tuple[Kind, str]:
+        """Kind and strategy of the augmentation."""
+
+    def ways(self, subject: Subject) -> tuple[bool, ...]:
+        """One row: augmented, unless there is no augmentation."""
+        return (self.augmentation_of(subject)[0] != "none",)
+
+    def summary(self, training: Training) -> str:
+        """Rate, steps, augmentation, mixing, normalisation."""
+        how = training.procedure
+        assert isinstance(how, ClassifierTraining)
+        parts = [f"SGD {how.learning_rate:g}", f"{training.steps} steps of {how.batch_size or 'all'} images"]
+        parts += [f"{how.kind} {how.strategy}".rstrip()] * (how.kind != "none")
+        parts += [f"CutMix {how.mix_p:g}"] * (how.mix_p > 0)
+        return ", ".join([*parts, f"{self.normalized} normalization"])
+
+    def targets(self, labels: Array) -> Array:
+        """Class indices `[n]`: the largest label of each image."""
+        return jnp.argmax(labels, axis=-1).astype(jnp.int32)
+
+    def check(self, resolution: int) -> None:
+        """Raises `UsageError` if an augmentation does not exist."""
+        kind, strategy = self.augmentation_of(Subject(1, resolution=resolution))
+        augmentation(kind, strategy, resolution)
+
+
+@dataclasses.dataclass(frozen=True)
+class IdcRecipe(SgdRecipe):
+    """IDC's protocol, which AccDD, DREAM and GA-DD share; see the module's header."""
+
+    protocol: ClassVar[str] = "idc"
+
+    models_to_test: int = setting(3, "networks trained, each from its own initialisation", low=1)
+    eval_lr: float | None = setting(None, "learning rate; null: 0.01, and 0.1 for 100 classes of ImageNet", low=0)
+    weight_decay: float | None = setting(None, "null: 5e-4, and 1e-4 for 100 classes of ImageNet", low=0)
+    batch_size: int | None = setting(None, "images per step; null: 64, and 128 for 100 classes of ImageNet", low=1)
+    mixup: Literal["cut", "vanilla"] | None = setting(None, "cut: CutMix; vanilla: no mixing; null: as published")
+    mix_p: float | None = setting(None, "probability of CutMix; null: 0.5, and 1 for ImageNet", low=0, high=1)
+    mix_beta: float = setting(1.0, "both parameters of CutMix's Beta distribution", low=1e-3)
+    same_compute: bool = setting(False, "divide the epochs by the number of images that one image decodes to")
+    tests: int = setting(4, "tests during one training, the last one included", low=1)
+
+    @property
+    def normalized(self) -> str:
+        """Instance normalisation where sets are distilled with it, else batch normalisation."""
+        return self.normalization or ("instance" if self.eval_arch in ("conv", "convnet", "resnet_ap") else "batch")
+
+    def training(self, network: Network, subject: Subject, *, augmented: bool) -> Training:
+        """One training of E epochs."""
+        hundred = subject.resolution > SMALL and subject.classes >= 100
+        batch = self.batch_size or (128 if hundred else 64)
+        epochs, per_epoch = self.epochs_of(subject), math.ceil(subject.images / batch)
+        decay = self.weight_decay if self.weight_decay is not None else 1e-4 if hundred else 5e-4
+        kind, strategy = self.augmentation_of(subject) if augmented else ("none", "")
+        procedure = ClassifierTraining(
+            network,
+            learning_rate=self.eval_lr if self.eval_lr is not None else 0.1 if hundred else 0.01,
+            milestones=tuple(epoch * per_epoch for epoch in two_thirds_and_five_sixths(epochs)),
+            momentum=self.momentum,
+            weight_decay=decay,
+            batch_size=batch if subject.images > batch else None,
+            kind=kind,
+            strategy=strategy,
+            resolution=subject.resolution,
+            mix_p=self.mix_p_of(subject),
+            mix_beta=self.mix_beta,
+        )
+        every = epochs // self.tests * per_epoch
+        return Training(procedure, epochs * per_epoch, every, self.tests if every else 1)
+
+    def epochs_of(self, subject: Subject) -> int:
+        """E."""
+        epochs = self.epochs
+        if epochs is None and subject.whole:
+            epochs = WHOLE_EPOCHS
+        elif epochs is None and subject.resolution > SMALL:
+            epochs = imagenet_epochs(subject.ipc * subject.factor**2, subject.classes)
+        elif epochs is None:
+            dense = self.eval_arch == "densenet" and subject.ipc >= 50 and subject.factor > 1 and not self.same_compute
+            epochs = 400 if dense else 1000
+        return max(1, epochs // subject.factor**2) if self.same_compute else epochs
+
+    def mix_p_of(self, subject: Subject) -> float:
+        """The probability of CutMix: none at all for MNIST with several images in one, and SVHN's single images."""
+        alone = subject.dataset == "svhn_cropped" and subject.factor == 1 and subject.ipc == 1
+        several = subject.dataset == "mnist" and subject.factor > 1
+        if (self.mixup or ("vanilla" if alone or several else "cut")) == "vanilla":
+            return 0.0
+        return self.mix_p if self.mix_p is not None else 1.0 if subject.resolution > SMALL else 0.5
+
+    def augmentation_of(self, subject: Subject) -> tuple[Kind, str]:
+        """Kind and strategy: no flips of digits; no cutout beside CutMix, nor for MNIST with several images in one."""
+        if self.dsa_strategy is None and subject.resolution > SMALL:
+            return "imagenet", ""
+        flips = ("flip",) if subject.dataset in ONE_WAY else ()
+        several = subject.dataset == "mnist" and subject.factor > 1
+        cuts = ("cutout",) if self.mix_p_of(subject) or several else ()
+        strategy = without(STRATEGY if self.dsa_strategy is None else self.dsa_strategy, *flips, *cuts, "none")
+        return ("diffaug", strategy) if strategy else ("none", "")
+
+
+@dataclasses.dataclass(frozen=True)
+class DcRecipe(SgdRecipe):
+    """DC's protocol, which DSA and DM share; see the module's header."""
+
+    protocol: ClassVar[str] = "dc"
+
+    models_to_test: int = setting(20, "networks trained, each from its own initialisation", low=1)
+    dsa_strategy: str | None = setting(None, "DSA's and DM's augmentation, e.g. color_crop_flip; null: DC's")
+    dc_aug: str | None = setting(
+        None, 'e.g. crop_scale_rotate; null: as published, that for mnist and crop_noise with BatchNorm; "": none'
+    )
+    eval_lr: float = setting(0.01, "learning rate", low=0)
+    weight_decay: float = setting(5e-4, "of all parameters", low=0)
+    batch_size: int = setting(256, "images per step", low=1)
+
+    def augmentation_of(self, subject: Subject) -> tuple[Kind, str]:
+        """DSA's where that is asked for, else DC's, which most sets have none of."""
+        if strategy := without(self.dsa_strategy or "", "none"):
+            return "dsa", strategy
+        of_network = "crop_noise" if self.eval_arch == "conv" and self.normalized == "batch" else ""
+        published = of_network or ("crop_scale_rotate" if subject.dataset == "mnist" else "")
+        strategy = without(published if self.dc_aug is None else self.dc_aug, "none")
+        return ("dc", strategy) if strategy else ("none", "")
+
+    def training(self, network: Network, subject: Subject, *, augmented: bool) -> Training:
+        """One training of E + 1 epochs."""
+        epochs = self.epochs or (1000 if augmented and not subject.whole else 300)
+        per_epoch = math.ceil(subject.images / self.batch_size)
+        kind, strategy = self.augmentation_of(subject) if augmented else ("none", "")
+        procedure = ClassifierTraining(
+            network,
+            learning_rate=self.eval_lr,
+            milestones=((epochs // 2 + 2) * per_epoch,),
+            factor=0.1,
+            restart=True,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size if subject.images > self.batch_size else None,
+            kind=kind,
+            strategy=strategy,
+            resolution=subject.resolution,
+        )
+        return Training(procedure, (epochs + 1) * per_epoch)

@@ -1,0 +1,68 @@
+"""Keeping what a procedure has made so far, for what is tested more than once: itself a `Procedure`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdd.core.procedure import BatchRule, Event, Procedure
+from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
+
+
+class SnapshotsState(NamedTuple):
+    """Arguments: steps done, the procedure's own state, and its results so far with a leading axis."""
+
+    step: Array
+    inner: PyTree
+    kept: PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshots(Procedure[SnapshotsState]):
+    """The same run as `procedure` alone; its result is that procedure's at several steps, stacked, the last one last.
+
+    Arguments:
+        procedure: whose results are kept; one without events.
+        every: steps between two of them.
+        count: how many are kept beside the last: those after `every`, `2 * every`, ... `count * every` steps. The run
+            must be longer than that.
+    """
+
+    procedure: Procedure
+    every: int
+    count: int
+
+    @property
+    def batch_rule(self) -> BatchRule:
+        """The procedure's own."""
+        return self.procedure.batch_rule
+
+    def init(self, key: Key, data: Examples) -> SnapshotsState:
+        """The procedure's own state, and room."""
+        inner = self.procedure.init(key, data)
+        room = lambda leaf: jnp.zeros((self.count, *leaf.shape), leaf.dtype)  # noqa: E731
+        return SnapshotsState(jnp.zeros((), jnp.int32), inner, jax.tree.map(room, self.procedure.result(inner)))
+
+    def step(self, state: SnapshotsState, batch: Examples, key: Key) -> tuple[SnapshotsState, Metrics]:
+        """The procedure's own."""
+        inner, metrics = self.procedure.step(state.inner, batch, key)
+        return SnapshotsState(state.step + 1, inner, state.kept), metrics
+
+    def events(self, data: Examples) -> tuple[Event, ...]:
+        """What has been made by then is kept; nothing at step 0, nor where `count` are there already."""
+
+        def keep(state: SnapshotsState, data: Examples, key: Key) -> SnapshotsState:
+            place = state.step // self.every - 1
+            place = jnp.where(place < 0, self.count, place)  # a negative index would count from the end
+            put = lambda room, new: room.at[place].set(new, mode="drop")  # noqa: E731
+            return state._replace(kept=jax.tree.map(put, state.kept, self.procedure.result(state.inner)))
+
+        return (Event("keep", self.every, keep),)
+
+    def result(self, state: SnapshotsState) -> PyTree:
+        """`[count + 1, ...]`: the kept ones and the last."""
+        last = self.procedure.result(state.inner)
+        return jax.tree.map(lambda kept, new: jnp.concatenate([kept, new[None]]), state.kept, last)
