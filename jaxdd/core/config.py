@@ -78,9 +78,14 @@ def find_config(path: str) -> pathlib.Path:
     raise ConfigError(
         f"config file '{path}' not found",
         where="--config_path",
-        expected="a path, or a packaged config: " + ", ".join(sorted(packaged)),
+        expected=f"a path, or a packaged config: {_listed(packaged)}",
         remedy=nearest(given.name, packaged) or "give the path of an existing .txt file",
     )
+
+
+def _listed(names: Mapping[str, Any]) -> str:
+    """`depth_3.txt, digits.txt, frepo/*`: of folders, the name alone."""
+    return ", ".join(sorted({f"{name.partition('/')[0]}/*" if "/" in name else name for name in names}))
 
 
 @functools.cache

@@ -89,7 +89,7 @@ def paste(images: Array, factor: int) -> Array:
 
 
 def nearest(size: int, wanted: int) -> np.ndarray:
-    """`[wanted]` int: the pixels of a row of `size` that remain when it is made `wanted` long: floor(j size / wanted)."""
+    """`[wanted]` int: which pixels of a row of `size` remain when it is made `wanted` long: floor(j size / wanted)."""
     return np.arange(wanted) * size // wanted
 
 

@@ -16,8 +16,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
-import jax
-
 from jaxdd.core import backend
 from jaxdd.core.distilled import DistilledSet, Space
 from jaxdd.core.random import purpose_key
@@ -62,18 +60,19 @@ class Part:
     """A stretch of a step: a pure state-to-state function that runs several times in a row.
 
     Arguments:
-        name: shown in the log; decides the keys.
+        name: shown in the log; decides the key.
         times: how often.
-        apply: `(state, batch, key, index) -> state`; `index` counts from 0, an int32 scalar.
+        apply: `(state, batch, key, index) -> state`; `index` counts from 0, an int32 scalar. The key is the same every
+            time, so that choices need not depend on how often it is: `index` is folded in where they should.
     """
 
     name: str
     times: int
     apply: Callable[[PyTree, Examples, Key, Array], PyTree]
 
-    def key(self, step: Key, index: Array | int) -> Key:
-        """The key of one time, from that of the step."""
-        return jax.random.fold_in(purpose_key(step, self.name), index)
+    def key(self, step: Key) -> Key:
+        """Its key, from that of the step."""
+        return purpose_key(step, self.name)
 
 
 class Procedure(abc.ABC, Generic[State]):
@@ -131,7 +130,7 @@ def in_parts(procedure: Procedure[State], state: State, batch: Examples, key: Ke
     for part in procedure.parts(batch):
 
         def once(i: Array, state: State, part: Part = part) -> State:
-            return part.apply(state, batch, part.key(key, i), i)
+            return part.apply(state, batch, part.key(key), i)
 
         state = backend.loop(part.times, once, state)
     return state, procedure.metrics(state)

@@ -20,13 +20,16 @@ class Examples:
     """Labelled images resident on the device, already preprocessed, and what a procedure may start from beside them.
 
     Arguments:
-        images: `[n, height, width, channels]` float, in the space the networks see; or raw in [0, 1], see `constants`.
+        images: `[n, height, width, channels]` float, in the space the networks see; or raw in [0, 1], see `constants`,
+            and then perhaps as uint8, a quarter of the memory: `take` gives floats in either case.
         labels: `[n]` int32 class indices, or `[n, classes]` float soft labels.
         classes: number of classes.
         constants: mean and standard deviation per channel with which raw images are standardised on their way into a
             network; None for images that are in the networks' space already.
         largest: images of the largest class; 0 if that is not known.
         networks: variables of networks trained beforehand, stacked along a leading axis; nothing for most procedures.
+        start: what a distilled set starts from in place of what its method would choose: images of the same space,
+            `[p, height, width, channels]`, class-major; nothing otherwise.
     """
 
     images: Array
@@ -37,6 +40,7 @@ class Examples:
     )
     largest: int = dataclasses.field(default=0, metadata={"static": True})
     networks: PyTree = ()
+    start: PyTree = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -47,10 +51,31 @@ class Examples:
     def __len__(self) -> int:
         return self.images.shape[0]
 
+    @property
+    def dtype(self) -> Any:
+        """Type of the images that `take` gives."""
+        return jnp.dtype(jnp.float32) if self.images.dtype == jnp.uint8 else self.images.dtype
+
+    def take(self, rows: Any) -> Array:
+        """Some of the images, as floats.
+
+        Arguments:
+            rows: an index, a slice, or an integer array of any shape.
+
+        Returns:
+            `[*rows, height, width, channels]`; of images kept as uint8, exactly the numbers they stand for in [0, 1].
+        """
+        return _as_floats(self.images[rows])
+
     def standardise(self, images: Array) -> Array:
-        """Images of the same space as `images`, `[..., height, width, channels]`, as networks see them."""
+        """Images of the space of `images`, or uint8, `[..., height, width, channels]`, as networks see them."""
         if self.constants is None:
             return images
+        images = _as_floats(images)
         shape = (1,) * (images.ndim - 1) + (-1,)
         mean, std = (jnp.asarray(constant, images.dtype).reshape(shape) for constant in self.constants)
         return (images - mean) / std
+
+
+def _as_floats(images: Array) -> Array:
+    return images * jnp.float32(1 / 255) if images.dtype == jnp.uint8 else images

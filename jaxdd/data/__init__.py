@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from jaxdd.data.locate import check_available
     from jaxdd.data.preprocess import Preprocessing, clip, examples, fit
     from jaxdd.data.readers import describe, load
-    from jaxdd.data.registry import SPECS, DataSpec
+    from jaxdd.data.registry import SPECS, DataSpec, canonical
+    from jaxdd.data.resident import resident_type
     from jaxdd.data.sampling import real_images, sample
     from jaxdd.data.selection import kmeans_images
 
@@ -22,6 +23,7 @@ __all__ = [
     "DataSpec",
     "Dataset",
     "Preprocessing",
+    "canonical",
     "check_available",
     "clip",
     "describe",
@@ -30,6 +32,7 @@ __all__ = [
     "kmeans_images",
     "load",
     "real_images",
+    "resident_type",
     "sample",
 ]
 
@@ -38,6 +41,7 @@ _HOMES = {
     "DataSpec": "registry",
     "Dataset": "dataset",
     "Preprocessing": "preprocess",
+    "canonical": "registry",
     "check_available": "locate",
     "clip": "preprocess",
     "describe": "readers",
@@ -46,6 +50,7 @@ _HOMES = {
     "kmeans_images": "selection",
     "load": "readers",
     "real_images": "sampling",
+    "resident_type": "resident",
     "sample": "sampling",
 }
 

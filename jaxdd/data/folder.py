@@ -1,4 +1,7 @@
-"""Image folders: `train/<class>/*` beside `test/`, `val/` or `validation/`; Tiny-ImageNet's own archive as well."""
+"""Image folders: `train/<class>/*` beside `test/`, `val/` or `validation/`; Tiny-ImageNet's own archive as well.
+
+Of ImageNet's tree only the class folders of a subset are looked into.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxdd.core.errors import DataError
+from jaxdd.data.imagenet import Subset
 from jaxdd.data.images import SUFFIXES, Encoded, read_file
 
 TEST_NAMES = ("test", "val", "validation")
@@ -50,17 +54,41 @@ def class_order(folder: pathlib.Path, known: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=int)) if names and all(name.isdecimal() for name in names) else tuple(names)
 
 
+def choose_classes(folder: pathlib.Path, subset: Subset) -> tuple[tuple[str, ...], pathlib.Path]:
+    """The class folders of a subset in label order, and the folder of test images that has them; reads no image.
+
+    Raises:
+        DataError: a class is missing; says which and where.
+    """
+    train = folder / "train"
+    names = subset.choose([entry.name for entry in _class_folders(train)] if subset.seed else (), str(train))
+    tests = [folder / name for name in ("val", "validation", "test")]
+    test = next((place for place in tests if any((place / name).is_dir() for name in names)), tests[0])
+    for place in (train, test):
+        missing = [name for name in names if not (place / name).is_dir()]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of the {len(names)} classes of '{subset.name}' are missing: {', '.join(missing[:5])}",
+                where=str(place),
+                expected="train/<wnid>/*.JPEG and val/<wnid>/*.JPEG of each class",
+                remedy="complete the tree; ImageNet's validation images come unsorted, each has to be put into the "
+                "folder of its class",
+            )
+    return names, test
+
+
 def first_image(folder: pathlib.Path) -> pathlib.Path | None:
     """Some train image, for a dry run."""
     return next((image for entry in _class_folders(folder / "train") for image in _images(entry)), None)
 
 
-def read_split(place: pathlib.Path, names: Sequence[str]) -> tuple[Encoded, np.ndarray]:
+def read_split(place: pathlib.Path, names: Sequence[str], *, part: bool = False) -> tuple[Encoded, np.ndarray]:
     """The encoded images and `[n]` labels of one split.
 
     Arguments:
         place: folder with one folder per class, or with Tiny-ImageNet's `val_annotations.txt`.
         names: class folder names in label order.
+        part: other class folders than these are left alone.
 
     Raises:
         DataError: a class without a name, or no image at all.
@@ -68,7 +96,9 @@ def read_split(place: pathlib.Path, names: Sequence[str]) -> tuple[Encoded, np.n
     files: list[pathlib.Path] = []
     labels: list[int] = []
     index = {name: label for label, name in enumerate(names)}
-    if (place / "val_annotations.txt").is_file():
+    if part:
+        found = [(image, name) for name in names for image in _images(place / name)]
+    elif (place / "val_annotations.txt").is_file():
         found = _annotated(place)
     else:
         found = [(image, entry.name) for entry in _class_folders(place) for image in _images(entry)]

@@ -2,6 +2,7 @@
 
 The crop is the original's: the largest centred square, its offset truncated to whole pixels. Shrinking averages the
 area that each new pixel covers (as `tf.image.resize(method="area")`), rounded to uint8; enlarging is bilinear.
+Subsets of ImageNet are shrunk first and cropped then, as torchvision does it (`shorter_side`).
 Bytes are hostile until decoded: few formats, caps on size before any allocation, every decoder fault a `DataError`.
 """
 
@@ -135,6 +136,30 @@ def resize(images: np.ndarray, resolution: int) -> np.ndarray:
     return np.rint(np.einsum("sw,...rwc->...rsc", weights, rows, optimize=True)).clip(0, 255).astype(np.uint8)
 
 
+def central_area(image: np.ndarray, resolution: int) -> np.ndarray:
+    """`[height, width, channels]` uint8 -> its largest central square, resized."""
+    return resize(square(image), resolution)
+
+
+def shorter_side(image: np.ndarray, resolution: int) -> np.ndarray:
+    """`[height, width, channels]` uint8 -> the shorter side resized to `resolution`, then the central square.
+
+    Source:
+        torchvision's `Resize` and `CenterCrop` of PIL images: antialiased bilinear, the longer side truncated, the
+        offset rounded half to even.
+    """
+    from PIL import Image
+
+    height, width, channels = image.shape
+    short = min(height, width)
+    if short != resolution:
+        sides = int(resolution * width / short), int(resolution * height / short)
+        resized = Image.fromarray(image[..., 0] if channels == 1 else image).resize(sides, Image.Resampling.BILINEAR)
+        image = np.asarray(resized).reshape(sides[1], sides[0], channels)
+    top, left = (round((side - resolution) / 2) for side in image.shape[:2])
+    return image[top : top + resolution, left : left + resolution]
+
+
 def to_channels(images: np.ndarray, channels: int, where: str) -> np.ndarray:
     """Grey becomes RGB where RGB is asked for; colour becomes grey only if it loses nothing.
 
@@ -187,13 +212,19 @@ def survey(encoded: Encoded, resolution: int | None, channels: int | None) -> tu
     return resolution, channels or max(shape[2] for shape in shapes)
 
 
-def decode_all(encoded: Encoded, resolution: int | None, channels: int | None) -> np.ndarray:
+def decode_all(
+    encoded: Encoded,
+    resolution: int | None,
+    channels: int | None,
+    crop: Callable[[np.ndarray, int], np.ndarray] = central_area,
+) -> np.ndarray:
     """`[count, resolution, resolution, channels]` uint8: all images decoded, cropped, resized; several threads.
 
     Arguments:
         encoded: the images.
         resolution: side to resize to; `None`: the images' own, which must be one.
         channels: 1 or 3; `None`: 3 as soon as one image is coloured.
+        crop: makes one image `[resolution, resolution, channels]`: `central_area` or `shorter_side`.
 
     Raises:
         DataError: an image is unreadable, too large, or coloured in a grey set; names it.
@@ -205,7 +236,7 @@ def decode_all(encoded: Encoded, resolution: int | None, channels: int | None) -
     def fill(start: int) -> None:
         for index in range(start, min(start + _CHUNK, encoded.count)):
             where = encoded.where(index)
-            image = resize(square(decode(encoded.read(index), where)), resolution)
+            image = crop(decode(encoded.read(index), where), resolution)
             out[index] = to_channels(image, channels, where)
 
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())

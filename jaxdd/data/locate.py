@@ -3,6 +3,9 @@
 Order for a known name: embedded (digits); local files in `<data_path>/<name>/`, or in `data_path` itself when that is
 how its last folder is called; a TFDS set prepared as array_record under `data_path` or TFDS's default folder; else
 TFDS downloads and prepares it. Nothing is ever put in the place of a set that is not found.
+
+A subset of ImageNet (`data.imagenet`) is read from a tree of class folders alone, the whole of ImageNet or its own:
+`<data_path>/<name>/`, `<data_path>/imagenet/` or `data_path` itself.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Literal
 from jaxdd.core.errors import DataError
 from jaxdd.data import folder as folders
 from jaxdd.data import npz, parquet, tfds
-from jaxdd.data.registry import DataSpec, spec, user_kind
+from jaxdd.data.registry import ALIASES, DataSpec, spec, user_kind
 
 LAYOUTS = (
     f"one .npz file ({npz.LAYOUT})",
@@ -44,7 +47,7 @@ def locate(name: str, data_path: str | os.PathLike | None = None) -> Source:
     """Finds a data set; reads directory entries and at most a few kilobytes.
 
     Arguments:
-        name: a name of the registry, or `folder:DIR`, `npz:FILE`, `parquet:DIR`.
+        name: a name of the registry or an alias, or `folder:DIR`, `npz:FILE`, `parquet:DIR`.
         data_path: folder of local files; `None`: TFDS's default folder only.
 
     Raises:
@@ -54,7 +57,7 @@ def locate(name: str, data_path: str | os.PathLike | None = None) -> Source:
     if user_kind(name):
         return _user_source(name)
     entry = spec(name)
-    if name == "digits":
+    if entry.name == "digits":
         if importlib.util.find_spec("sklearn") is None:
             raise DataError("the embedded digits need scikit-learn", where=name, remedy="pip install scikit-learn")
         return Source("digits", spec=entry)
@@ -63,6 +66,8 @@ def locate(name: str, data_path: str | os.PathLike | None = None) -> Source:
         raise DataError(
             "the data path is not a folder", where=str(root), expected="an existing folder", remedy="check --data_path"
         )
+    if entry.subset is not None:
+        return _imagenet_tree(entry, root)
     for place in _places(entry, root):
         if source := layout(place, entry):
             return source
@@ -84,9 +89,19 @@ def _places(entry: DataSpec, root: pathlib.Path | None) -> list[pathlib.Path]:
     """Folders that may hold the local files of a known set."""
     if root is None:
         return []
-    names = (entry.name, *entry.aliases)
+    names = (entry.name, *entry.aliases, *(alias for alias, name in ALIASES.items() if name == entry.name))
     own = [root] if any(str(root.absolute()).endswith(os.sep + name) for name in names) else []
     return [*(root / name for name in names), *own]
+
+
+def _imagenet_tree(entry: DataSpec, root: pathlib.Path | None) -> Source:
+    """The tree that holds the classes of a subset."""
+    assert entry.subset is not None
+    for place in [*_places(entry, root), *([root] if root else [])]:
+        if (place / "train").is_dir():
+            folders.choose_classes(place, entry.subset)  # refuses a tree without them
+            return Source("folder", place, entry)
+    raise not_found(entry, root)
 
 
 def layout(place: pathlib.Path, entry: DataSpec | None) -> Source | None:
@@ -165,6 +180,9 @@ def not_found(entry: DataSpec, root: pathlib.Path | None, foreign: pathlib.Path 
     if foreign is not None:
         reason = f"it is prepared there as {tfds._file_format(foreign)}, which only TensorFlow can read"
         first = f"prepare it again as array_record in another folder: {tfds.INSTALL}, then --data_path of that folder"
+    elif entry.subset is not None:
+        reason = "ImageNet is given to registered users alone, so nothing can download it"
+        first = "have ImageNet from image-net.org, and sort its validation images into class folders"
     elif entry.tfds is None:
         reason = "it is not in TensorFlow Datasets, so nothing can download it"
         first = f"download its archive by hand and unpack it there ({tfds.INSTALL} brings other sets, not this one)"
@@ -173,11 +191,13 @@ def not_found(entry: DataSpec, root: pathlib.Path | None, foreign: pathlib.Path 
         reason = f"downloading it needs {', '.join(missing)}"
         beyond = [package for package in missing if package in ("importlib-resources", "tensorflow")]
         first = " ".join([tfds.INSTALL, *beyond]) + ", to download and prepare it once"
-    place = root / entry.name if root else f"DIR/{entry.name}"
+    folder = "imagenet" if entry.subset else entry.name
+    place = root / folder if root else f"DIR/{folder}"
+    layouts = LAYOUTS[2:] if entry.subset else LAYOUTS
     return DataError(
         f"data set '{entry.name}' not found: {reason}",
         where=str(foreign or root or f"{tfds.default_folder()} (no --data_path given)"),
-        expected=f"local files in {place}/: " + "; or ".join(LAYOUTS),
-        remedy=f"(1) {first}  (2) point --data_path DIR to local files, kept in DIR/{entry.name}/"
+        expected=f"local files in {place}/: " + "; or ".join(layouts),
+        remedy=f"(1) {first}  (2) point --data_path DIR to local files, kept in DIR/{folder}/"
         "  (3) try the embedded set: --dataset_name digits",
     )

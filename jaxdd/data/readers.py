@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from jaxdd.data import images as pixels
 from jaxdd.data import npz, parquet, tfds
 from jaxdd.data.dataset import Dataset, as_uint8
 from jaxdd.data.locate import Source, locate
-from jaxdd.data.registry import DataSpec, user_kind
+from jaxdd.data.registry import DataSpec, canonical, user_kind
 from jaxdd.data.registry import spec as entry_of
 
 MAX_RESOLUTION = 1024
@@ -26,9 +27,10 @@ def load(name: str, data_path: str | os.PathLike | None = None, *, resolution: i
     """Reads a data set into host memory.
 
     Arguments:
-        name: a name of the registry, or a user's own set: `folder:DIR`, `npz:FILE`, `parquet:DIR` (any number of
-            classes, 1 or 3 channels).
-        data_path: folder with the local files, in `<data_path>/<name>/` or itself named so; `None`: TFDS's folder.
+        name: a name of the registry or an alias, a subset of ImageNet (`data.imagenet`), or a user's own set:
+            `folder:DIR`, `npz:FILE`, `parquet:DIR` (any number of classes, 1 or 3 channels).
+        data_path: folder with the local files, in `<data_path>/<name>/` or itself named so (`locate`); `None`: TFDS's
+            folder.
         resolution: side in pixels to crop and resize to; `None`: the registry's, or the images' own.
 
     Returns:
@@ -40,6 +42,7 @@ def load(name: str, data_path: str | os.PathLike | None = None, *, resolution: i
     """
     if resolution is not None and not 1 <= resolution <= MAX_RESOLUTION:
         raise UsageError(f"resolution {resolution}", where="resolution", expected=f"1 .. {MAX_RESOLUTION} pixels")
+    name = canonical(name)
     source = locate(name, data_path)
     if source.kind == "download":
         assert source.spec is not None and source.path is not None
@@ -48,9 +51,10 @@ def load(name: str, data_path: str | os.PathLike | None = None, *, resolution: i
     spec, where = source.spec, str(source.path or name)
     side = resolution or (spec.resolution if spec else None)
     channels = spec.channels if spec else None
+    crop = pixels.shorter_side if spec and spec.subset else pixels.central_area
     arrays = {}
     for split in ("train", "test"):  # the test split follows the train split's shape
-        arrays[split] = _pixels(splits[split][0], side, channels, f"{where} ({split} images)")
+        arrays[split] = _pixels(splits[split][0], side, channels, f"{where} ({split} images)", crop)
         side, channels = arrays[split].shape[1], arrays[split].shape[-1]
     if spec is not None:
         names = _known_names(spec, names, splits["train"][1], where)
@@ -95,12 +99,14 @@ def describe(name: str, data_path: str | os.PathLike | None = None, *, resolutio
     return DataSpec(name, side, channels, classes, class_names=names or (), space=space)
 
 
-def _pixels(stored: Any, resolution: int | None, channels: int | None, where: str) -> np.ndarray:
+def _pixels(
+    stored: Any, resolution: int | None, channels: int | None, where: str, crop: Callable[[np.ndarray, int], np.ndarray]
+) -> np.ndarray:
     """Encoded images or an array -> uint8 of the wanted shape."""
     if isinstance(stored, pixels.Encoded):
         if not stored.count:
             raise DataError("no images", where=where, expected="at least one image per class")
-        return pixels.decode_all(stored, resolution, channels)
+        return pixels.decode_all(stored, resolution, channels, crop)
     stored = stored[..., None] if stored.ndim == 3 else stored
     stored = pixels.square(stored) if stored.ndim == 4 else stored
     return pixels.fit_arrays(as_uint8(stored, where), resolution, channels, where)
@@ -160,11 +166,15 @@ def _read_npz(source: Source) -> tuple[Splits, tuple[str, ...] | None]:
 
 def _read_folder(source: Source) -> tuple[Splits, tuple[str, ...]]:
     assert source.path is not None
-    test = folders.test_folder(source.path)
+    subset = source.spec.subset if source.spec else None
+    if subset:
+        order, test = folders.choose_classes(source.path, subset)
+    else:
+        order = folders.class_order(source.path, source.spec.class_names if source.spec else ())
+        test = folders.test_folder(source.path)
     assert test is not None  # `locate` saw it
-    order = folders.class_order(source.path, source.spec.class_names if source.spec else ())
     places = {"train": source.path / "train", "test": test}
-    return {split: folders.read_split(place, order) for split, place in places.items()}, order
+    return {split: folders.read_split(place, order, part=subset is not None) for split, place in places.items()}, order
 
 
 def _read_parquet(source: Source) -> tuple[Splits, tuple[str, ...] | None]:

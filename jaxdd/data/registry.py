@@ -10,12 +10,18 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from jaxdd.core.errors import choose
+from jaxdd.core.errors import UsageError, choose
+from jaxdd.data import imagenet
 
 Space = Literal["raw", "standardised", "zca", "layernorm_zca"]
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 USER_KINDS = ("folder", "npz", "parquet")  # `folder:DIR`, `npz:FILE`, `parquet:DIR`: a user's own data set
+ALIASES = {
+    "fashion": "fashion_mnist",
+    "svhn": "svhn_cropped",
+    "tinyimagenet": "tiny_imagenet",
+}  # the IDC family's names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +39,7 @@ class DataSpec:
         tensorflow: whether TFDS needs TensorFlow to prepare it (never to read it).
         space: the preprocessing of the RCIG family, `zca` or `standardised`.
         aliases: folder names that the set's own archive unpacks to.
+        subset: which classes of a larger tree, for subsets of ImageNet.
     """
 
     name: str
@@ -45,11 +52,26 @@ class DataSpec:
     tensorflow: bool = False
     space: Space = "zca"
     aliases: tuple[str, ...] = ()
+    subset: imagenet.Subset | None = None
 
     @property
     def image_shape(self) -> tuple[int | None, int | None, int | None]:
         """`(height, width, channels)`, `None` where unknown."""
         return self.resolution, self.resolution, self.channels
+
+
+def _of_imagenet(subset: imagenet.Subset) -> DataSpec:
+    return DataSpec(
+        subset.name,
+        imagenet.RESOLUTION,
+        3,
+        subset.classes,
+        splits=("train", "val"),
+        class_names=subset.wnids,
+        space="standardised",
+        aliases=("imagenet",),
+        subset=subset,
+    )
 
 
 _DIGITS = tuple("0123456789")
@@ -94,6 +116,8 @@ SPECS: dict[str, DataSpec] = {
             aliases=_NETTE_FOLDERS,
         ),
         DataSpec("imagewoof", 128, 3, 10, splits=_VALIDATION, aliases=_WOOF_FOLDERS),
+        _of_imagenet(imagenet.Subset(10)),
+        _of_imagenet(imagenet.Subset(100)),
         DataSpec("imagenet_resized/32x32", 32, 3, 1000, splits=_VALIDATION, tfds="imagenet_resized/32x32"),
         DataSpec("imagenet_resized/64x64", 64, 3, 1000, splits=_VALIDATION, tfds="imagenet_resized/64x64"),
         DataSpec("caltech_birds2011", 32, 3, 200, tfds="caltech_birds2011", tensorflow=True),
@@ -111,6 +135,7 @@ _IDC: dict[str, Statistics] = {
     "tiny_imagenet": _IMAGENET,
     "imagenette": _IMAGENET,
     "imagewoof": _IMAGENET,
+    "imagenet": _IMAGENET,  # every subset of it
     "imagenet_resized/32x32": _IMAGENET,
     "imagenet_resized/64x64": _IMAGENET,
 }
@@ -141,13 +166,33 @@ def user_kind(name: str) -> str | None:
     return kind if colon and path and kind in USER_KINDS else None
 
 
+def canonical(name: str) -> str:
+    """The name under which a data set is known and stored; one that is not known, as it is.
+
+    Raises:
+        UsageError: classes of ImageNet that there are not.
+    """
+    subset = imagenet.parse(name)
+    return subset.name if subset else ALIASES.get(name, name)
+
+
 def spec(name: str) -> DataSpec:
-    """The entry of a known data set.
+    """The entry of a known data set, also by an alias.
 
     Raises:
         UsageError: the name is unknown; names the nearest one.
     """
-    options = [*SPECS, *(f"{kind}:PATH" for kind in USER_KINDS)]
+    if subset := imagenet.parse(name):
+        return _of_imagenet(subset)
+    if name == "imagenet":
+        raise UsageError(
+            "ImageNet, but not which of its classes",
+            where="--dataset_name",
+            expected=imagenet.NAMES,
+            remedy="name a subset, for example imagenet10 or imagenet100",
+        )
+    name = canonical(name)
+    options = [*SPECS, imagenet.NAMES, *(f"{kind}:PATH" for kind in USER_KINDS)]
     choose(name, options, kind="data set", where="--dataset_name")
     if name not in SPECS:  # someone typed the literal `folder:PATH`
         choose(name, SPECS, kind="data set", where="--dataset_name")
@@ -161,4 +206,4 @@ def statistics(family: str, name: str) -> Statistics | None:
         UsageError: the family is unknown.
     """
     choose(family, CONSTANTS, kind="family of normalisation constants", where="family")
-    return CONSTANTS[family].get(name)
+    return CONSTANTS[family].get("imagenet" if imagenet.is_subset(name) else name)

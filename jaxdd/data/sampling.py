@@ -29,7 +29,7 @@ def sample(examples: Examples, rule: BatchRule, key: Key) -> Examples:
         key: decides the choice.
 
     Returns:
-        `Examples` of static size.
+        `Examples` of static size; their images are floats, unless the rule is `all` and the data are kept as uint8.
 
     Raises:
         ConfigError: a size below 1.
@@ -42,7 +42,23 @@ def sample(examples: Examples, rule: BatchRule, key: Key) -> Examples:
         chosen = jnp.argsort(jax.random.bits(key, (len(examples),), jnp.uint32))[: rule.size]
     else:
         chosen = class_indices(examples, rule.size, key)
-    return dataclasses.replace(examples, images=examples.images[chosen], labels=examples.labels[chosen])
+    return dataclasses.replace(examples, images=examples.take(chosen), labels=examples.labels[chosen])
+
+
+def first_images(examples: Examples, ipc: int, key: Key) -> Examples:
+    """What a distilled set starts from: `examples.start` where there is one, else random real images of every class.
+
+    Arguments:
+        ipc: images per class.
+        key: decides the choice.
+
+    Returns:
+        `Examples` of `classes * ipc` images, class-major.
+    """
+    if not jax.tree.leaves(examples.start):
+        return sample(examples, BatchRule("class", ipc), key)
+    labels = jnp.repeat(jnp.arange(examples.classes, dtype=jnp.int32), ipc)
+    return dataclasses.replace(examples, images=examples.start, labels=labels)
 
 
 def class_indices(examples: Examples, size: int, key: Key) -> Array:
@@ -81,17 +97,13 @@ def real_images(source: Examples | Dataset, ipc: int, key: Key) -> Examples:
     Source:
         RCIG: the first full window of `ipc` images of each class in a shuffled stream, which is this distribution.
     """
-    raw = isinstance(source, Dataset)
     if isinstance(source, Dataset):
         labels = source.train_labels
         source = Examples(jnp.asarray(source.train_images), jnp.asarray(labels), source.classes)
     else:
         labels = np.asarray(hard_labels(source))
     check_ipc(labels, source.classes, ipc)
-    chosen = sample(source, BatchRule("class", ipc), key)
-    if raw:
-        return Examples(chosen.images.astype(jnp.float32) / 255, chosen.labels, chosen.classes)
-    return chosen
+    return sample(source, BatchRule("class", ipc), key)
 
 
 def check_ipc(labels: np.ndarray, classes: int, ipc: int) -> None:

@@ -105,7 +105,7 @@ def contenders(
         yield Contender("random real", sizes["random real"], random, shared=False)
     if "kmeans" in baselines:
         nearest = data_room.kmeans_images(np.asarray(real.images), np.asarray(real.labels), distilled.ipc, seed)
-        chosen = real.images[nearest], real.labels[nearest]
+        chosen = real.take(nearest), real.labels[nearest]
         yield Contender("k-means real", sizes["k-means real"], lambda i: as_set(*chosen))
     if full_data:
-        yield Contender("full data", sizes["full data"], lambda i: as_set(real.images, real.labels))
+        yield Contender("full data", sizes["full data"], lambda i: as_set(real.take(slice(None)), real.labels))

@@ -32,7 +32,12 @@ from jaxdd.methods.condensation_settings import CondensationSettings
 
 DEFAULTS: dict[str, Any] = {"source": "pretrained", "perturb": True}
 RATES = {"cifar10": 1e-2, "cifar100": 1e-2}  # of the images, in place of IDC's
-ITERATIONS = {"cifar10": 400, "cifar100": 400, "imagenet": 100}  # a fifth of IDC's: what the paper calls 5x
+ITERATIONS = {
+    "cifar10": 400,
+    "cifar100": 400,
+    "imagenet10": 100,
+    "imagenet100": 100,
+}  # a fifth of IDC's: what the paper calls 5x
 
 
 def early_stage(settings: CondensationSettings, key: Key, data: Examples, fresh: PyTree) -> PyTree:

@@ -89,7 +89,7 @@ class Condensation(CondensationSettings, Method[CondensationState]):
 
     def init(self, key: Key, data: Examples) -> CondensationState:
         """Starts from real images or noise, at a new network."""
-        classes, dtype = data.classes, data.images.dtype
+        classes, dtype = data.classes, data.dtype
         network = self.network(data.image_shape, classes)
         theta = sgd.fresh(network, purpose_key(key, "network"), dtype)
         images = draws.first_images(self, network, theta.variables, data, purpose_key(key, "synthetic"))
@@ -182,6 +182,7 @@ class Condensation(CondensationSettings, Method[CondensationState]):
 
     def train(self, state: CondensationState, data: Examples, key: Key, index: Array) -> CondensationState:
         """One step of the network: on real images, or on the synthetic ones."""
+        key = jax.random.fold_in(key, index)
         if self.train_on == "real":
             rows = jax.lax.dynamic_slice_in_dim(state.trained, index * self.batch_real, self.batch_real)
             return self._train(state, data, rows, key)
@@ -200,7 +201,7 @@ class Condensation(CondensationSettings, Method[CondensationState]):
     def _train(self, state: CondensationState, data: Examples, rows: Array, key: Key) -> CondensationState:
         network = self.network(data.image_shape, data.classes)
         augment = self.augmentation(self.net_aug, data.image_shape[0], siamese=False)
-        images = augment(purpose_key(key, "augment"), data.standardise(data.images[rows]))
+        images = augment(purpose_key(key, "augment"), data.standardise(data.take(rows)))
         targets = jax.nn.one_hot(data.labels[rows], data.classes, dtype=images.dtype)
         if self.mixup_net == "cut" and self.mix_p:
             mixing = purpose_key(key, "mix")

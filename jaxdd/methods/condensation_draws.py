@@ -25,8 +25,10 @@ def first_images(
         variables: of the network that embeds images for k-means.
     """
     shape = (data.classes, settings.n_images, *data.image_shape)
+    if jax.tree.leaves(data.start):
+        return data.start.reshape(shape)
     if settings.initial == "noise" and settings.factor == 1:
-        noise = jax.random.normal(key, shape, data.images.dtype)
+        noise = jax.random.normal(key, shape, data.dtype)
         return noise if settings.space == "standardised" else jnp.clip(NOISE * noise + 0.5, 0, 1)
     count = settings.n_images * settings.factor**2
     way = settings.f2_init if settings.factor > 1 or settings.initial == "mix" else settings.initial
@@ -37,8 +39,8 @@ def first_images(
     else:
         rows = in_order(data, count)
     if settings.factor == 1:
-        return data.images[rows]
-    return jax.vmap(lambda own: formation.paste(own, settings.factor))(data.images[rows])
+        return data.take(rows)
+    return jax.vmap(lambda own: formation.paste(own, settings.factor))(data.take(rows))
 
 
 def in_order(data: Examples, count: int) -> Array:
@@ -52,13 +54,14 @@ def in_order(data: Examples, count: int) -> Array:
 
 def to_match(settings: CondensationSettings, data: Examples, key: Key) -> Array:
     """Random real images of every class, without replacement: `[classes, batch_real]`."""
-    return class_indices(data, settings.batch_real, purpose_key(key, "matched")).reshape(data.classes, -1)
+    rows = class_indices(data, settings.batch_real, purpose_key(key, "matched"))
+    return rows.reshape(data.classes, -1).astype(jnp.int32)
 
 
 def to_train(data: Examples, key: Key, count: int) -> Array:
     """Random real images for a network, without replacement while there are enough: `[count]`."""
     order = jnp.argsort(jax.random.bits(purpose_key(key, "trained"), (len(data),), jnp.uint32))
-    return order[jnp.arange(count) % len(data)]
+    return order[jnp.arange(count) % len(data)].astype(jnp.int32)
 
 
 def some_of(count: int, most: int, key: Key) -> Array | None:

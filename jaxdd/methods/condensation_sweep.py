@@ -32,7 +32,7 @@ def together(classes: int) -> int:
 
 
 def sweep(
-    method: CondensationSettings, state: CondensationState, data: Examples, key: Key, index: Array
+    settings: CondensationSettings, state: CondensationState, data: Examples, key: Key, index: Array
 ) -> CondensationState:
     """The steps of the classes `index * k ... index * k + k - 1`.
 
@@ -41,41 +41,41 @@ def sweep(
         index: which of the C / k stretches of the sweep.
     """
     k = together(data.classes)
-    start, rate, shared = index * k, method.rate(data.image_shape[0]), method.shared_momentum
+    start, rate, shared = index * k, settings.rate(data.image_shape[0]), settings.shared_momentum
     held = {"images": state.images, "buffer": state.buffer}
-    if state.average is not None and method.averages == "class":
+    if state.average is not None and settings.averages == "class":
         held["average"] = state.average
     own = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, k), held)
     labels = start + jnp.arange(k, dtype=jnp.int32)
-    turn = momentum.positions(own["images"], own["buffer"], rate, method.mom_img, shared=shared)
-    gradients, parts = gradients_of(method, state, data, turn, labels, key)
+    turn = momentum.positions(own["images"], own["buffer"], rate, settings.mom_img, shared=shared)
+    gradients, parts = gradients_of(settings, state, data, turn, labels, key)
     images, buffer, moved = own["images"], own["buffer"], {}
     if "average" in own:
-        arguments = (images, buffer, gradients, own["average"], rate, method.mom_img, method.ema_decay)
+        arguments = (images, buffer, gradients, own["average"], rate, settings.mom_img, settings.ema_decay)
         images, buffer, moved["average"] = momentum.averaged_sweep(*arguments, shared=shared)
     else:
-        images, buffer = momentum.after_sweep(images, buffer, gradients, rate, method.mom_img, shared=shared)
+        images, buffer = momentum.after_sweep(images, buffer, gradients, rate, settings.mom_img, shared=shared)
     moved |= {"images": images, "buffer": buffer}
-    held = _coasted(method, held, rate, k) if k < data.classes else held
+    held = _coasted(settings, held, rate, k) if k < data.classes else held
     held = jax.tree.map(lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0), held, moved)
     stage = state.stage._replace(shifted=state.stage.shifted + parts[:, 1].sum())
     return state._replace(**held, losses=state.losses + parts.sum(0), stage=stage)
 
 
-def _coasted(method: CondensationSettings, held: dict[str, Array], rate: float, steps: int) -> dict[str, Array]:
+def _coasted(settings: CondensationSettings, held: dict[str, Array], rate: float, steps: int) -> dict[str, Array]:
     """What the steps of k classes do to the images of the others."""
     held = dict(held)
     for _ in range(steps):
-        if method.shared_momentum:
-            held["buffer"] = method.mom_img * held["buffer"]
+        if settings.shared_momentum:
+            held["buffer"] = settings.mom_img * held["buffer"]
             held["images"] = held["images"] - rate * held["buffer"]
         if "average" in held:
-            held["average"] = method.ema_decay * held["average"] + (1 - method.ema_decay) * held["images"]
+            held["average"] = settings.ema_decay * held["average"] + (1 - settings.ema_decay) * held["images"]
     return held
 
 
 def gradients_of(
-    method: CondensationSettings, state: CondensationState, data: Examples, images: Array, labels: Array, key: Key
+    settings: CondensationSettings, state: CondensationState, data: Examples, images: Array, labels: Array, key: Key
 ) -> tuple[Array, Array]:
     """The gradients of the matching loss of several classes, each in its own images; shared out among the devices.
 
@@ -90,7 +90,7 @@ def gradients_of(
     def some(xs: PyTree, state: CondensationState, data: Examples, key: Key) -> tuple[Array, Array]:
         def one(x: PyTree) -> tuple[Array, Array]:
             own, label, rows = x
-            return gradient_of(method, state, data, own, label, data.images[rows], jax.random.fold_in(key, label))
+            return gradient_of(settings, state, data, own, label, data.take(rows), jax.random.fold_in(key, label))
 
         return backend.map(one, xs)
 
@@ -98,7 +98,7 @@ def gradients_of(
 
 
 def gradient_of(
-    method: CondensationSettings,
+    settings: CondensationSettings,
     state: CondensationState,
     data: Examples,
     images: Array,
@@ -116,42 +116,42 @@ def gradient_of(
     Returns:
         Like `images`, and `[2]`.
     """
-    network, variables = method.network(data.image_shape, data.classes), state.network.variables
+    network, variables = settings.network(data.image_shape, data.classes), state.network.variables
     augment, alike = (
-        method.augmentation(method.aug_type, data.image_shape[0], siamese=True),
+        settings.augmentation(settings.aug_type, data.image_shape[0], siamese=True),
         purpose_key(key, "augment"),
     )
 
     def training_images(stored: Array) -> Array:
-        decoded = formation.decode(stored, method.factor, method.decode_type, bound=method.batch_syn_max)
-        kept = draws.some_of(len(decoded), method.batch_syn_max, purpose_key(key, "kept"))
+        decoded = formation.decode(stored, settings.factor, settings.decode_type, bound=settings.batch_syn_max)
+        kept = draws.some_of(len(decoded), settings.batch_syn_max, purpose_key(key, "kept"))
         return augment(alike, data.standardise(decoded if kept is None else decoded[kept]))
 
     real = augment(alike, data.standardise(real))
     synthetic, pull = jax.vjp(training_images, images)
-    iteration = (state.step - 1) // method.inner_loop
-    other = gradient_amplification.shifted_label(method, label, data.classes, iteration)
+    iteration = (state.step - 1) // settings.inner_loop
+    other = gradient_amplification.shifted_label(settings, label, data.classes, iteration)
 
     blocks = len(jax.eval_shape(network.apply, variables, real).blocks)
 
     def in_stage(stage: str) -> tuple[Array, Array]:
-        loss = objective(method, stage, blocks)
+        loss = objective(settings, stage, blocks)
         labels = jnp.stack([label, other])[: loss.labels]
         constant = moments(network, variables, real, labels, loss.blocks)
         return image_gradient(network, variables, synthetic, labels, loss, constant)
 
-    slope, parts = _by_stage(method, state, iteration, in_stage)
+    slope, parts = _by_stage(settings, state, iteration, in_stage)
     return pull(slope)[0], parts
 
 
 def _by_stage(
-    method: CondensationSettings, state: CondensationState, iteration: Array, in_stage: Callable[[str], Any]
+    settings: CondensationSettings, state: CondensationState, iteration: Array, in_stage: Callable[[str], Any]
 ) -> tuple[Array, Array]:
     """The gradient in the stage that the run is in; only what the settings can bring about is compiled."""
     found = functools.partial(in_stage, PLAIN)
-    if method.dm_weight:
+    if settings.dm_weight:
         featured = gradient_amplification.matches_features(state.stage, iteration)
         found = functools.partial(backend.cond, featured, functools.partial(in_stage, SECOND), found)
-    if method.shifts_labels:
+    if settings.shifts_labels:
         found = functools.partial(backend.cond, state.stage.shifting, functools.partial(in_stage, SHIFTED), found)
     return found()

@@ -71,7 +71,7 @@ def representatives(
     rows, features = embed_those(settings, network, variables, data, table)
     overall, key = settings.rank == "overall", purpose_key(key, "clusters")
     chosen = kmeans.representatives(key, features, rows, mask, clusters, count=count, overall=overall)
-    return table.reshape(-1)[chosen] if settings.candidates else chosen
+    return (table.reshape(-1)[chosen] if settings.candidates else chosen).astype(jnp.int32)
 
 
 def embed_those(
@@ -81,7 +81,7 @@ def embed_those(
     raw = settings.kmean_space == "raw" or data.constants is None
 
     def embed(index: Array) -> Array:
-        images = data.images[index] if raw else data.standardise(data.images[index])
+        images = data.take(index) if raw else data.standardise(data.take(index))
         return backend.by_rows(lambda images: network.apply(variables, images, train=True).features, images)
 
     candidates = table.reshape(-1) if settings.candidates else jnp.arange(len(data))

@@ -40,7 +40,7 @@ from jaxdd.core.precision import Precision
 from jaxdd.core.procedure import BatchRule, Method
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
-from jaxdd.data.sampling import sample
+from jaxdd.data.sampling import first_images
 from jaxdd.kernels.ridge import Ridge, kernel
 from jaxdd.models.network import Network
 from jaxdd.training import pool
@@ -143,7 +143,7 @@ class FRePo(Method[FRePoState]):
 
     def init(self, key: Key, data: Examples) -> FRePoState:
         """Starts from real images, scaled centred labels, and a pool of new networks of staggered ages."""
-        chosen = sample(data, BatchRule("class", self.n_images), purpose_key(key, "synthetic"))
+        chosen = first_images(data, self.n_images, purpose_key(key, "synthetic"))
         images, k = chosen.images, data.classes
         labels = (jax.nn.one_hot(chosen.labels, k, dtype=images.dtype) - 1 / k) / np.sqrt(k / 10).astype(images.dtype)
         prototypes = Prototypes(images, labels)

@@ -41,7 +41,7 @@ from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, Metrics
 from jaxdd.data.dataset import Dataset
 from jaxdd.data.preprocess import Preprocessing
-from jaxdd.data.sampling import sample
+from jaxdd.data.sampling import first_images
 from jaxdd.kernels.infinite import InfiniteKernel
 from jaxdd.kernels.ntk_compat import require_neural_tangents
 from jaxdd.kernels.ridge import Ridge
@@ -131,7 +131,7 @@ class KIP(Method[KIPState]):
 
     def init(self, key: Key, data: Examples) -> KIPState:
         """Starts from real images and labels one-hot minus 1/k."""
-        chosen = sample(data, BatchRule("class", self.n_images), purpose_key(key, "synthetic"))
+        chosen = first_images(data, self.n_images, purpose_key(key, "synthetic"))
         support = Support(chosen.images, _centred(chosen))
         return KIPState(support, self._optimizer().init(support))
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxdd.core.procedure import Implied
+from jaxdd.data import imagenet
+from jaxdd.data.registry import canonical
 from jaxdd.methods import accdd, dream, gradient_amplification
 
 NAMES = ("dc", "dsa", "dm", "idc", "accdd", "dream", "dream_plus", "ga")
@@ -32,12 +34,11 @@ IDC: dict[str, dict[str, Any]] = {
     "cifar10": {**_MSE, "n_data": 2000, "base_size": 32},
     "cifar100": {**_MSE, "n_data": 2000, "base_size": 32},
     "tiny_imagenet": {**_MSE, "n_data": 1000, "base_size": 32, "depth": 4},
-    "imagenet10": {**_IMAGENET, "early": 10},
-    "imagenet100": {**_IMAGENET, "lr_img": 1e-3},
+    "imagenet10": {**_IMAGENET, "early": 10},  # and other subsets of fewer than 100 classes
+    "imagenet100": {**_IMAGENET, "lr_img": 1e-3},  # and more
 }
 OTHER: dict[str, Any] = {**_MSE, "n_data": 2000, "base_size": 32}  # a data set of the user's own
-ITERATIONS = {"imagenet": 500}  # outer, by the beginning of the data set's name
-MOST_ITERATIONS = 2000
+ITERATIONS, IMAGENET_ITERATIONS = 2000, 500  # outer ones
 
 DSA_STRATEGY = "color_crop_cutout_flip_scale_rotate"
 NO_FLIP = ("mnist", "svhn_cropped", "digits")
@@ -65,7 +66,7 @@ def implied(values: Mapping[str, Any]) -> Implied:
     Arguments:
         values: of a config file or of flags: `method`, `dataset_name`, `n_images`, `factor`, and any other.
     """
-    name, dataset = str(values.get("method", "idc")), str(values.get("dataset_name", "cifar10"))
+    name, dataset = str(values.get("method", "idc")), family_of(str(values.get("dataset_name", "cifar10")))
     ipc, factor = _integer(values, "n_images"), _integer(values, "factor")
     of_method = _dc(name, dataset, ipc) if name in ("dc", "dsa", "dm") else _idc(name, dataset, ipc, factor)
     chosen = {**of_method, **values}
@@ -73,7 +74,6 @@ def implied(values: Mapping[str, Any]) -> Implied:
         chosen["net_aug"] = without_cutout(chosen.get("aug_type", "color_crop_cutout"), chosen.get("mixup_net", "cut"))
     if "max_steps" not in chosen:
         chosen["max_steps"] = iterations(name, dataset) * max(1, _integer(chosen, "inner_loop", 100))
-    chosen.setdefault("recipe", {"protocol": "dc" if chosen.get("space") == "standardised" else "idc"})
     return Implied({key: value for key, value in chosen.items() if key not in values})
 
 
@@ -83,11 +83,18 @@ def iterations(name: str, dataset: str) -> int:
         return DC_ITERATIONS + 1
     if name == "dm":
         return DM_STEPS + 1
+    family = family_of(dataset)
     own = {"accdd": accdd.ITERATIONS, "ga": {"cifar10": 500}}.get(name, {})
-    for beginning, count in {**ITERATIONS, **own}.items():
-        if dataset == beginning or (beginning == "imagenet" and dataset.startswith(beginning)):
-            return count
-    return MOST_ITERATIONS
+    usual = IMAGENET_ITERATIONS if family.startswith("imagenet1") else ITERATIONS
+    return own.get(family, usual)
+
+
+def family_of(dataset: str) -> str:
+    """The data set by whose row of the table it goes: itself, or `imagenet10` and `imagenet100` for subsets."""
+    subset = imagenet.parse(dataset)
+    if subset is None:
+        return canonical(dataset)
+    return "imagenet10" if subset.classes < 100 else "imagenet100"
 
 
 def without_cutout(strategy: Any, mixing: str) -> Any:
@@ -102,7 +109,7 @@ def _idc(name: str, dataset: str, ipc: int, factor: int) -> dict[str, Any]:
     settings |= {"inner_loop": 100}
     if dataset == "mnist" and factor > 1:
         settings |= {"aug_type": "color_crop", "mixup_net": "vanilla"}
-    if dataset.startswith("imagenet") and factor >= 3 and ipc >= 20:
+    if dataset in ("imagenet10", "imagenet100") and factor >= 3 and ipc >= 20:
         settings |= {"decode_type": "bound"}
     if dataset == "tiny_imagenet" and ipc == 50:
         settings |= {"lr_img": 1e-6}

@@ -39,7 +39,7 @@ from jaxdd.core.distilled import Decode, DistilledSet
 from jaxdd.core.procedure import BatchRule, Demand, Method
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
-from jaxdd.data.sampling import sample
+from jaxdd.data.sampling import first_images, sample
 from jaxdd.kernels.meta_gradient import (
     Expanded,
     InnerProblem,
@@ -133,7 +133,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
 
     def init(self, key: Key, data: Examples) -> RCIGState:
         """Starts from real images (or noise), labels one-hot minus 1/k, and a pool of new networks."""
-        chosen = sample(data, BatchRule("class", self.n_images), purpose_key(key, "synthetic"))
+        chosen = first_images(data, self.n_images, purpose_key(key, "synthetic"))
         images = chosen.images
         if self.init_random_noise:
             images = 0.3 * jax.random.normal(purpose_key(key, "noise"), images.shape, images.dtype)

@@ -55,7 +55,7 @@ class NetworkTraining(Procedure[TrainingState]):
 
     def init(self, key: Key, data: Examples) -> TrainingState:
         """A fresh network."""
-        variables = self.network.init(key, data.images.dtype)
+        variables = self.network.init(key, data.dtype)
         return TrainingState(jnp.zeros((), jnp.int32), variables, self._adam().init(variables["params"]))
 
     def step(self, state: TrainingState, batch: Examples, key: Key) -> tuple[TrainingState, Metrics]:

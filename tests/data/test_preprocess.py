@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxdd.core.errors import DataError, UsageError
-from jaxdd.data import Dataset, clip, examples, fit, load
+from jaxdd.data import Dataset, clip, examples, fit, load, preprocess
 from jaxdd.data.preprocess import channel_statistics
 from jaxdd.data.registry import statistics
 
@@ -52,6 +52,37 @@ def test_examples_are_resident_float32(digits):
 
 
 @pytest.mark.quick
+def test_raw_examples_carry_the_constants_that_standardise_them(digits):
+    raw = examples(digits, fit(digits, kind="raw"))
+    ready = examples(digits, fit(digits, kind="standardised"))
+    assert raw.constants == statistics("rcig", "digits") and ready.constants is None
+    np.testing.assert_allclose(raw.standardise(raw.images), ready.images, atol=1e-6)
+    stacked = raw.images[:6].reshape(2, 3, 8, 8, 1)
+    np.testing.assert_array_equal(raw.standardise(stacked).reshape(6, 8, 8, 1), raw.standardise(raw.images[:6]))
+    np.testing.assert_array_equal(ready.standardise(ready.images), ready.images)
+
+
+@pytest.mark.quick
+def test_colour_is_standardised_by_channel_with_the_family_s_constants(arrays):
+    x, y, tx, ty = arrays
+    data = Dataset.of_arrays(x, y, tx, ty, name="cifar10")
+    raw, ready = (examples(data, fit(data, family="idc", kind=kind), "test") for kind in ("raw", "standardised"))
+    assert raw.constants == statistics("idc", "cifar10")
+    np.testing.assert_allclose(raw.standardise(raw.images), ready.images, atol=1e-6)
+    expected = (tx / 255 - np.array([0.4914, 0.4822, 0.4465])) / np.array([0.2023, 0.1994, 0.2010])
+    np.testing.assert_allclose(raw.standardise(raw.images), expected, atol=1e-5)
+
+
+@pytest.mark.quick
+def test_examples_know_their_largest_class(arrays):
+    x, _, tx, ty = arrays
+    labels = np.array([0, 1, 1, 1, 2, 2, 0, 1, 1, 2, 2, 1])
+    data = Dataset.of_arrays(x, labels, tx, ty)
+    made = fit(data, kind="raw")
+    assert examples(data, made).largest == 6 and examples(data, made, "test").largest == 2
+
+
+@pytest.mark.quick
 def test_defaults_follow_the_original(arrays, tmp_path):
     x, y, tx, ty = arrays
     colour = Dataset.of_arrays(x, y, tx, ty)
@@ -66,11 +97,14 @@ def test_defaults_follow_the_original(arrays, tmp_path):
 
 
 @pytest.mark.quick
-def test_computed_statistics_are_those_of_the_train_pixels(arrays):
+def test_computed_statistics_are_those_of_the_train_pixels(arrays, monkeypatch):
     x, y, tx, ty = arrays
     made = fit(Dataset.of_arrays(x, y, tx, ty), kind="standardised")
     np.testing.assert_allclose(made.mean, (x / 255).mean((0, 1, 2)), atol=1e-6)
     np.testing.assert_allclose(made.std, (x / 255).std((0, 1, 2)), atol=1e-6)
+    whole = channel_statistics(x)
+    monkeypatch.setattr(preprocess, "_COUNTED", 5 * 64)  # in pieces of five images
+    assert channel_statistics(x) == whole
     flat = np.full_like(x, 7)
     assert fit(Dataset.of_arrays(flat, y, flat, y)).std == (1.0, 1.0, 1.0)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxdd.core.errors import DataError, UsageError
-from jaxdd.data import describe, load
+from jaxdd.data import describe, fit, load
 
 NAMES = ("ant", "bee", "cat")
 
@@ -108,6 +108,17 @@ def test_a_known_name_is_found_under_the_data_path_and_as_the_data_path(tmp_path
     assert load("cifar10", tmp_path, resolution=16).resolution == 16
     write_npz(tmp_path / "mnist" / "m.npz", (x[:, :28, :28, 0], y[:, 0], x[:10, :28, :28, 0], y[:10, 0]))
     assert load("mnist", tmp_path).image_shape == (28, 28, 1)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("folder", ["svhn", "svhn_cropped"])
+def test_a_set_by_its_alias_is_stored_under_its_own_name(tmp_path, write_npz, folder):
+    x, y = np.zeros((10, 32, 32, 3), np.uint8), np.arange(10)
+    write_npz(tmp_path / folder / "x.npz", (x, y, x, y))
+    for name in ("svhn", "svhn_cropped"):
+        data = load(name, tmp_path)
+        assert data.name == "svhn_cropped" == describe(name).name and data.class_names == tuple("0123456789")
+        assert fit(data, family="idc", kind="raw").std == (0.1980, 0.2010, 0.1970)
 
 
 @pytest.mark.quick

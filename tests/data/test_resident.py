@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdd.data import Dataset, examples, fit, load, resident, zca
+from jaxdd.core import backend
+from jaxdd.core.errors import DataError, UsageError
+from jaxdd.core.procedure import BatchRule
+from jaxdd.data import Dataset, examples, fit, load, resident, resident_type, sample, zca
 
 pytestmark = pytest.mark.quick
 
@@ -83,3 +86,48 @@ def test_nothing_is_transferred_by_the_way(tmp_path):
     made = fit(data, kind="zca", cache_folder=tmp_path)
     with jax.transfer_guard("disallow"):
         examples(data, made)
+
+
+def test_bytes_on_the_device_are_the_same_numbers_to_the_bit():
+    data = colour()
+    made = fit(data, kind="raw")
+    small, large = (examples(data, made, resident=kind) for kind in ("uint8", "float32"))
+    assert small.images.dtype == jnp.uint8 and small.images.nbytes * 4 == large.images.nbytes
+    assert small.dtype == large.dtype == jnp.float32 and small.constants == large.constants
+    rows = jnp.array([[3, 0], [39, 3]])
+    for chosen in (rows, 5, slice(None), slice(2, 9)):
+        np.testing.assert_array_equal(small.take(chosen), large.take(chosen), strict=True)
+        taken = jax.jit(lambda held, chosen=chosen: held.take(chosen))(small)  # fused, as in a step
+        np.testing.assert_array_equal(taken, large.take(chosen), strict=True)
+    np.testing.assert_array_equal(large.take(rows), large.images[rows])
+    np.testing.assert_array_equal(small.standardise(small.images), large.standardise(large.images), strict=True)
+    for rule in (BatchRule("uniform", 7), BatchRule("class", 2)):
+        drawn = [
+            jax.jit(lambda held, rule=rule: sample(held, rule, jax.random.key(1)))(held) for held in (small, large)
+        ]
+        np.testing.assert_array_equal(drawn[0].images, drawn[1].images, strict=True)
+        np.testing.assert_array_equal(drawn[0].labels, drawn[1].labels)
+
+
+def test_raw_images_stay_bytes_when_floats_would_fill_the_device(monkeypatch):
+    data = colour()
+    raw, ready = fit(data, kind="raw"), fit(data, kind="standardised")
+    floats = 4 * data.train_images.size
+    for memory, kept in ((floats, jnp.float32), (floats - 1, jnp.uint8)):
+        monkeypatch.setattr(backend, "working_memory", lambda memory=memory: memory)
+        assert examples(data, raw).images.dtype == kept == resident_type(data.train_images.shape, "raw")
+        assert examples(data, ready).images.dtype == jnp.float32
+        assert examples(data, raw, resident="float32").images.dtype == jnp.float32
+        assert examples(data, raw, dtype=jnp.bfloat16).images.dtype == jnp.bfloat16
+
+
+def test_only_raw_float32_images_may_stay_bytes():
+    data = colour()
+    raw, ready = fit(data, kind="raw"), fit(data, kind="standardised")
+    for made, dtype in ((ready, jnp.float32), (raw, jnp.bfloat16)):
+        with pytest.raises(UsageError, match="kept as uint8"):
+            examples(data, made, dtype=dtype, resident="uint8")
+    with pytest.raises(UsageError, match="did you mean 'uint8'"):
+        examples(data, raw, resident="uint")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(DataError, match="shape"):
+        examples(colour(side=4), raw, resident="uint8")
