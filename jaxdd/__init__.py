@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from jaxdd.core.distilled import DistilledSet
     from jaxdd.data import Dataset
     from jaxdd.evaluation.protocol import Evaluation
+    from jaxdd.run.networks import Networks
 
 __version__ = "0.1.0"
 __all__ = ["DistilledSet", "__version__", "distill", "evaluate", "load"]
@@ -59,6 +60,7 @@ def distill(
     seed: int = 0,
     method: str = "rcig",
     output_dir: str | os.PathLike | None = None,
+    networks: Any = None,
     **settings: Any,
 ) -> DistilledSet:
     """Distils a data set.
@@ -71,7 +73,10 @@ def distill(
         seed: of every random choice.
         method: a key of `jaxdd.methods.METHODS`.
         output_dir: where to save, and to resume from; None keeps everything in memory.
-        settings: of the method, e.g. `width=32`; the fields of its class.
+        networks: trained beforehand, which `accdd` and `ga` start from: a folder that `pretrain` made, several of them,
+            or their variables stacked along a leading axis.
+        settings: of the method, e.g. `width=32`; the fields of its class. What a matching method's paper uses for the
+            data set is the default.
 
     Returns:
         The distilled set; its `pixels` are true colours in [0, 1].
@@ -79,23 +84,28 @@ def distill(
     Raises:
         JaxddError: an unknown method or setting, a bad value, or data that are not what they should be.
     """
-    from jaxdd.core.config import ConfigFile, build
+    from jaxdd.core.config import ConfigFile, build, settings_of
     from jaxdd.core.errors import choose
     from jaxdd.methods import METHODS
     from jaxdd.run import api
     from jaxdd.run.settings import RunSettings
 
     cls = METHODS[choose(method, METHODS, kind="method", where="method")]
-    given = ConfigFile("jaxdd.distill", {"n_images": ipc, **settings})
-    procedure = build(given, {"method": cls})["method"]
+    dataset = _dataset(data, test=False)
+    given = {"n_images": ipc, **settings}
+    implied = cls.implied({"method": method, "dataset_name": dataset.name, **given}).values
+    known = {field.name for field in settings_of(cls)}
+    given |= {name: value for name, value in implied.items() if name in known}
+    procedure = build(ConfigFile("jaxdd.distill", given), {"method": cls})["method"]
     return api.distill(
         procedure,
-        _dataset(data, test=False),
+        dataset,
         steps=steps,
         seed=seed,
         name=method,
         output_dir=output_dir,
         recipe=RunSettings().stored_recipe(procedure),
+        networks=None if networks is None else _networks(networks),
     )
 
 
@@ -117,7 +127,7 @@ def evaluate(
         baselines: of `random` and `kmeans`: as many real images, chosen so.
         full_data: also train on the whole data set.
         recipe: what differs from the set's own recipe, e.g. `models_to_test=1`; fields of
-            `jaxdd.evaluation.recipe.Recipe`.
+            `jaxdd.evaluation.recipe.Recipe`, or of the recipe of the set's protocol.
 
     Returns:
         Rows of accuracies in [0, 1], each with `name`, `runs`, `mean` and `std`.
@@ -132,6 +142,15 @@ def evaluate(
     return api.evaluate(
         distilled, _dataset(data, test=True), own, seed=seed, baselines=tuple(baselines), full_data=full_data
     )
+
+
+def _networks(given: Any) -> Networks:
+    """Networks trained beforehand, from what a user has."""
+    from jaxdd.run.networks import Networks, load_all
+
+    if isinstance(given, str | os.PathLike):
+        given = [given]
+    return load_all(given) if isinstance(given, list | tuple) else Networks(given)
 
 
 def _dataset(data: Any, *, test: bool) -> Dataset:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import pytest
 
+from jaxdd.cli import matching, matching_flags
+from jaxdd.cli.arguments import parse
+from jaxdd.cli.resolve import Settings
 from jaxdd.core.config import ConfigFile, build, read_config, settings_of
 from jaxdd.evaluation.recipe import Recipe
-from jaxdd.methods import METHODS, RCIG, FRePo
+from jaxdd.methods import MATCHING, METHODS, RCIG, FRePo
 
 pytestmark = pytest.mark.quick
 
@@ -124,7 +128,8 @@ def test_every_key_is_known_and_every_value_in_range(config):
     Recipe.of(config.values.get("recipe", {}))
     steps = config.values["checkpoint_iters"]
     assert steps == sorted(set(steps))
-    assert pathlib.Path(config.path).parent == (FOLDER if name == "rcig" else FOLDER / name)
+    home = FOLDER if name == "rcig" else FOLDER / ("matching" if name in MATCHING else name)
+    assert pathlib.Path(config.path).parent == home
 
 
 @pytest.mark.parametrize("column, name", list(enumerate(FILES)))
@@ -146,6 +151,48 @@ def test_values_of_frepo_are_as_published(name):
     assert values == FREPO_SHARED | own
     defaults = {field.name: field.default for field in settings_of(FRePo)}
     assert all(defaults[key] == value for key, value in FREPO_SHARED.items() if key in defaults)
+
+
+# The cells of the published tables: images per class by method and data set.
+FIVE = ("mnist", "fashion_mnist", "svhn_cropped", "cifar10", "cifar100")
+CELLS = {
+    "dc": dict.fromkeys(FIVE, (1, 10, 50)) | {"cifar100": (1, 10)},
+    "dsa": dict.fromkeys(FIVE, (1, 10, 50)),
+    "dm": dict.fromkeys(("cifar10", "cifar100", "tiny_imagenet"), (1, 10, 50)),
+    "idc": dict.fromkeys(FIVE, (1, 10, 50)) | dict.fromkeys(("cifar100", "imagenet10", "imagenet100"), (10, 20)),
+    "accdd": dict.fromkeys(("cifar10", "cifar100"), (1, 10, 50))
+    | dict.fromkeys(("imagenet10", "imagenet100"), (10, 20)),
+    "dream": dict.fromkeys((*FIVE, "tiny_imagenet"), (1, 10, 50)),
+    "dream_plus": dict.fromkeys(("cifar10", "cifar100", "tiny_imagenet"), (1, 10, 50)),
+    "ga": dict.fromkeys(("cifar10", "cifar100", "tiny_imagenet"), (1, 10, 50)) | {"imagenet10": (10, 20)},
+}
+
+
+@pytest.mark.parametrize("method", MATCHING)
+def test_every_published_cell_of_a_matching_method_has_a_file(method):
+    for dataset, sizes in CELLS[method].items():
+        for ipc in sizes:
+            found = build_matching(None, f"matching/{method}_{dataset}_{ipc}")
+            assert (found.run.method, found.run.dataset_name, found.ipc) == (method, dataset, ipc)
+            single = method in ("dc", "dsa", "dm")
+            own: Any = found.method
+            assert own.factor == (1 if single else 3 if dataset.startswith("imagenet") else 2)
+            assert found.run.max_steps == found.run.checkpoint_iters[-1]
+            assert found.run.max_steps % own.inner_loop == 0
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("matching/") and "digits" not in name])
+def test_a_file_of_a_matching_method_says_what_its_command_says(name):
+    """The command in the header gives the very settings of the file."""
+    file = build_matching(None, name)
+    typed = build_matching(file.config.header["command"].removeprefix("python condense.py "))
+    assert typed.method == file.method
+    assert (typed.run.max_steps, typed.run.recipe) == (file.run.max_steps, file.run.recipe)
+
+
+def build_matching(line: str | None, path: str | None = None) -> Settings:
+    words = ["--config_path", path] if path else (line or "").split()
+    return matching.resolve(parse(matching_flags.condense(), words, "condense"))
 
 
 @pytest.mark.parametrize("folder", [".", "frepo"])

@@ -1,7 +1,8 @@
 """Arguments as people type them, checked before anything heavy is imported and handed to tyro in one plain form.
 
-`--use_x64`, `--use_x64=True` and `--use_x64 False` are the same kind of thing; dashes and underscores are alike; an
-unknown flag gets the nearest name; a number that is none is refused here, with the other errors' four lines.
+`--use_x64`, `--use_x64=True` and `--use_x64 False` are the same kind of thing; dashes and underscores are alike; `-d`
+stands for the flag that has this short form; a repeatable flag takes one value or several; an unknown flag gets the
+nearest name; a number that is none is refused here, with the other errors' four lines.
 """
 
 from __future__ import annotations
@@ -30,7 +31,22 @@ RANGES: dict[str, tuple[float, float]] = {
     "resolution": (1, 1024),
     "log_every": (1, 2**31 - 1),
     "checkpoint_every": (0, math.inf),
+    "niter": (1, 2**31 - 1),
+    "max_steps": (1, 2**31 - 1),
+    "pt_from": (-1, 10**6),
+    "repeat": (1, 1000),
+    "val_interval": (1, 2**31 - 1),
 }
+SAME = (  # one flag under the names of several authors' scripts; each command has it under one of them
+    ("dataset_name", "dataset"),
+    ("data_path", "data_dir"),
+    ("output_dir", "save_dir"),
+    ("random_seed", "seed"),
+    ("n_images", "ipc"),
+    ("resolution", "size"),
+    ("models_to_test", "repeat"),
+)
+ALIASES = {name: other for pair in SAME for name, other in (pair, pair[::-1])}
 WORDS = {"devices": {"all": "-1", "-1": "-1"}}  # what stands for a number, whatever the range
 
 
@@ -65,7 +81,7 @@ def normalise(flags: type, argv: Sequence[str]) -> list[str]:
         if word in ("-h", "--help"):
             words.append("--help")
             continue
-        name, equals, value = _flag(word, kinds).partition("=")
+        name, equals, value = _flag(word, kinds, _short_forms(flags)).partition("=")
         kind = kinds[name]
         following = argv[position] if position < len(argv) else None
         if not equals:
@@ -79,6 +95,9 @@ def normalise(flags: type, argv: Sequence[str]) -> list[str]:
             raise UsageError("the flag is given twice", where=f"--{name}", remedy="keep one of the two")
         seen.add(name)
         words += [f"--{name}", _checked(name, kind, value)]
+        while kind is tuple and not equals and position < len(argv) and not argv[position].startswith("-"):
+            words += [f"--{name}", _checked(name, kind, argv[position])]
+            position += 1
     return _joined(words)
 
 
@@ -94,8 +113,10 @@ def _joined(words: list[str]) -> list[str]:
     return joined
 
 
-def _flag(word: str, kinds: dict[str, Any]) -> str:
+def _flag(word: str, kinds: dict[str, Any], short: dict[str, str]) -> str:
     """`name` or `name=value` of one word, with the name known and in underscores."""
+    if word[:2] in short and word[2:3] in ("", "="):
+        return short[word[:2]] + word[2:]
     if not word.startswith("--"):
         raise UsageError(
             f"unexpected argument '{word}'",
@@ -105,6 +126,7 @@ def _flag(word: str, kinds: dict[str, Any]) -> str:
         )
     name, equals, value = word[2:].partition("=")
     name = name.replace("-", "_")
+    name = ALIASES[name] if name not in kinds and ALIASES.get(name) in kinds else name
     if name in kinds:
         return f"{name}{equals}{value}"
     if name[:2] == "no" and kinds.get(name[2:].lstrip("_")) is bool and not equals:
@@ -124,6 +146,14 @@ def _nearest_flag(name: str, kinds: dict[str, Any]) -> str:
 
 
 @functools.cache
+def _short_forms(flags: type) -> dict[str, str]:
+    """`-d` -> the flag's name, as the flags' annotations tell tyro."""
+    hints = typing.get_type_hints(flags, include_extras=True)
+    notes = [(name, note) for name, hint in hints.items() for note in typing.get_args(hint)]
+    return {short: name for name, note in notes for short in getattr(note, "aliases", None) or ()}
+
+
+@functools.cache
 def _kinds(flags: type) -> dict[str, Any]:
     """bool, int, float, str or (for repeatable flags) tuple, by name."""
     hints = typing.get_type_hints(flags)
@@ -138,7 +168,9 @@ def _kind(annotation: Any) -> Any:
 
 
 def _expected(kind: Any) -> str:
-    return {bool: "True or False", int: "an integer", float: "a number", tuple: "key=value"}.get(kind, "a text")
+    return {bool: "True or False", int: "an integer", float: "a number", tuple: "a value or several"}.get(
+        kind, "a text"
+    )
 
 
 def _checked(name: str, kind: Any, value: str) -> str:

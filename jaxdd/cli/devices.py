@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from jaxdd.cli.flags import Distill
+from jaxdd.cli.flags import Run
 from jaxdd.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 MODES = ("shard", "pool")  # how a run may lie on several devices
 
 
-def is_one_of_several(flags: Distill) -> bool:
+def is_one_of_several(flags: Run) -> bool:
     """Whether the flags make this process one of several."""
     by_hand = (flags.coordinator_address, flags.num_processes, flags.process_id)
     return flags.distributed or any(given is not None for given in by_hand)
 
 
-def join(flags: Distill) -> bool:
+def join(flags: Run) -> bool:
     """Joins the other processes, if there are any; whether this is the one that prints and writes."""
     if not is_one_of_several(flags) or flags.dry_run:
         return True
@@ -31,7 +31,7 @@ def join(flags: Distill) -> bool:
     return hosts.first()
 
 
-def start(flags: Distill) -> tuple[Layout, str]:
+def start(flags: Run) -> tuple[Layout, str]:
     """How the run lies on its devices, and that in words.
 
     Raises:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from jaxdd.cli import checkpoints
 from jaxdd.cli.arguments import parse
 from jaxdd.cli.devices import start_one
-from jaxdd.cli.distill import data_line
 from jaxdd.cli.flags import Eval
 from jaxdd.cli.resolve import Settings, build, default_config, default_folder, no_effect
 from jaxdd.cli.screen import Screen
+from jaxdd.cli.session import data_line
 from jaxdd.core import config as configs
 from jaxdd.core import io
 from jaxdd.core.distilled import DistilledSet
@@ -20,10 +20,13 @@ from jaxdd.core.errors import CheckpointError, JaxddError, UsageError, choose
 
 if TYPE_CHECKING:
     from jaxdd.data import Dataset
+    from jaxdd.evaluation.base import BaseRecipe, Training
     from jaxdd.evaluation.protocol import Evaluation
-    from jaxdd.evaluation.recipe import Recipe
 
-RECIPE_FLAGS = ("eval_arch", "width", "depth", "normalization", "eval_lr", "models_to_test")
+RECIPE_FLAGS = (
+    *("width", "depth", "normalization", "eval_lr", "models_to_test"),
+    *("epochs", "same_compute", "dsa_strategy", "mixup"),
+)
 
 
 def run(argv: Sequence[str], program: str, distiller: str) -> int:
@@ -67,7 +70,7 @@ class _Session:
             made_by = default_config(self.distilled.provenance.get("method"))
             self.settings = build(made_by, named, notices=no_effect(flags))
         self.name = self._dataset_name(told)
-        self.recipe = _recipe(flags, self.settings, self.distilled)
+        self.recipes = _recipes(flags, self.settings, self.distilled)
         self.folder = pathlib.Path(flags.output_dir).expanduser().absolute() if flags.output_dir else self.found.beside
         self._check()
 
@@ -85,19 +88,20 @@ class _Session:
                 begin.doing("reading the data")
                 dataset = self._read()
             self._facts(dataset, device)
-            line = Trainings(self.screen, should_stop, self._planned(dataset))
+            line = Trainings(self.screen, should_stop, [training.steps for training in self._planned(dataset)])
             try:
                 with line.shown():
                     evaluation = api.evaluate(
                         self.distilled,
                         dataset,
-                        self.recipe,
+                        self.recipes[0],
+                        others=self.recipes[1:],
                         seed=self.flags.random_seed,
                         zca_folder=self.flags.zca_path,
                         reporter=line,
                         should_stop=should_stop,
                         on_training=line.next,
-                        baselines=("random", "kmeans") if self.flags.baselines else (),
+                        baselines=self._baselines,
                         full_data=self.flags.full_data,
                         report=line.row,
                     )
@@ -133,11 +137,12 @@ class _Session:
 
     def _check(self) -> None:
         """What can be refused before a device is touched or an image is read."""
-        from jaxdd import augment, data
+        from jaxdd import data
         from jaxdd.run.precheck import require_writable
 
-        self.recipe.network(_shape(self.distilled), self.distilled.classes)
-        augment.build(self.recipe.test_aug, _shape(self.distilled)[0])
+        for recipe in self.recipes:
+            recipe.network(_shape(self.distilled), self.distilled.classes, self.name)
+            recipe.check(_shape(self.distilled)[0])
         data.check_available(self.name, self.flags.data_path)
         spec, (_, _, channels) = data.describe(self.name, self.flags.data_path), _shape(self.distilled)
         if spec.classes != self.distilled.classes or spec.channels not in (None, channels):
@@ -174,23 +179,28 @@ class _Session:
 
         space = self.distilled.space
         self.screen.fact("data", data_line(dataset, data.fit(dataset, kind="raw")).rsplit(",", 1)[0] + f", {space}")
-        recipe = self.recipe
-        module: Any = recipe.network(_shape(self.distilled), self.distilled.classes).module
-        size = f"depth {module.depth}, width {recipe.width}" if hasattr(module, "depth") else f"width {recipe.width}"
-        how = f"{recipe.models_to_test} networks per row, Adam {recipe.eval_lr:g}, {recipe.normalization} normalization"
-        self.screen.fact("network", f"{type(module).__name__}, {size}; {how}")
+        for recipe, training in zip(self.recipes, self._first_trainings(dataset), strict=True):
+            module: Any = recipe.network(_shape(self.distilled), self.distilled.classes, self.name).module
+            depth = f"depth {module.depth}, " if hasattr(module, "depth") else ""
+            how = f"{recipe.models_to_test} networks per row, {recipe.summary(training)}"
+            self.screen.fact("network", f"{type(module).__name__}, {depth}width {recipe.width}; {how}")
         self.screen.fact("device", device)
 
-    def _planned(self, dataset: Dataset) -> list[int]:
-        """Steps of every training to come, in order."""
-        from jaxdd.evaluation.protocol import trainings_per_row
+    def _planned(self, dataset: Dataset, **options: Any) -> list[Training]:
+        """Every training to come, in order."""
+        from jaxdd.evaluation.protocol import planned
 
-        network = self.recipe.network(_shape(self.distilled), self.distilled.classes)
-        stored = [len(self.distilled)] * (3 if self.flags.baselines else 1)
-        stored += [len(dataset.train_images)] * self.flags.full_data
-        ways = (False, True) if self.recipe.test_aug else (False,)
-        steps = [self.recipe.training(network, size, augmented=way)[1] for size in stored for way in ways]
-        return [count for count in steps for _ in range(trainings_per_row(self.recipe))]
+        chosen = {"recipes": self.recipes, "baselines": self._baselines, "full_data": self.flags.full_data, **options}
+        return planned(self.distilled, dataset, **chosen)
+
+    def _first_trainings(self, dataset: Dataset) -> list[Training]:
+        """One training on the set by each recipe."""
+        chosen = {"baselines": (), "full_data": False}
+        return [self._planned(dataset, recipes=(recipe,), **chosen)[0] for recipe in self.recipes]
+
+    @property
+    def _baselines(self) -> tuple[str, ...]:
+        return ("random", "kmeans") if self.flags.baselines else ()
 
     def _conclude(self, evaluation: Evaluation) -> None:
         from jaxdd.cli.progress import table
@@ -210,27 +220,43 @@ def _require_known_network(flags: Eval) -> None:
     """A misspelt name is refused before anything is looked for on disk."""
     from jaxdd.models import ALIASES, NAMES, NORMALIZATIONS
 
-    if flags.eval_arch is not None:
-        choose(flags.eval_arch.lower(), (*NAMES, *ALIASES), kind="architecture", where="--eval_arch")
+    for name in _architectures(flags):
+        choose(name.lower(), (*NAMES, *ALIASES), kind="architecture", where="--eval_arch")
     if flags.normalization is not None:
         choose(flags.normalization, NORMALIZATIONS, kind="normalization", where="--normalization")
 
 
-def _recipe(flags: Eval, settings: Settings, distilled: DistilledSet) -> Recipe:
-    """The config's recipe if a config was named, else the set's own; flags and `--set` override."""
+def _architectures(flags: Eval) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (flags.eval_arch or "").split(",") if name.strip())
+
+
+def _recipes(flags: Eval, settings: Settings, distilled: DistilledSet) -> tuple[BaseRecipe, ...]:
+    """The config's recipe if a config was named, else the set's own; flags and `--set` override; one per architecture.
+
+    Another protocol than the stored one takes over what all protocols have.
+    """
+    from jaxdd.evaluation.base import BaseRecipe
     from jaxdd.evaluation.recipe import Recipe
 
     stored = settings.run.stored_recipe(settings.method) if flags.config_path else distilled.recipe
-    given = {name: getattr(flags, name) for name in RECIPE_FLAGS if getattr(flags, name) is not None}
-    fields = {field.name: field for field in configs.settings_of(Recipe)}
-    overrides = {name: (f"--{name}", value) for name, value in given.items()}
+    overrides = {name: (f"--{name}", value) for name in RECIPE_FLAGS if (value := getattr(flags, name)) is not None}
     overrides |= {name: ("--set", value) for name, value in configs.parse_assignments(flags.set).items()}
+    given = {name: value for name, (_, value) in overrides.items()}
+    cls = Recipe.protocol_of({**stored, **given})
+    if cls is not Recipe.protocol_of(stored):
+        common = {field.name for field in configs.settings_of(BaseRecipe)}
+        stored = {name: value for name, value in stored.items() if name in common} | {"protocol": cls.protocol}
+    fields = {field.name: field for field in configs.settings_of(cls)}
     for name, (flag, value) in overrides.items():
+        if name == "protocol":
+            continue
         origin = configs.ConfigFile(flag, {name: value})
         if name not in fields:
-            configs.build(origin, {"recipe": Recipe})
-        configs.check(Recipe, fields[name], origin)
-    return Recipe.of({**stored, **{name: value for name, (_, value) in overrides.items()}})
+            configs.build(origin, {"recipe": cls})
+        configs.check(cls, fields[name], origin)
+    own = str(given.get("eval_arch", stored.get("eval_arch", Recipe.eval_arch)))
+    names = _architectures(flags) or (own,)
+    return tuple(Recipe.of({**Recipe.stored_for(stored, name), **given, "eval_arch": name}) for name in names)
 
 
 def _shape(distilled: DistilledSet) -> tuple[int, int, int]:

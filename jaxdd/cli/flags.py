@@ -1,7 +1,7 @@
-"""The flags of the two commands: one typed field each, whose doc line is its help text.
+"""The flags of `distill` and `eval`: one typed field each, whose doc line is its help text.
 
-The first part of each list is the original RCIG scripts' own, with their names, meanings and defaults; None in place of
-a default means that the config file, or the distilled set, decides.
+Those of the original RCIG scripts are all there, with their names, meanings and defaults; None in place of a default
+means that the config file, or the distilled set, decides. `matching_flags` has those of the matching methods.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def _default(value: str) -> str:
     return f"(default: {value})"
 
 
-def _shown(metavar: str, hint: str | Callable[[str], str] = ""):
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
+def _shown(metavar: str, hint: str | Callable[[str], str] = "", short: str = ""):
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint, aliases=(f"-{short}",) if short else None)
 
 
 ConfigText = Annotated[str | None, _shown("TEXT", _CONFIG)]
@@ -29,6 +29,7 @@ ConfigInt = Annotated[int | None, _shown("N", _CONFIG)]
 ConfigSwitch = Annotated[bool | None, _shown("[BOOL]", _CONFIG)]
 RecipeText = Annotated[str | None, _shown("TEXT", _SET)]
 RecipeInt = Annotated[int | None, _shown("N", _SET)]
+RecipeSwitch = Annotated[bool | None, _shown("[BOOL]", _SET)]
 RecipeNumber = Annotated[float | None, _shown("X", _SET)]
 Text = Annotated[str | None, _shown("TEXT")]
 Path = Annotated[str | None, _shown("PATH")]
@@ -40,46 +41,25 @@ Assignments = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], _shown("KEY=
 
 
 @dataclasses.dataclass(frozen=True)
-class Distill:
-    """Distils a data set into a few synthetic images per class. Running the same command again resumes it."""
+class Run:
+    """What every command that distils has."""
 
-    dataset_name: ConfigText = None
-    """Data set: digits, mnist, cifar10, ..., or your own as folder:DIR, npz:FILE or parquet:DIR."""
     data_path: Path = None
     """Folder with local files in DIR/<dataset_name>/; otherwise TensorFlow Datasets' folder."""
     zca_path: Path = None
     """Folder where fitted ZCA transforms are kept; otherwise the user's cache folder."""
-    train_log: Text = None
-    """Accepted as in the original; has no effect here: log.txt and metrics.jsonl are always written."""
-    train_img: Text = None
-    """Accepted as in the original; has no effect here: pictures are written at checkpoint_iters."""
-    width: ConfigInt = None
-    """Channels of the networks' first block."""
     random_seed: Int = 0
     """Seed of every random choice."""
     message: Text = None
     """A note for the log and for config.json."""
     output_dir: Path = None
     """Output folder; otherwise ./output_dir/<dataset>_<images per class>."""
-    n_images: ConfigInt = None
-    """Images per class."""
     config_path: Path = None
     """Config file: a path, or the name of a packaged one; otherwise the digits' for the method."""
     log_dir: Path = None
     """Folder of log.txt; otherwise the output folder."""
     max_steps: ConfigInt = None
     """Steps in all; raising it continues a finished run."""
-    use_x64: ConfigSwitch = None
-    """Form and factorise the kernel matrix in float64."""
-    skip_tune: ConfigSwitch = None
-    """Keep the adam solver's two learning rates instead of tuning them first."""
-    naive_loss: ConfigSwitch = None
-    """Plain squared loss instead of kernel ridge regression (selects the adam solver)."""
-    init_random_noise: ConfigSwitch = None
-    """Start from noise instead of real images."""
-
-    method: ConfigText = None
-    """The method, e.g. rcig or frepo; an unknown name lists all of them."""
     set: Assignments = ()
     """Overrides a key of the config file, and flags too; the value is JSON or a plain word."""
     resolution: OptionalInt = None
@@ -107,6 +87,32 @@ class Distill:
 
 
 @dataclasses.dataclass(frozen=True)
+class Distill(Run):
+    """Distils a data set into a few synthetic images per class. Running the same command again resumes it."""
+
+    dataset_name: ConfigText = None
+    """Data set: digits, mnist, cifar10, ..., or your own as folder:DIR, npz:FILE or parquet:DIR."""
+    train_log: Text = None
+    """Accepted as in the original; has no effect here: log.txt and metrics.jsonl are always written."""
+    train_img: Text = None
+    """Accepted as in the original; has no effect here: pictures are written at checkpoint_iters."""
+    width: ConfigInt = None
+    """Channels of the networks' first block."""
+    n_images: ConfigInt = None
+    """Images per class."""
+    use_x64: ConfigSwitch = None
+    """Form and factorise the kernel matrix in float64."""
+    skip_tune: ConfigSwitch = None
+    """Keep the adam solver's two learning rates instead of tuning them first."""
+    naive_loss: ConfigSwitch = None
+    """Plain squared loss instead of kernel ridge regression (selects the adam solver)."""
+    init_random_noise: ConfigSwitch = None
+    """Start from noise instead of real images."""
+    method: ConfigText = None
+    """The method, e.g. rcig or frepo; an unknown name lists all of them."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Eval:
     """Trains fresh networks on a distilled set, and on as many real images, and measures them on the test set."""
 
@@ -127,7 +133,7 @@ class Eval:
     normalization: RecipeText = None
     """identity, batch, instance, layer or group."""
     eval_lr: RecipeNumber = None
-    """Adam learning rate; 1e-4 as published."""
+    """Learning rate; of Adam 1e-4, of SGD (idc, dc) 0.01 as published."""
     random_seed: Int = 0
     """Seed of the networks and of the baselines."""
     message: Text = "eval_log"
@@ -145,9 +151,18 @@ class Eval:
     log_dir: Path = None
     """Folder of log.txt; otherwise the folder of the result file."""
     eval_arch: RecipeText = None
-    """Architecture: conv, resnet, vgg or alexnet."""
+    """Architecture, such as conv, resnet, vgg or alexnet; several, with rows for each, as conv,resnet_idc,densenet."""
     models_to_test: RecipeInt = None
-    """Networks trained per row; 5 as published."""
+    """Networks trained per row, also --repeat; 5 as published (idc 3, dc 20)."""
+
+    epochs: RecipeInt = None
+    """Epochs of training (idc, dc)."""
+    same_compute: RecipeSwitch = None
+    """Divide the epochs by the number of images that one image decodes to (idc)."""
+    dsa_strategy: RecipeText = None
+    """Augmentation, e.g. color_crop_flip_scale_rotate, or none (idc, dc)."""
+    mixup: RecipeText = None
+    """cut: CutMix; vanilla: no mixing (idc)."""
 
     full_data: Switch = False
     """Also train on the whole data set, for comparison."""

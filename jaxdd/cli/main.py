@@ -1,4 +1,4 @@
-"""`jaxdd distill` and `jaxdd eval`; the root scripts come here too."""
+"""`jaxdd distill`, `jaxdd condense`, `jaxdd pretrain` and `jaxdd eval`; the root scripts come here too."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from jaxdd.cli.arguments import NO
 from jaxdd.cli.screen import shorter_path
 from jaxdd.core.errors import JaxddError, choose
 
-COMMANDS = {"distill": "makes a distilled set", "eval": "measures one"}
-SCRIPTS = {"distill": "distill_dataset.py", "eval": "eval.py"}
+COMMANDS = {
+    "distill": "makes a distilled set",
+    "condense": "makes one by matching gradients or features, with the flags of IDC, AccDD, DREAM and GA-DD",
+    "pretrain": "trains the networks that AccDD and GA-DD start from",
+    "eval": "measures a distilled set",
+}
+SCRIPTS = {"distill": "distill_dataset.py", "condense": "condense.py", "pretrain": "pretrain.py", "eval": "eval.py"}
 
 
 def main(argv: Sequence[str] | None = None, *, script: str | None = None) -> int:
@@ -57,13 +62,17 @@ def _run(words: list[str], script: str | None) -> int:
     command, flags = (script, words) if script else (words[0], words[1:])
     choose(command, COMMANDS, kind="command", where="jaxdd")
     programs = {name: _called(name, by_script=bool(script)) for name in COMMANDS}
-    if command == "distill":
-        from jaxdd.cli import distill
+    if command == "eval":
+        from jaxdd.cli import evaluate
 
-        return distill.run(flags, programs["distill"], programs["eval"])
-    from jaxdd.cli import evaluate
-
-    return evaluate.run(flags, programs["eval"], programs["distill"])
+        return evaluate.run(flags, programs["eval"], programs["distill"])
+    if command == "condense":
+        from jaxdd.cli.condense import run
+    elif command == "pretrain":
+        from jaxdd.cli.pretrain import run
+    else:
+        from jaxdd.cli.distill import run
+    return run(flags, programs)
 
 
 def _called(command: str, *, by_script: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -138,7 +139,8 @@ class Trainings(Line):
     def row(self, row: Row) -> None:
         """A row is finished."""
         self.rows.append(row)
-        self._screen.finding(f"{label(row)}: {percent(row)}")
+        other = f", {row.architecture}" if row.architecture != self.rows[0].architecture else ""
+        self._screen.finding(f"{label(row)}{other}: {percent(row)}")
 
     def next(self) -> None:
         """Another training begins."""
@@ -178,13 +180,22 @@ def percent(row: Row) -> str:
 
 
 def table(rows: Sequence[Row]) -> rich.table.Table:
-    """The rows with mean, standard deviation and every run."""
+    """The rows with mean, standard deviation and every run; architectures and best tests where there are several."""
+    several, tested = len({row.architecture for row in rows}) > 1, any(row.best for row in rows)
+    mixed = len({row.augmented for row in rows}) > 1  # else the head says how all were trained
     shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     shown.add_column("trained on")
+    if several:
+        shown.add_column("network")
     shown.add_column("test accuracy", justify="right")
+    if tested:
+        shown.add_column("best test", justify="right")
     shown.add_column("each network")
     for row in rows:
         runs = "  ".join(f"{100 * accuracy:.1f}" for accuracy in row.runs)
         ours = row.name == rows[0].name
-        shown.add_row(label(row), percent(row), runs, style="bold" if ours else "")
+        best = percent(dataclasses.replace(row, runs=row.best)) if row.best else ""
+        name = label(row) if mixed else row.name
+        cells = (name, *[row.architecture] * several, percent(row), *[best] * tested, runs)
+        shown.add_row(*cells, style="bold" if ours else "")
     return shown

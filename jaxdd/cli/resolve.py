@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from jaxdd.cli.flags import Distill, Eval
+from jaxdd.cli.flags import Distill
 from jaxdd.core import config as configs
 from jaxdd.core.config import ConfigFile
 from jaxdd.core.errors import choose
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from jaxdd.core.procedure import Method
 
 DEFAULT = "configs_final/digits.txt"  # what runs without a config, unless a method has a file of its own
+MATCHING = "configs_final/matching/digits.txt"  # which the matching methods share
+PUBLISHED = "published settings"  # in place of a file's path: nothing but what the method implies
 KEYS = (
     *("dataset_name", "width", "n_images", "max_steps", "use_x64", "skip_tune", "naive_loss"),
     *("init_random_noise", "method"),
@@ -64,19 +66,25 @@ def resolve(flags: Distill) -> Settings:
 
 
 def build(path: str | None, overrides: Mapping[str, tuple[str, Any]], *, notices: list[str]) -> Settings:
-    """Settings from a config file and what overrides it: key -> (flag it came by, value)."""
+    """Settings from a config file and what overrides it.
+
+    Arguments:
+        path: of the file; None for the method's on the digits, PUBLISHED for what the method itself has.
+        overrides: key -> (flag it came by, value).
+        notices: what to tell beside what the settings tell.
+    """
     plain = {key: value for key, (_, value) in overrides.items()}
-    found = configs.find_config(path or default_config(plain.get("method")))
-    _require_known_data(configs.read_config(found).replace(plain))
+    path = path or default_config(plain.get("method"))
+    _require_known_data(_read(path).replace(plain))
 
     from jaxdd.methods import METHODS  # imports JAX: not before the first checks
 
-    method = configs.read_config(found).replace(plain).values.get("method", "rcig")
+    method = _read(path).replace(plain).values.get("method", "rcig")
     cls = METHODS[choose(str(method), METHODS, kind="method", where=overrides.get("method", ("method",))[0])]
     classes = {"method": cls, "run": RunSettings}
-    file = configs.read_config(found, historical=getattr(cls, "historical_names", {}))
+    file = _read(path, getattr(cls, "historical_names", None))
     _check_overrides(overrides, classes)
-    file = file.replace(plain)
+    file = _with_canonical_name(file.replace(plain))
     implied = cls.implied(file.values)
     file = file.replace(implied.values)
     built = configs.build(file, classes)
@@ -84,11 +92,16 @@ def build(path: str | None, overrides: Mapping[str, tuple[str, Any]], *, notices
     return Settings(file, built["run"], built["method"], told)
 
 
-def no_effect(flags: Distill | Eval) -> list[str]:
-    """One notice per flag that the original has and that does nothing here."""
+def no_effect(flags: Any, reasons: Mapping[str, str] = NO_EFFECT) -> list[str]:
+    """One notice per flag that the originals have and that does nothing here.
+
+    Arguments:
+        flags: of a command.
+        reasons: flag -> why.
+    """
     defaults = {field.name: field.default for field in dataclasses.fields(flags)}
-    used = [name for name in NO_EFFECT if name in defaults and getattr(flags, name) != defaults[name]]
-    return [f"--{name} is accepted but has no effect: {NO_EFFECT[name]}" for name in used]
+    used = [name for name in reasons if name in defaults and getattr(flags, name) != defaults[name]]
+    return [f"--{name} is accepted but has no effect: {reasons[name]}" for name in used]
 
 
 def output_folder(given: str | None, settings: Settings) -> pathlib.Path:
@@ -100,15 +113,28 @@ def output_folder(given: str | None, settings: Settings) -> pathlib.Path:
 
 def default_folder(dataset: str, ipc: int, method: str = RunSettings.method) -> pathlib.Path:
     """`output_dir/cifar10_10`, or `frepo_cifar10_10` by another method; of nested names and paths, one word remains."""
+    name = one_word(dataset) if method == RunSettings.method else f"{method}_{one_word(dataset)}"
+    return pathlib.Path("output_dir", f"{name}_{ipc}").absolute()
+
+
+def one_word(dataset: str) -> str:
+    """A data set's name for names of folders: `folder_faces` for `folder:my/faces`."""
     kind, colon, rest = dataset.partition(":")
-    name = f"{kind}_{pathlib.PurePath(rest).stem}" if colon else dataset
-    name = name if method == RunSettings.method else f"{method}_{name}"
-    return pathlib.Path("output_dir", f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}_{ipc}").absolute()
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{kind}_{pathlib.PurePath(rest).stem}" if colon else dataset)
 
 
 def default_config(method: Any) -> str:
-    """The packaged config that runs a method on the digits: `configs_final/<method>/digits.txt`."""
-    return f"configs_final/{method}/digits.txt" if f"{method}/digits.txt" in configs.packaged_configs() else DEFAULT
+    """The packaged config that runs a method on the digits: `<method>/digits.txt`, or that of its family."""
+    packaged = configs.packaged_configs()
+    if f"{method}/digits.txt" in packaged:
+        return f"configs_final/{method}/digits.txt"
+    return MATCHING if any(name.startswith(f"matching/{method}_") for name in packaged) else DEFAULT
+
+
+def _read(path: str, historical: Mapping[str, str] | None = None) -> ConfigFile:
+    if path == PUBLISHED:
+        return ConfigFile(PUBLISHED, {})
+    return configs.read_config(configs.find_config(path), historical=historical)
 
 
 def _require_known_data(config: ConfigFile) -> None:
@@ -118,6 +144,13 @@ def _require_known_data(config: ConfigFile) -> None:
     name = config.values.get("dataset_name", "cifar10")
     if isinstance(name, str) and not user_kind(name):
         spec(name)
+
+
+def _with_canonical_name(file: ConfigFile) -> ConfigFile:
+    from jaxdd.data import canonical
+
+    name = file.values.get("dataset_name")
+    return file.replace({"dataset_name": canonical(name)}) if isinstance(name, str) else file
 
 
 def _check_overrides(overrides: Mapping[str, tuple[str, Any]], classes: Mapping[str, type]) -> None:

@@ -18,6 +18,7 @@ from jaxdd.matching.perturbation import Norm
 from jaxdd.models.network import Network
 
 NETWORKS = Literal["convnet", "resnet", "resnet_ap", "densenet"]
+ARCHITECTURES = {"convnet": "conv", "resnet": "resnet_idc"}  # names in `models.registry` that differ from theirs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,9 +164,8 @@ class CondensationSettings:
 
     def network(self, image_shape: tuple[int, int, int], classes: int) -> Network:
         """The architecture."""
-        names = {"resnet": "resnet_idc"}
         return models.build(
-            names.get(self.net_type, self.net_type),
+            ARCHITECTURES.get(self.net_type, self.net_type),
             image_shape=image_shape,
             classes=classes,
             width=self.width,

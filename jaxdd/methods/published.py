@@ -13,6 +13,7 @@ from jaxdd.core.procedure import Implied
 from jaxdd.data import imagenet
 from jaxdd.data.registry import canonical
 from jaxdd.methods import accdd, dream, gradient_amplification
+from jaxdd.methods.condensation_settings import ARCHITECTURES
 
 NAMES = ("dc", "dsa", "dm", "idc", "accdd", "dream", "dream_plus", "ga")
 
@@ -35,7 +36,7 @@ IDC: dict[str, dict[str, Any]] = {
     "cifar100": {**_MSE, "n_data": 2000, "base_size": 32},
     "tiny_imagenet": {**_MSE, "n_data": 1000, "base_size": 32, "depth": 4},
     "imagenet10": {**_IMAGENET, "early": 10},  # and other subsets of fewer than 100 classes
-    "imagenet100": {**_IMAGENET, "lr_img": 1e-3},  # and more
+    "imagenet100": {**_IMAGENET, "lr_img": 1e-3, "lr": 0.1, "weight_decay": 1e-4, "batch_real": 128},  # and more
 }
 OTHER: dict[str, Any] = {**_MSE, "n_data": 2000, "base_size": 32}  # a data set of the user's own
 ITERATIONS, IMAGENET_ITERATIONS = 2000, 500  # outer ones
@@ -74,6 +75,8 @@ def implied(values: Mapping[str, Any]) -> Implied:
         chosen["net_aug"] = without_cutout(chosen.get("aug_type", "color_crop_cutout"), chosen.get("mixup_net", "cut"))
     if "max_steps" not in chosen:
         chosen["max_steps"] = iterations(name, dataset) * max(1, _integer(chosen, "inner_loop", 100))
+    if chosen.get("net_type", "convnet") != "convnet":
+        chosen.setdefault("recipe", {"eval_arch": ARCHITECTURES.get(chosen["net_type"], chosen["net_type"])})
     return Implied({key: value for key, value in chosen.items() if key not in values})
 
 

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import flax
 import jax
@@ -24,10 +24,12 @@ from jaxdd.core.errors import CheckpointError, ConfigError
 from jaxdd.core.procedure import Method, Procedure
 from jaxdd.core.types import Examples
 from jaxdd.evaluation import protocol
+from jaxdd.evaluation.base import BaseRecipe
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.run import hosts, loop
 from jaxdd.run.checkpoint import Storage
 from jaxdd.run.devices import Layout, choose
+from jaxdd.run.networks import Networks
 from jaxdd.run.plan import Plan, Trial, plan, require_memory, trial
 from jaxdd.run.precheck import require_writable
 from jaxdd.run.programs import template
@@ -36,6 +38,19 @@ from jaxdd.run.restore import meaning, precision, shapes
 from jaxdd.run.signals import Stopped
 
 Picture = Callable[[DistilledSet, pathlib.Path], Any]
+
+
+class Validate(Protocol):
+    """What looks at the set every so many steps (`run.validation`)."""
+
+    @property
+    def every(self) -> int:
+        """Steps between two looks."""
+        ...
+
+    def __call__(self, step: int, distilled: DistilledSet) -> None:
+        """Looks at the set of one step, which has its meaning and true colours."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,6 +66,7 @@ class Distillation:
         seed: of every random choice.
         recipe: how the result is to be evaluated, fields of `evaluation.recipe.Recipe`.
         checkpoint_iters: steps after which the set is also kept under its step.
+        networks: trained beforehand, for methods that start from them.
 
     Raises:
         ConfigError: more images per class are asked for than the smallest class has.
@@ -64,6 +80,7 @@ class Distillation:
     seed: int = 0
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     checkpoint_iters: tuple[int, ...] = ()
+    networks: Networks | None = None
 
     def __post_init__(self):
         fewest = int(np.bincount(self.dataset.train_labels, minlength=self.dataset.classes).min())
@@ -78,6 +95,7 @@ class Distillation:
     @property
     def identity(self) -> dict[str, Any]:
         """What the run's numbers depend on, and what a state on disk needs to be read again."""
+        given = {"networks": {"count": len(self.networks), "digest": self.networks.digest}} if self.networks else {}
         return {
             "method": self.name,
             "settings": as_dict(self.method),
@@ -89,6 +107,7 @@ class Distillation:
                 "digest": self.dataset.digest,
             },
             "preprocessing": self.preprocessing.describe(),
+            **given,
         }
 
     @property
@@ -103,7 +122,7 @@ class Distillation:
 
     def plan(self, layout: Layout | None = None, *, count_operations: bool = False) -> Plan:
         """What the run needs, from shapes alone; `layout` and `count_operations` as in `run.plan.plan`."""
-        examples = shapes(self.dataset.train_images.shape, self.dataset.classes)
+        examples = self._with_networks(shapes(self.dataset.train_images.shape, self.dataset.classes))
         with precision(self.method):
             return plan(self.method.outline(), examples, layout=layout, count_operations=count_operations)
 
@@ -124,9 +143,15 @@ class Distillation:
             ConfigError: as in `require_memory`, by the compiled program.
         """
         with precision(self.method):
-            examples = data_room.examples(self.dataset, self.preprocessing)
+            examples = self._examples()
             options = {"limit": self._memory_limit, "remedy": self.plan(layout).demand.remedy}
             return trial(self.method.outline(), examples, seed=self.seed, layout=layout, **options)
+
+    def _examples(self) -> Examples:
+        return self._with_networks(data_room.examples(self.dataset, self.preprocessing))
+
+    def _with_networks(self, examples: Examples) -> Examples:
+        return examples if self.networks is None else dataclasses.replace(examples, networks=self.networks.variables)
 
     @property
     def _memory_limit(self) -> int | None:
@@ -160,6 +185,7 @@ class Distillation:
         *,
         picture: Picture | None = None,
         layout: Layout | None = None,
+        validate: Validate | None = None,
         **options: Any,
     ) -> DistilledSet:
         """Runs, or continues what `storage` holds.
@@ -167,6 +193,7 @@ class Distillation:
         Arguments:
             storage: the opened output folder; the set is written there at `checkpoint_iters`, at the end and on stop.
             picture: draws a set into a file.
+            validate: sees the set every `validate.every` steps.
             layout, options: `log_every`, `should_stop`, `reporter`, as in `loop.final_state`.
 
         Raises:
@@ -182,9 +209,12 @@ class Distillation:
                 described = self.describe(result, step)
                 _write(described, folder / f"step_{step}", picture)
                 _write(described, folder, picture)
+            if validate is not None and step and step % validate.every == 0:
+                validate(step, self.describe(result, step))
 
+        seen = set() if validate is None else set(range(validate.every, self.steps + 1, validate.every))
         with precision(self.method):
-            examples = data_room.examples(self.dataset, self.preprocessing)
+            examples = self._examples()
             try:
                 state, step = loop.final_state(
                     self.method,
@@ -193,7 +223,7 @@ class Distillation:
                     seed=self.seed,
                     storage=storage,
                     observers=(keep,),
-                    observe_at=[step for step in self.checkpoint_iters if step <= self.steps],
+                    observe_at=[step for step in {*self.checkpoint_iters, *seen} if step <= self.steps],
                     layout=layout,
                     **options,
                 )
@@ -221,6 +251,7 @@ def distill(
     output_dir: Any = None,
     recipe: Mapping[str, Any] | None = None,
     picture: Picture | None = None,
+    networks: Networks | None = None,
     **options: Any,
 ) -> DistilledSet:
     """Distils a data set.
@@ -229,7 +260,7 @@ def distill(
         method: what to run.
         dataset: the real data.
         preprocessing: fitted on it; default the method's own.
-        steps, seed, name, recipe: as in `Distillation`.
+        steps, seed, name, recipe, networks: as in `Distillation`.
         output_dir: where to keep states, metrics and the set, and to resume from; None keeps everything in memory.
         picture, options: as in `Distillation.drive`.
 
@@ -241,7 +272,7 @@ def distill(
     """
     if preprocessing is None:
         preprocessing = data_room.fit(dataset, family=method.family, kind=method.kind)
-    run = Distillation(name, method, dataset, preprocessing, steps, seed, recipe or {})
+    run = Distillation(name, method, dataset, preprocessing, steps, seed, recipe or {}, networks=networks)
     with contextlib.ExitStack() as stack:
         storage = None if output_dir is None else stack.enter_context(run.storage(output_dir))
         return run.drive(storage, picture=picture, **options)
@@ -250,7 +281,7 @@ def distill(
 def evaluate(
     distilled: DistilledSet,
     dataset: data_room.Dataset,
-    recipe: Recipe | None = None,
+    recipe: BaseRecipe | None = None,
     *,
     seed: int = 0,
     zca_folder: Any = None,
@@ -269,7 +300,7 @@ def evaluate(
         zca_folder: where fitted ZCA transforms are kept.
         reporter, should_stop: of every training, as in `loop.final_state`.
         on_training: called before every training.
-        options: `baselines`, `full_data`, `report`, as in `evaluation.protocol.evaluate`.
+        options: `baselines`, `full_data`, `others`, `report`, as in `evaluation.protocol.evaluate`.
 
     Raises:
         CheckpointError: the set is of another data set, shape, number of classes or preprocessing.

@@ -118,10 +118,10 @@ class Layout:
         """
         if not self.several:
             return fn
+        inside = functools.partial(self.within, fn)
         if self.mode == "shard":
-            return functools.partial(_within, functools.partial(sharding.split_over, self.mesh), fn)
+            return inside
         state = self._specs(procedure, template)
-        inside = functools.partial(_within, functools.partial(sharding.one_of, len(self.devices)), fn)
 
         def spread(held: PyTree, *others: Any) -> Any:
             specs = (state, *(WHOLE for _ in others))
@@ -130,6 +130,14 @@ class Layout:
             return run(held, *others)
 
         return spread
+
+    def within(self, fn: Callable, *args: Any) -> Any:
+        """`fn(*args)` as it is traced for these devices: `core.sharding` knows of them."""
+        if not self.several:
+            return fn(*args)
+        context = sharding.split_over(self.mesh) if self.mode == "shard" else sharding.one_of(len(self.devices))
+        with context:
+            return fn(*args)
 
     def _placed(self, spec: PartitionSpec) -> jax.sharding.Sharding:
         return NamedSharding(self.mesh, spec) if self.several else self.everywhere
@@ -162,8 +170,3 @@ class Layout:
                 expected=f"a multiple of {count}",
                 remedy=f"--set pool_model_count={held + -held % count}, another --devices, or --devices_mode shard",
             )
-
-
-def _within(context: Callable, fn: Callable, *args: Any) -> Any:
-    with context():
-        return fn(*args)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd.core import backend, sharding
-from jaxdd.core.procedure import Event, Procedure
+from jaxdd.core.procedure import Event, Part, Procedure
 from jaxdd.core.random import key_for
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.data.sampling import sample
@@ -148,7 +148,9 @@ class Programs:
         template: PyTree = None,
     ):
         events = procedure.events(data)
-        parts = procedure.parts(data) if backend.dispatches_parts() else ()
+        parts: tuple[Part, ...] = ()
+        if backend.dispatches_parts():
+            parts = procedure.parts(data) if layout is None else layout.within(procedure.parts, data)
         self.steps_per_dispatch = 1 if parts else steps_per_dispatch
         self.periods = tuple(event.period for event in events)
         spread, state, whole = lambda fn: fn, None, None
@@ -255,7 +257,7 @@ def _first(body, state, data, seed, step, index):
 
 
 def _part(part, state, data, seed, step, index):
-    new = part.apply(state, data, part.key(sharding.own(key_for(seed, "step", step)), index), index)
+    new = part.apply(state, data, part.key(sharding.own(key_for(seed, "step", step))), index)
     _require_same(f"part '{part.name}' of a step", state, new)
     return new, ()
 

@@ -32,11 +32,19 @@ class RunSettings:
 
         Arguments:
             method: the procedure, of which `width` and `depth` are read where it has them, and the family, whose
-                protocol it is evaluated by.
+                protocol it is evaluated by; of a matching method, its networks and DSA's augmentation too.
         """
         family = getattr(method, "family", "")
         protocol = self.recipe.get("protocol", family if family in SGD_PROTOCOLS else "rcig")
         how = {"protocol": protocol} if protocol in SGD_PROTOCOLS else {"test_aug": self.test_aug}
         sizes = {name: getattr(method, name, None) for name in ("width", "depth")}
         own = {name: size for name, size in sizes.items() if size is not None}
-        return {**how, **own, **self.recipe}
+        return {**how, **own, **_as_matched(method, protocol), **self.recipe}
+
+
+def _as_matched(method: Any, protocol: str) -> dict[str, Any]:
+    """The architecture that a matching method's networks have, and in DC's family the strategy that they train with."""
+    network, norm, strategy = (getattr(method, name, None) for name in ("net_type", "norm_type", "aug_type"))
+    own = {} if network in (None, "convnet") else {"eval_arch": "resnet_idc" if network == "resnet" else network}
+    own |= {} if norm in (None, "instance") else {"normalization": norm}
+    return own | ({"dsa_strategy": strategy} if strategy and protocol == "dc" else {})

@@ -41,7 +41,10 @@ OURS = {
         "dry_run",
         "debug",
     },
-    Eval: {"full_data", "baselines", "set", "resolution", "devices", "debug"},
+    Eval: {
+        *("full_data", "baselines", "set", "resolution", "devices", "debug"),
+        *("epochs", "same_compute", "dsa_strategy", "mixup"),
+    },
 }
 
 

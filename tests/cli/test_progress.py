@@ -134,6 +134,15 @@ def test_rows_and_their_table(pipe):
     assert "50.0  70.0" in pipe.getvalue()
 
 
+def test_a_table_tells_architectures_and_best_tests_apart_where_there_are_several(pipe):
+    rows = [Row("distilled", True, (0.5,), (0.625,), name) for name in ("conv", "mlp")]
+    Screen(pipe).show(table(rows[:1]))
+    assert "62.5 +- 0.0 %" in pipe.getvalue() and "conv" not in pipe.getvalue()
+    assert "augmentation" not in pipe.getvalue()  # as all rows are
+    Screen(pipe).show(table(rows))
+    assert "conv" in pipe.getvalue() and "mlp" in pipe.getvalue()
+
+
 def test_trainings_are_one_piece_of_work(pipe, clock):
     line = Trainings(Screen(pipe), lambda: None, [10, 10, 30])
     line.next()

@@ -1,0 +1,128 @@
+"""Networks trained beforehand that a run starts from: in folders that are named, or where `pretrain` puts them."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import shlex
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxdd.cli.resolve import Settings, one_word
+from jaxdd.cli.screen import shorter_path
+from jaxdd.core.errors import CheckpointError, UsageError
+
+
+def needed(settings: Settings) -> bool:
+    """Whether the method starts from networks trained beforehand."""
+    return getattr(settings.method, "source", "random") == "pretrained"
+
+
+def default_folder(settings: Settings, seed: int) -> pathlib.Path:
+    """`pretrained/cifar10/convnet_0`, with what is not as published in the middle."""
+    return pathlib.Path("pretrained", one_word(settings.run.dataset_name), f"{_network(settings)}_{seed}").absolute()
+
+
+def existing(settings: Settings) -> tuple[pathlib.Path, ...]:
+    """The folders where `pretrain` puts such networks, whatever the seed, as far as they are there."""
+    usual = default_folder(settings, 0)
+    wanted = re.compile(re.escape(usual.name.removesuffix("_0")) + r"_\d+")
+    found = (path.parent for path in sorted(usual.parent.glob("*/manifest.json")))
+    return tuple(folder for folder in found if wanted.fullmatch(folder.name))
+
+
+def find(
+    settings: Settings,
+    resolution: int | None,
+    words: Sequence[str],
+    programs: Mapping[str, str],
+    named: Sequence[str] = (),
+) -> tuple[pathlib.Path, ...]:
+    """The folders of networks that a run starts from, checked.
+
+    Arguments:
+        settings: of the run.
+        resolution: side in pixels that images are resized to; None for the data set's own.
+        words: the flags by which `pretrain` would train such networks.
+        programs: how each command is called.
+        named: folders that the user names; otherwise all that lie where `pretrain` puts them.
+
+    Raises:
+        UsageError: there are none, or they are of another architecture.
+        CheckpointError: a folder that is named holds none.
+    """
+    from jaxdd.run.networks import read_manifest
+
+    folders = tuple(pathlib.Path(name).expanduser().absolute() for name in named) or existing(settings)
+    if not folders:
+        raise UsageError(
+            f"'{settings.run.method}' starts from networks trained beforehand, and there are none",
+            where=f"{shorter_path(default_folder(settings, 0).parent)}/{_network(settings)}_<seed>",
+            expected="networks of this architecture; condense.py trains them by --pretrain, or takes --model_path",
+            remedy=f"{programs['pretrain']} {shlex.join(words)}",
+        )
+    for folder in folders:
+        _require_fitting(folder, read_manifest(folder), settings, resolution)
+    return folders
+
+
+def words(settings: Settings, *, epochs: int | None, data_path: str | None, resolution: int | None) -> list[str]:
+    """The flags by which `pretrain` trains the networks that a run needs."""
+    method: Any = settings.method
+    given: dict[str, Any] = {
+        "dataset": settings.run.dataset_name,
+        "data_path": data_path,
+        "resolution": resolution,
+        "net_type": method.net_type,
+        "depth": method.depth,
+        "norm_type": None if method.norm_type == "instance" else method.norm_type,
+        "set": None if method.width == 128 else f"width={method.width}",
+        "pt_from": epochs,
+    }
+    return [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
+
+
+def describe(folder: pathlib.Path) -> str:
+    """`5 networks of pretrained/cifar10/convnet_0: cifar10, 2 epochs, test accuracy 61.3 %`."""
+    from jaxdd.run.networks import read_manifest
+
+    found = read_manifest(folder)
+    networks, trained = found["networks"], found["recipe"]["epochs"]
+    accuracy = statistics.fmean(max(network["accuracies"]) for network in networks)
+    plural, epochs = "s" * (len(networks) > 1), f"{trained} epoch{'s' * (trained > 1)}"
+    what = f"{found['dataset']['name']}, {epochs}, test accuracy {100 * accuracy:.1f} %"
+    return f"{len(networks)} network{plural} of {shorter_path(folder)}: {what}"
+
+
+def _network(settings: Settings) -> str:
+    method: Any = settings.method
+    parts = [method.net_type + ("" if method.depth is None else str(method.depth))]
+    parts += [] if method.norm_type == "instance" else [method.norm_type]
+    return "_".join([*parts, *([] if method.width == 128 else [f"w{method.width}"])])
+
+
+def _require_fitting(
+    folder: pathlib.Path, found: Mapping[str, Any], settings: Settings, resolution: int | None
+) -> None:
+    """Refuses networks of another architecture, as far as that is known without the images."""
+    from jaxdd import data
+    from jaxdd.run import identity
+    from jaxdd.run.pretraining import architecture
+
+    stored = found.get("architecture", {})
+    try:
+        height, width, channels = stored["image_shape"]
+        wanted = architecture(settings.method, (height, width, channels), stored["classes"])  # pyright: ignore
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"the manifest lacks or garbles {error}", where=str(folder)) from None
+    known = data.SPECS.get(settings.run.dataset_name)
+    if known is not None and known.resolution and known.channels:
+        side = resolution or known.resolution
+        wanted |= {"image_shape": [side, side, known.channels], "classes": known.classes}
+    if unlike := identity.changes(stored, identity.as_json(wanted)):
+        raise UsageError(
+            "these networks are of another kind than the run needs" + "".join(f"\n  {line}" for line in unlike),
+            where=str(folder),
+            remedy="train others with pretrain.py, or change the settings that differ",
+        )

@@ -1,0 +1,80 @@
+"""What is checked of `sharding.spread` on eight devices, in a process that has them; `test_sharding.py` starts it.
+
+    XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.core.sharding_eight
+
+Prints one JSON object: the name of every check and what it found, or how it failed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdd.core import backend, sharding
+from jaxdd.core.precision import float64
+from jaxdd.run import loop
+from jaxdd.run.devices import Layout, choose
+from tests.methods import matching_tiny as tiny
+
+
+def layout(count: int) -> Layout:
+    return Layout(tuple(choose(count)), "shard")
+
+
+def check_entries_are_shared_out() -> int:
+    """Three and eleven entries, which eight devices do not divide; what is inside runs as on one device."""
+    seen = []
+
+    def fn(xs, factor):
+        seen.append((xs["a"].shape[0], sharding.ways()))
+        return factor * xs["a"].sum(1) + sharding.rows(xs["b"])
+
+    for count in (3, 8, 11):
+        xs = {"a": jnp.arange(2.0 * count).reshape(count, 2), "b": jnp.arange(1.0 * count)}
+        wanted = fn(xs, 3.0)
+        with sharding.split_over(layout(8).mesh):
+            found = jax.jit(lambda xs: sharding.spread(fn, xs, jnp.asarray(3.0)))(xs)
+            assert backend.classes_at_once(count) == min(count, 8) and sharding.ways() == 8
+        np.testing.assert_array_equal(found, wanted)
+    assert seen[1::2] == [(1, 1), (1, 1), (2, 1)], seen
+    return len(seen)
+
+
+def check_matching_on_eight_devices_equals_one() -> float:
+    """Three classes at once against one after another, two outer iterations, in float64."""
+    of = tiny.method("idc", ema_decay=0.9)
+    with float64(True):
+        data = tiny.examples(of, np.float64)
+        found, wanted = (
+            jax.tree.map(np.asarray, loop.final_state(of, data, steps=4, seed=3, layout=layout(count))[0])
+            for count in (8, 1)
+        )
+        names = ("images", "buffer", "average", "network", "losses")
+        difference = max(tiny.difference(getattr(found, name), getattr(wanted, name)) for name in names)
+    assert found.images.dtype == np.float64 and difference < 1e-10, difference
+    return difference
+
+
+def main() -> None:
+    """Runs every check."""
+    findings: dict[str, Any] = {}
+    for name, check in list(globals().items()):
+        if name.startswith("check_"):
+            try:
+                findings[name] = check()
+            except Exception:
+                findings[name] = f"FAILED {traceback.format_exc()}"
+    print(json.dumps(findings))
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    backend.use_compilation_cache(sys.argv[1] if len(sys.argv) > 1 else None)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    main()
