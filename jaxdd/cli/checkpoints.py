@@ -50,12 +50,13 @@ class Found:
         return restore(self.path)
 
 
-def find(path: pathlib.Path, distiller: str) -> Found:
+def find(path: pathlib.Path, distiller: str, *, flag: str = "--checkpoint_path") -> Found:
     """What a path names.
 
     Arguments:
         path: absolute.
         distiller: the command that makes distilled sets, for the advice.
+        flag: that named it.
 
     Raises:
         CheckpointError: nothing that can be evaluated.
@@ -64,7 +65,7 @@ def find(path: pathlib.Path, distiller: str) -> Found:
         beside = sorted(other.name for other in path.parent.iterdir()) if path.parent.is_dir() else []
         raise CheckpointError(
             "no such file or folder",
-            where=f"{path} (--checkpoint_path)",
+            where=f"{path} ({flag})",
             expected=EXPECTED,
             remedy=nearest(path.name, beside, likeness=0.75) or f"distil first: {distiller}",
         )
@@ -72,7 +73,7 @@ def find(path: pathlib.Path, distiller: str) -> Found:
     if found is None:
         raise CheckpointError(
             "nothing here that can be evaluated",
-            where=f"{path} (--checkpoint_path)",
+            where=f"{path} ({flag})",
             expected=EXPECTED,
             remedy=f"name another path, or distil first: {distiller}",
         )

@@ -54,6 +54,8 @@ class Run:
     """A note for the log and for config.json."""
     output_dir: Path = None
     """Output folder; otherwise ./output_dir/<dataset>_<images per class>."""
+    init_from: Path = None
+    """Start from a distilled set: the output folder of another run, or the set's own."""
     config_path: Path = None
     """Config file: a path, or the name of a packaged one; otherwise the digits' for the method."""
     log_dir: Path = None

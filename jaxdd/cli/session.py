@@ -9,7 +9,7 @@ import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
-from jaxdd.cli import pretrained
+from jaxdd.cli import checkpoints, pretrained
 from jaxdd.cli.devices import MODES, is_one_of_several, join, start
 from jaxdd.cli.flags import Run
 from jaxdd.cli.resolve import Settings
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jaxdd.evaluation.protocol import Row
     from jaxdd.run.api import Distillation
     from jaxdd.run.devices import Layout
+    from jaxdd.run.starts import Start
     from jaxdd.run.validation import Validation
 
 SLOW_TO_PREPARE = 10**7  # numbers in the train split from which a pipe is told why nothing happens
@@ -202,7 +203,18 @@ class _Session:
             recipe=run.stored_recipe(method),
             checkpoint_iters=run.checkpoint_iters,
             networks=networks.load_all(self.networks) if self.networks else None,
+            start=self._start(dataset),
         )
+
+    def _start(self, dataset: Dataset) -> Start | None:
+        """The images of the set that the run is to start from."""
+        if self.flags.init_from is None:
+            return None
+        from jaxdd.run.starts import Start
+
+        place = pathlib.Path(self.flags.init_from).expanduser().absolute()
+        found = checkpoints.find(place, "any method", flag="--init_from")
+        return Start.of(found.read(dataset=dataset.name, flip=False), self.settings.method, dataset)
 
     def _validation(self, run: Distillation) -> Validation | None:
         """What evaluates the set while it is being made."""

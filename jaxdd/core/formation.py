@@ -28,7 +28,7 @@ GREY = 0.5
 BOUND = 128
 
 
-def decode(images: Array, factor: int, formation: Formation = "single", *, bound: int = BOUND) -> Array:
+def decode(images: Array | np.ndarray, factor: int, formation: Formation = "single", *, bound: int = BOUND) -> Array:
     """Stored images -> training images.
 
     Arguments:
@@ -50,8 +50,9 @@ def sources(count: int, factor: int, formation: Formation = "single", *, bound: 
     return np.concatenate([np.tile(np.arange(start, stop), f * f) for f, start, stop in plan])
 
 
-def enlarge(images: Array, factor: int) -> Array:
+def enlarge(images: Array | np.ndarray, factor: int) -> Array:
     """All f^2 cells of all images at full size, ordered by cell: `[n f^2, side, side, channels]`."""
+    images = jnp.asarray(images)
     if factor == 1:
         return images
     side = images.shape[1]

@@ -57,7 +57,6 @@ def early_stage(settings: CondensationSettings, key: Key, data: Examples, fresh:
             expected="networks trained for a few epochs on the same data set",
             remedy="make them: python pretrain.py, and name their folder with --model_path; or add --pretrain",
         )
-    count = jax.tree.leaves(stored)[0].shape[0]
     wanted, found = (
         {(path, leaf.shape[skip:]) for path, leaf in trees.paths(tree)} for tree, skip in ((fresh, 0), (stored, 1))
     )
@@ -69,7 +68,7 @@ def early_stage(settings: CondensationSettings, key: Key, data: Examples, fresh:
             expected="the same net_type, norm_type, depth, width, data set and number of classes",
             remedy="train others with pretrain.py, or change these settings",
         )
-    chosen = trees.take(stored, jax.random.randint(purpose_key(key, "which"), (), 0, count))
+    chosen = one_of(stored, purpose_key(key, "which"))
     if not settings.perturb:
         return chosen
     return perturb(
@@ -84,3 +83,9 @@ def early_stage(settings: CondensationSettings, key: Key, data: Examples, fresh:
         same_dir=settings.same_dir,
         dir_type=settings.dir_type,
     )
+
+
+def one_of(stored: PyTree, key: Key) -> PyTree:
+    """One of several stacked networks, each with the same probability."""
+    count = jax.tree.leaves(stored)[0].shape[0]
+    return trees.take(stored, jax.random.randint(key, (), 0, count))

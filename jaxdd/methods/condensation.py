@@ -41,7 +41,7 @@ from jaxdd.augment import cutmix
 from jaxdd.core.distilled import Decode, DistilledSet, Space
 from jaxdd.core.procedure import BatchRule, Event, Implied, Method, Part, in_parts
 from jaxdd.core.random import purpose_key
-from jaxdd.core.types import Array, Examples, Key, Metrics
+from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
 from jaxdd.methods import accdd, dream, gradient_amplification, published
 from jaxdd.methods import condensation_draws as draws
 from jaxdd.methods.condensation_settings import CondensationSettings
@@ -50,6 +50,7 @@ from jaxdd.methods.condensation_sweep import sweep, together
 from jaxdd.training import sgd
 
 SYNTHETIC_BATCH = 256  # of DC's network training on the synthetic set
+NEVER_AGAIN = 2**31 - 1  # period of what happens before the first step only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +91,8 @@ class Condensation(CondensationSettings, Method[CondensationState]):
     def init(self, key: Key, data: Examples) -> CondensationState:
         """Starts from real images or noise, at a new network."""
         classes, dtype = data.classes, data.dtype
-        network = self.network(data.image_shape, classes)
-        theta = sgd.fresh(network, purpose_key(key, "network"), dtype)
-        images = draws.first_images(self, network, theta.variables, data, purpose_key(key, "synthetic"))
-        images = images.reshape(classes, self.n_images, *data.image_shape)
+        theta = sgd.fresh(self.network(data.image_shape, classes), purpose_key(key, "network"), dtype)
+        images = self._first_images(theta.variables, data, purpose_key(key, "synthetic"))
         rows = self._network_steps(data) * self.batch_real if self.train_on == "real" else 0
         return CondensationState(
             step=jnp.zeros((), jnp.int32),
@@ -114,6 +113,8 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         events = [Event("outer iteration", self.inner_loop, self.begin_outer), Event("network", span, self.renew)]
         if self.early:
             events.append(Event("early training", span, self.train_early, self.early * epoch))
+        if self.early and self.embeds_first_images:  # by a network that has trained
+            events.append(Event("first images", NEVER_AGAIN, self.start_anew))
         if self.selection == "kmean":
             events.append(Event("representatives", min(self.interval, self.inner_loop), self.choose))
         return tuple(events)
@@ -164,6 +165,11 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         rows = jax.random.randint(purpose_key(key, "rows"), (self.batch_real,), 0, len(data))
         return self._train(state, data, rows, key)
 
+    def start_anew(self, state: CondensationState, data: Examples, key: Key) -> CondensationState:
+        """The first images again, chosen by the network as it is now."""
+        images = self._first_images(state.network.variables, data, key)
+        return state._replace(images=images, average=None if state.average is None else images)
+
     def choose(self, state: CondensationState, data: Examples, key: Key) -> CondensationState:
         """Representatives of every class, by the current network."""
         network = self.network(data.image_shape, data.classes)
@@ -197,6 +203,13 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         assert state.average is not None
         kept = self.ema_decay * state.average + (1 - self.ema_decay) * state.images
         return state._replace(average=kept)
+
+    def _first_images(self, variables: PyTree, data: Examples, key: Key) -> Array:
+        if self.source == "pretrained" and jax.tree.leaves(data.networks):
+            variables = accdd.one_of(data.networks, purpose_key(key, "network"))
+        network = self.network(data.image_shape, data.classes)
+        images = draws.first_images(self, network, variables, data, key)
+        return images.reshape(data.classes, self.n_images, *data.image_shape)
 
     def _train(self, state: CondensationState, data: Examples, rows: Array, key: Key) -> CondensationState:
         network = self.network(data.image_shape, data.classes)

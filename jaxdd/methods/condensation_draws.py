@@ -31,10 +31,9 @@ def first_images(
         noise = jax.random.normal(key, shape, data.dtype)
         return noise if settings.space == "standardised" else jnp.clip(NOISE * noise + 0.5, 0, 1)
     count = settings.n_images * settings.factor**2
-    way = settings.f2_init if settings.factor > 1 or settings.initial == "mix" else settings.initial
-    if way == "kmean":
+    if settings.embeds_first_images:
         rows = dream.representatives(settings, network, variables, data, key, count)
-    elif way == "real":
+    elif settings.initial == "real" and settings.factor == 1:
         rows = class_indices(data, count, key).reshape(data.classes, count)
     else:
         rows = in_order(data, count)

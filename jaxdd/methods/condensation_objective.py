@@ -9,6 +9,9 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+
 import jax.numpy as jnp
 
 from jaxdd.core.errors import ConfigError
@@ -44,7 +47,7 @@ def objective(settings: CondensationSettings, stage: str, blocks: int) -> Object
             metric = "mse" if settings.match == "feat" else settings.metric
             return [feature_distance([x], [y], metric) for x, y in pairs]
 
-        own = gm(0) if gradients else sum(features(), jnp.zeros(()))
+        own = gm(0) if gradients else functools.reduce(operator.add, features())
         if settings.match == "bi_match":
             own += features(-1)[0]
         if stage == SECOND:

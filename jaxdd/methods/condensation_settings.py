@@ -148,6 +148,12 @@ class CondensationSettings:
         return self.lcs_weight > 0 and self.exit_at > 0
 
     @property
+    def embeds_first_images(self) -> bool:
+        """Whether k-means on a network's features chooses what the set starts from."""
+        decodes = self.factor > 1 or self.initial == "mix"
+        return self.f2_init == "kmean" if decodes else self.initial == "kmean"
+
+    @property
     def averages(self) -> Literal["none", "class", "inner"]:
         """What the average of the images counts as a step; `none`: there is no average."""
         return self.ema_every if self.ema_decay else "none"

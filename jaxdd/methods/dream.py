@@ -18,7 +18,7 @@ The set starts from such images too. DREAM+ trains each new network for one epoc
 
 `candidates` limits how many images of a class are embedded (a random subset of it, another one each time): ours, for
 small machines. As released, images are embedded raw though the network is trained on standardised ones
-(`kmean_space`). The network of the first outer iteration is a new one, not that which chose the first images.
+(`kmean_space`). DREAM's first network is a new one, not that which chose the first images; DREAM+'s is the same.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ class Stage(NamedTuple):
     """Where a run stands between its two stages.
 
     Arguments:
-        shifting: whether labels are still shifted, bool scalar.
-        ended: outer iteration at which they ceased to be; -1 before.
+        shifting: whether it is in the first stage, where labels are shifted, bool scalar.
+        ended: outer iteration at which that ended; -1 before.
         shifted: sum of the shifted loss over the classes and inner iterations of this outer iteration.
         history: `[2 exit_window]`, that sum in the last outer iterations, the newest last.
     """
@@ -61,7 +61,7 @@ class Stage(NamedTuple):
 def begin(settings: CondensationSettings, dtype: Any) -> Stage:
     """The first stage, before anything has happened."""
     history = jnp.zeros(2 * settings.exit_window, dtype)
-    return Stage(jnp.asarray(settings.shifts_labels), jnp.asarray(-1, jnp.int32), jnp.zeros((), dtype), history)
+    return Stage(jnp.asarray(settings.exit_at > 0), jnp.asarray(-1, jnp.int32), jnp.zeros((), dtype), history)
 
 
 def advance(settings: CondensationSettings, stage: Stage, iteration: Array) -> Stage:

@@ -36,6 +36,7 @@ from jaxdd.run.programs import template
 from jaxdd.run.progress import Reporter
 from jaxdd.run.restore import meaning, precision, shapes
 from jaxdd.run.signals import Stopped
+from jaxdd.run.starts import Start
 
 Picture = Callable[[DistilledSet, pathlib.Path], Any]
 
@@ -67,6 +68,7 @@ class Distillation:
         recipe: how the result is to be evaluated, fields of `evaluation.recipe.Recipe`.
         checkpoint_iters: steps after which the set is also kept under its step.
         networks: trained beforehand, for methods that start from them.
+        start: images that the set starts from; None for what the method chooses.
 
     Raises:
         ConfigError: more images per class are asked for than the smallest class has.
@@ -81,6 +83,7 @@ class Distillation:
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     checkpoint_iters: tuple[int, ...] = ()
     networks: Networks | None = None
+    start: Start | None = None
 
     def __post_init__(self):
         fewest = int(np.bincount(self.dataset.train_labels, minlength=self.dataset.classes).min())
@@ -95,7 +98,11 @@ class Distillation:
     @property
     def identity(self) -> dict[str, Any]:
         """What the run's numbers depend on, and what a state on disk needs to be read again."""
-        given = {"networks": {"count": len(self.networks), "digest": self.networks.digest}} if self.networks else {}
+        given: dict[str, Any] = {}
+        if self.networks:
+            given["networks"] = {"count": len(self.networks), "digest": self.networks.digest}
+        if self.start:
+            given["start"] = self.start.digest
         return {
             "method": self.name,
             "settings": as_dict(self.method),
@@ -122,7 +129,7 @@ class Distillation:
 
     def plan(self, layout: Layout | None = None, *, count_operations: bool = False) -> Plan:
         """What the run needs, from shapes alone; `layout` and `count_operations` as in `run.plan.plan`."""
-        examples = self._with_networks(shapes(self.dataset.train_images.shape, self.dataset.classes))
+        examples = self._supplied(shapes(self.dataset.train_images.shape, self.dataset.classes))
         with precision(self.method):
             return plan(self.method.outline(), examples, layout=layout, count_operations=count_operations)
 
@@ -148,10 +155,15 @@ class Distillation:
             return trial(self.method.outline(), examples, seed=self.seed, layout=layout, **options)
 
     def _examples(self) -> Examples:
-        return self._with_networks(data_room.examples(self.dataset, self.preprocessing))
+        return self._supplied(data_room.examples(self.dataset, self.preprocessing))
 
-    def _with_networks(self, examples: Examples) -> Examples:
-        return examples if self.networks is None else dataclasses.replace(examples, networks=self.networks.variables)
+    def _supplied(self, examples: Examples) -> Examples:
+        given: dict[str, Any] = {}
+        if self.networks is not None:
+            given["networks"] = self.networks.variables
+        if self.start is not None:
+            given["start"] = self.preprocessing.apply(self.start.pixels)
+        return dataclasses.replace(examples, **given)
 
     @property
     def _memory_limit(self) -> int | None:
@@ -252,6 +264,7 @@ def distill(
     recipe: Mapping[str, Any] | None = None,
     picture: Picture | None = None,
     networks: Networks | None = None,
+    start: DistilledSet | None = None,
     **options: Any,
 ) -> DistilledSet:
     """Distils a data set.
@@ -261,6 +274,7 @@ def distill(
         dataset: the real data.
         preprocessing: fitted on it; default the method's own.
         steps, seed, name, recipe, networks: as in `Distillation`.
+        start: a set to start from; None for what the method chooses.
         output_dir: where to keep states, metrics and the set, and to resume from; None keeps everything in memory.
         picture, options: as in `Distillation.drive`.
 
@@ -272,7 +286,9 @@ def distill(
     """
     if preprocessing is None:
         preprocessing = data_room.fit(dataset, family=method.family, kind=method.kind)
-    run = Distillation(name, method, dataset, preprocessing, steps, seed, recipe or {}, networks=networks)
+    begun = None if start is None else Start.of(start, method, dataset)
+    supplied = {"networks": networks, "start": begun}
+    run = Distillation(name, method, dataset, preprocessing, steps, seed, recipe or {}, **supplied)
     with contextlib.ExitStack() as stack:
         storage = None if output_dir is None else stack.enter_context(run.storage(output_dir))
         return run.drive(storage, picture=picture, **options)
