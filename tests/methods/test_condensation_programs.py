@@ -121,6 +121,7 @@ def test_what_happens_when():
             ("outer iteration", 2, 1),
             ("network", 2, 1),
             ("early training", 2, 80),  # an epoch of 240 images by 3
+            ("first images", 2**31 - 1, 1),  # once
             ("representatives", 2, 1),
         ],
         "dm": [("outer iteration", 1, 1), ("network", 1, 1)],

@@ -11,6 +11,7 @@ from jaxdd.methods.published import NAMES, implied
 
 SIDES = {"mnist": 28, "fashion_mnist": 28, "tiny_imagenet": 64, "imagenet10": 224, "imagenet100": 224}
 IMAGENET = {"net_type": "resnet_ap", "metric": "l1", "n_data": 500, "mix_p": 1.0}
+HUNDRED = {"lr": 0.1, "weight_decay": 1e-4, "batch_real": 128}
 COMMON = {"factor": 1, "inner_loop": 100, "mix_p": 0.5, "mom_img": 0.5, "batch_syn_max": 128, "fix_iter": 1}
 NETWORK = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "net_epoch": 1, "train_on": "real", "mixup_net": "cut"}
 MATCHING = {"space": "raw", "match": "grad", "bias": False, "fc": False, "shared_momentum": True, "width": 128}
@@ -25,7 +26,7 @@ IDC_ROWS: dict[str, dict[str, Any]] = {
     "mnist": {"metric": "l1", "lr_img": 1e-4, "n_data": 500, "max_steps": 200_000},
     "fashion_mnist": {"metric": "l1", "lr_img": 1e-4, "n_data": 500, "max_steps": 200_000},
     "imagenet10": {**IMAGENET, "lr_img": 3e-3, "early": 10, "max_steps": 50_000},
-    "imagenet100": {**IMAGENET, "lr_img": 1e-3, "early": 0, "max_steps": 50_000},
+    "imagenet100": {**IMAGENET, "lr_img": 1e-3, "early": 0, "max_steps": 50_000, **HUNDRED},
 }
 ACCDD_ROWS = {
     "cifar10": {**IDC_ROWS["cifar10"], "lr_img": 1e-2, "max_steps": 40_000},  # 5 times as fast as IDC

@@ -108,6 +108,8 @@ def begin(of: Any, run: Run, data: Examples, seed: int, t: int, step: int, fresh
         own = jax.random.fold_in(key, i)
         rows = jax.random.randint(purpose_key(own, "rows"), (of.batch_real,), 0, len(data))
         descend(of, run, data, data.images[rows], data.labels[rows], own)
+    if t == 0 and of.early and way(of) == "kmean":
+        run.images = run.average = first_images(of, data, run.params, key_for(seed, "event/first images", 0))
 
 
 def stage(of: Any, run: Run, t: int) -> str:
@@ -301,25 +303,35 @@ def network_gradient(of, constants, classes, params, images, labels, key):
 
 def start(of: Any, data: Examples, key: Any, fresh: Callable) -> Run:
     """The first images, class by class."""
-    variables = fresh(purpose_key(key, "network"))
     own = purpose_key(key, "synthetic")
+    params = fresh(purpose_key(key, "network"))["params"]
+    if of.source == "pretrained":
+        index = jax.random.randint(purpose_key(own, "network"), (), 0, len(jax.tree.leaves(data.networks)[0]))
+        params = jax.tree.map(lambda leaf: leaf[index], data.networks)["params"]
+    images = first_images(of, data, params, own)
+    return Run(images, jnp.zeros_like(images), images)
+
+
+def way(of: Any) -> str:
+    """How the first images are chosen."""
+    return of.f2_init if of.factor > 1 else of.initial
+
+
+def first_images(of: Any, data: Examples, params: Any, own: Any) -> Any:
+    """The first images; `params` are those of the network that k-means sees the real ones through."""
     if of.initial == "noise" and of.factor == 1:
         images = jax.random.normal(own, (data.classes, of.n_images, *data.image_shape), data.images.dtype)
-        if of.space == "raw":
-            images = jnp.clip(images / 4 + 0.5, 0, 1)
-        return Run(images, jnp.zeros_like(images), images)
+        return jnp.clip(images / 4 + 0.5, 0, 1) if of.space == "raw" else images
     count = of.n_images * of.factor**2
-    way = of.f2_init if of.factor > 1 else of.initial
-    if way == "kmean":
-        rows = representatives(of, variables["params"], data, own, count)
-    elif way == "real":
+    if way(of) == "kmean":
+        rows = representatives(of, params, data, own, count)
+    elif way(of) == "real":
         rows = class_indices(data, count, own).reshape(data.classes, count)
     else:
         rows = np.asarray([np.flatnonzero(np.asarray(data.labels) == c)[:count] for c in range(data.classes)])
-    found = jnp.stack(
+    return jnp.stack(
         [jnp.asarray(paste(np.asarray(data.images[rows[c]]), of.factor, of.n_images)) for c in range(data.classes)]
     )
-    return Run(found, jnp.zeros_like(found), found)
 
 
 def representatives(of: Any, params: Any, data: Examples, key: Any, clusters: int, count: int = 1) -> Any:
