@@ -6,8 +6,8 @@ MNIST, ConvNet-3 with 32 channels, f = 2 for the IDC family. Every row makes the
 over the classes) and is evaluated by the same recipe: IDC's with fewer epochs. Every cell (row, ipc, seed) is kept as
 soon as it is finished, so a run that was cut short goes on where it was; several processes may share out the rows.
 Rates of the images are the published ones times `--rate`: the published budget is 1000 times larger. `random real`,
-`k-means real` are trained by the same recipe, `full data` for 5 epochs. Standard deviations are over seeds of distilling,
-each of which has its own networks.
+`k-means real` are trained by the same recipe, `full data` for 5 epochs. Standard deviations are over seeds of
+distilling, each of which has its own networks.
 """
 
 from __future__ import annotations

@@ -61,6 +61,7 @@ def distill(
     method: str = "rcig",
     output_dir: str | os.PathLike | None = None,
     networks: Any = None,
+    start: DistilledSet | None = None,
     **settings: Any,
 ) -> DistilledSet:
     """Distils a data set.
@@ -75,6 +76,7 @@ def distill(
         output_dir: where to save, and to resume from; None keeps everything in memory.
         networks: trained beforehand, which `accdd` and `ga` start from: a folder that `pretrain` made, several of them,
             or their variables stacked along a leading axis.
+        start: a distilled set to start from, another method's or one's own; None for what the method chooses.
         settings: of the method, e.g. `width=32`; the fields of its class. What a matching method's paper uses for the
             data set is the default.
 
@@ -106,6 +108,7 @@ def distill(
         output_dir=output_dir,
         recipe=RunSettings().stored_recipe(procedure),
         networks=None if networks is None else _networks(networks),
+        start=start,
     )
 
 

@@ -32,7 +32,9 @@ class Start:
     @functools.cached_property
     def digest(self) -> str:
         """sha256 of shape and numbers: what the result of a run that starts here depends on."""
-        return hashlib.sha256(repr(self.pixels.shape).encode() + np.ascontiguousarray(self.pixels)).hexdigest()
+        hasher = hashlib.sha256(repr(self.pixels.shape).encode())
+        hasher.update(np.ascontiguousarray(self.pixels))
+        return hasher.hexdigest()
 
     @classmethod
     def of(cls, distilled: DistilledSet, method: Method, dataset: Dataset) -> Start:
