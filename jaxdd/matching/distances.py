@@ -1,7 +1,8 @@
 """Distances between gradients and between features: what methods that match them minimise.
 
-g is the gradient in the parameters of a batch's mean cross-entropy: g^r of a real, g^s of a synthetic one. With x and y
-one parameter's entries of g^r and g^s, and o its output channels, the distance is the sum over parameters of D(x, y):
+g is the gradient in the parameters of a batch's mean cross-entropy (`moments`): g^r of a real, g^s of a synthetic one.
+With x and y one parameter's entries of both, and o its output channels, the distance is the sum over parameters of
+D(x, y):
 
 | metric       | D(x, y)                                                     | source                       |
 |--------------|-------------------------------------------------------------|------------------------------|
@@ -27,7 +28,6 @@ from typing import Any, Literal, Protocol, get_args
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxdd.core import trees
 from jaxdd.core.errors import ConfigError, choose
@@ -82,7 +82,7 @@ def feature_distance(real_means: Sequence[Array], synthetic_means: Sequence[Arra
     """The distance between mean features, summed over the blocks given; a scalar.
 
     Arguments:
-        real_means, synthetic_means: of each block, as from `mean_features`: `[height, width, channels]`, or `[d]`,
+        real_means, synthetic_means: mean features of each block: `[height, width, channels]`, or `[d]`,
             where every entry is a channel of its own (which only `l1_mean` and `cos` ask for).
         metric: one of `FeatureMetric`; IDC and DM use `mse`.
 
@@ -96,49 +96,6 @@ def feature_distance(real_means: Sequence[Array], synthetic_means: Sequence[Arra
     return functools.reduce(operator.add, terms)
 
 
-def mean_features(blocks: Sequence[Array], weights: Array | None = None) -> list[Array]:
-    """Each block's mean over the batch.
-
-    Arguments:
-        blocks: `[n, ...]` each.
-        weights: `[n]`, how much each image counts, e.g. 0 for padding; None for equal weights.
-
-    Returns:
-        One array `[...]` for each block.
-    """
-    return [_mean(block, weights) for block in blocks]
-
-
-def classification_gradient(
-    network: Classifier, variables: PyTree, images: Array, labels: Array, weights: Array | None = None
-) -> PyTree:
-    """The gradient in the parameters of the mean cross-entropy, normalising by the batch's own statistics.
-
-    Arguments:
-        network: e.g. a `models.Network`.
-        variables: its variables; the gradient is in `variables["params"]`.
-        images: `[n, height, width, channels]`.
-        labels: `[n]` int, class indices.
-        weights: `[n]`, how much each image counts, e.g. 0 for padding; None for equal weights.
-
-    Returns:
-        A tree like `variables["params"]`, of its types.
-    """
-    return gradient_and_features(network, variables, images, labels, weights)[0]
-
-
-def gradient_and_features(
-    network: Classifier, variables: PyTree, images: Array, labels: Array, weights: Array | None = None
-) -> tuple[PyTree, tuple[Array, ...]]:
-    """`classification_gradient` and, of the same pass, the features after each block, `[n, ...]` each."""
-
-    def loss(params: PyTree) -> tuple[Array, tuple[Array, ...]]:
-        outputs = network.apply({**variables, "params": params}, images, train=True)
-        return _mean(optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels), weights), outputs.blocks
-
-    return jax.grad(loss, has_aux=True)(variables["params"])
-
-
 def _check(metric: str, options: Sequence[str]) -> None:
     if metric == "l2":
         raise ConfigError(
@@ -148,13 +105,6 @@ def _check(metric: str, options: Sequence[str]) -> None:
             remedy="use mse, the squared distance",
         )
     choose(metric, options, kind="metric", where="metric", error=ConfigError)
-
-
-def _mean(values: Array, weights: Array | None) -> Array:
-    if weights is None:
-        return values.mean(0)
-    weights = (weights / weights.sum()).astype(values.dtype)
-    return (weights.reshape(-1, *[1] * (values.ndim - 1)) * values).sum(0)
 
 
 def _safe_sqrt(squares: Array) -> Array:

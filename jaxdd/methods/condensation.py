@@ -38,15 +38,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd.augment import cutmix
+from jaxdd.core import sharding
 from jaxdd.core.distilled import Decode, DistilledSet, Space
-from jaxdd.core.procedure import BatchRule, Event, Implied, Method, Part, in_parts
+from jaxdd.core.procedure import BatchRule, Demand, Event, Implied, Method, Part, in_parts
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
 from jaxdd.methods import accdd, dream, gradient_amplification, published
 from jaxdd.methods import condensation_draws as draws
 from jaxdd.methods.condensation_settings import CondensationSettings
 from jaxdd.methods.condensation_state import CondensationState
-from jaxdd.methods.condensation_sweep import sweep, together
+from jaxdd.methods.condensation_sweep import memory_of_class, sweep, together
 from jaxdd.training import sgd
 
 SYNTHETIC_BATCH = 256  # of DC's network training on the synthetic set
@@ -88,6 +89,13 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         network = f"{self.network(image_shape, classes)}, {self.norm_type} norm"
         return f"{network}; matches {what[self.match]} of {self.batch_real} {which} per class"
 
+    def demand(self, image_shape: tuple[int, int, int], classes: int) -> Demand:
+        """What matching the classes that go together takes."""
+        k = together(self, image_shape, classes)
+        note = f"{k} of {classes} classes at a time" if 1 < k < classes else ""
+        needed = -(-k // sharding.ways()) * memory_of_class(self, image_shape, classes)
+        return Demand(needed, note, "lower batch_real, batch_syn_max or width, or set precision=bfloat16")
+
     def init(self, key: Key, data: Examples) -> CondensationState:
         """Starts from real images or noise, at a new network."""
         classes, dtype = data.classes, data.dtype
@@ -121,7 +129,8 @@ class Condensation(CondensationSettings, Method[CondensationState]):
 
     def parts(self, data: Examples) -> tuple[Part, ...]:
         """Random choices, the sweep over the classes, the network's training."""
-        parts = [Part("draw", 1, self.draw), Part("match", data.classes // together(data.classes), self.match_classes)]
+        turns = data.classes // together(self, data.image_shape, data.classes)
+        parts = [Part("draw", 1, self.draw), Part("match", turns, self.match_classes)]
         if self.averages == "inner":
             parts.append(Part("average", 1, self.average))
         if count := self._network_steps(data):

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxdd.core.errors import ConfigError
 from jaxdd.core.types import Array
 from jaxdd.matching.distances import feature_distance, gradient_distance
-from jaxdd.methods.condensation_match import Moments, Objective
+from jaxdd.matching.moments import Moments, Objective
 from jaxdd.methods.condensation_settings import CondensationSettings
 from jaxdd.methods.gradient_amplification import second_stage
 

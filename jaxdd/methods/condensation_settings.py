@@ -139,8 +139,9 @@ class CondensationSettings:
                 where="subsample",
                 expected="a divisor of batch_real",
             )
-        if self.match == "feat" and self.lcs_weight:
-            raise ConfigError("features have no shifted labels", where="lcs_weight", expected="0 with match = feat")
+        for name in ("lcs_weight", "dm_weight"):
+            if self.match == "feat" and getattr(self, name):
+                raise ConfigError("it adds to the matching of gradients", where=name, expected="0 with match = feat")
 
     @property
     def shifts_labels(self) -> bool:

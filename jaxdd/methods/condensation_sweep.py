@@ -7,6 +7,7 @@ classes on accelerators, one (of each device) on CPU. The numbers do not depend 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,18 +18,34 @@ from jaxdd.core import backend, formation, sharding
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, PyTree
 from jaxdd.matching import momentum
+from jaxdd.matching.moments import image_gradient, moments
 from jaxdd.methods import condensation_draws as draws
 from jaxdd.methods import gradient_amplification
-from jaxdd.methods.condensation_match import image_gradient, moments
 from jaxdd.methods.condensation_objective import PLAIN, SECOND, SHIFTED, objective
 from jaxdd.methods.condensation_settings import CondensationSettings
 from jaxdd.methods.condensation_state import CondensationState
 
+HELD = 10  # activations of a block that are alive together: convolution, norm, ReLU, and their tangents
 
-def together(classes: int) -> int:
-    """k: the largest divisor of the number of classes that is not above what the backend can do at once."""
+
+def together(settings: CondensationSettings, image_shape: tuple[int, int, int], classes: int) -> int:
+    """k: the largest divisor of the number of classes that the backend can do at once and the memory holds."""
     most = backend.classes_at_once(classes)
+    if most > sharding.ways():
+        room = backend.working_memory() * sharding.ways()
+        most = min(most, max(1, room // memory_of_class(settings, image_shape, classes)))
     return next(k for k in range(most, 0, -1) if classes % k == 0)
+
+
+def memory_of_class(settings: CondensationSettings, image_shape: tuple[int, int, int], classes: int) -> int:
+    """Bytes that matching one class takes, roughly: `HELD` times the largest activation of the images under way."""
+    network = settings.network(image_shape, classes)
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    blocks = jax.eval_shape(lambda key, image: network.apply(network.init(key), image).blocks, jax.random.key(0), image)
+    largest = 4 * max(math.prod(block.shape) for block in blocks)  # a block's size is that after pooling
+    decoded = len(formation.sources(settings.n_images, settings.factor, settings.decode_type))
+    images = settings.batch_real + min(decoded, settings.batch_syn_max)
+    return backend.rows_at_once(images) * largest * (2 if settings.precision == "bfloat16" else 4) * HELD
 
 
 def sweep(
@@ -40,7 +57,7 @@ def sweep(
         key: of this step of the run; a class's choices depend on it and on the class alone.
         index: which of the C / k stretches of the sweep.
     """
-    k = together(data.classes)
+    k = together(settings, data.image_shape, data.classes)
     start, rate, shared = index * k, settings.rate(data.image_shape[0]), settings.shared_momentum
     held = {"images": state.images, "buffer": state.buffer}
     if state.average is not None and settings.averages == "class":

@@ -65,12 +65,18 @@ def representatives(
         count: images of each cluster.
 
     Returns:
-        `[classes, clusters * count]` int32 indices into `data`; an image may be there twice.
+        `[classes, clusters * count]` int32 indices into `data`; an image may be there twice, and is where a class has
+        fewer images than are asked for.
     """
+    wanted = clusters * count
     table, mask = class_table(data, purpose_key(key, "candidates"), settings.candidates)
     rows, features = embed_those(settings, network, variables, data, table)
+    most = table.shape[1]
+    clusters = min(clusters, most)
+    count = min(count, most // clusters)
     overall, key = settings.rank == "overall", purpose_key(key, "clusters")
     chosen = kmeans.representatives(key, features, rows, mask, clusters, count=count, overall=overall)
+    chosen = chosen[:, jnp.arange(wanted) % chosen.shape[1]]
     return (table.reshape(-1)[chosen] if settings.candidates else chosen).astype(jnp.int32)
 
 

@@ -39,7 +39,6 @@ DEFAULTS: dict[str, Any] = {
     "ema_decay": 0.999,
     "dm_weight": 0.2,
 }
-RELEASED_OVERWEIGHT = 1.2  # of the gradients' distance in the released second stage
 
 
 class Stage(NamedTuple):
@@ -97,5 +96,5 @@ def second_stage(settings: CondensationSettings, gradients: Array, features: lis
         features: the distance of each block's mean features, the first block first.
     """
     if settings.compat_released_code:
-        return RELEASED_OVERWEIGHT * gradients + settings.dm_weight * features[-1]
+        return (1 + settings.dm_weight) * gradients + settings.dm_weight * features[-1]
     return gradients + settings.dm_weight * jnp.sum(jnp.stack(features))

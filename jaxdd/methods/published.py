@@ -13,7 +13,6 @@ from jaxdd.core.procedure import Implied
 from jaxdd.data import imagenet
 from jaxdd.data.registry import canonical
 from jaxdd.methods import accdd, dream, gradient_amplification
-from jaxdd.methods.condensation_settings import ARCHITECTURES
 
 NAMES = ("dc", "dsa", "dm", "idc", "accdd", "dream", "dream_plus", "ga")
 
@@ -75,8 +74,8 @@ def implied(values: Mapping[str, Any]) -> Implied:
         chosen["net_aug"] = without_cutout(chosen.get("aug_type", "color_crop_cutout"), chosen.get("mixup_net", "cut"))
     if "max_steps" not in chosen:
         chosen["max_steps"] = iterations(name, dataset) * max(1, _integer(chosen, "inner_loop", 100))
-    if chosen.get("net_type", "convnet") != "convnet":
-        chosen.setdefault("recipe", {"eval_arch": ARCHITECTURES.get(chosen["net_type"], chosen["net_type"])})
+    if chosen.get("net_type", "convnet") != "convnet" and "depth" not in values:
+        chosen.pop("depth", None)  # it is the ConvNet's
     return Implied({key: value for key, value in chosen.items() if key not in values})
 
 

@@ -23,6 +23,7 @@ from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, ConfigError
 from jaxdd.core.procedure import Method, Procedure
 from jaxdd.core.types import Examples
+from jaxdd.data.resident import resident_type
 from jaxdd.evaluation import protocol
 from jaxdd.evaluation.base import BaseRecipe
 from jaxdd.evaluation.recipe import Recipe
@@ -129,7 +130,9 @@ class Distillation:
 
     def plan(self, layout: Layout | None = None, *, count_operations: bool = False) -> Plan:
         """What the run needs, from shapes alone; `layout` and `count_operations` as in `run.plan.plan`."""
-        examples = self._supplied(shapes(self.dataset.train_images.shape, self.dataset.classes))
+        shape, labels = self.dataset.train_images.shape, self.dataset.train_labels
+        how = {"dtype": resident_type(shape, self.preprocessing.space), "largest": int(np.bincount(labels).max())}
+        examples = self._supplied(shapes(shape, self.dataset.classes, **how))
         with precision(self.method):
             return plan(self.method.outline(), examples, layout=layout, count_operations=count_operations)
 

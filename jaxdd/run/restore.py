@@ -111,12 +111,18 @@ def _read_state(folder: pathlib.Path, template: PyTree, identity: Mapping[str, A
     return tree.unflatten([{**found, **empty}[checkpoint.stored_name(i)] for i in range(len(leaves))])
 
 
-def shapes(images: Iterable[int], classes: int) -> Examples:
-    """A train split's shapes and types in place of its numbers."""
+def shapes(images: Iterable[int], classes: int, *, dtype: Any = np.float32, largest: int = 0) -> Examples:
+    """A train split's shapes and types in place of its numbers.
+
+    Arguments:
+        images: shape of the train images.
+        dtype: in which they lie on the device.
+        largest: images of the largest class; 0 if that is not known.
+    """
     shape: Any = tuple(images)
-    pixels: Any = jax.ShapeDtypeStruct(shape, np.float32)
+    pixels: Any = jax.ShapeDtypeStruct(shape, dtype)
     labels: Any = jax.ShapeDtypeStruct(shape[:1], np.int32)
-    return Examples(pixels, labels, classes)
+    return Examples(pixels, labels, classes, largest=largest)
 
 
 def precision(method: Method) -> contextlib.AbstractContextManager:

@@ -81,24 +81,25 @@ class NetworkTraining(Procedure[TrainingState]):
         return optax.adam(schedule)
 
 
-def accuracy(network: Network, variables: PyTree, data: Examples, *, batch_size: int = 1000) -> float:
+def accuracy(network: Network, variables: PyTree, data: Examples, *, batch_size: int | None = None) -> float:
     """Share of `data` classified correctly, in [0, 1].
 
     Arguments:
         data: labels are class indices `[n]`.
-        batch_size: images per forward pass.
+        batch_size: images per forward pass; None for 1000 of 32x32, fewer of larger ones.
     """
     return accuracies(network, jax.tree.map(lambda leaf: leaf[None], variables), data, batch_size=batch_size)[0]
 
 
-def accuracies(network: Network, variables: PyTree, data: Examples, *, batch_size: int = 1000) -> list[float]:
+def accuracies(network: Network, variables: PyTree, data: Examples, *, batch_size: int | None = None) -> list[float]:
     """The accuracy of each of several networks; the host reads once, at the end.
 
     Arguments:
         variables: of the networks, stacked.
         data, batch_size: as in `accuracy`.
     """
-    size = min(batch_size, len(data))
+    height, width, _ = data.image_shape
+    size = min(batch_size or min(1000, max(16, 1000 * 32**2 // (height * width))), len(data))
     hits = [_hits(network, variables, data, size, np.int32(start)) for start in range(0, len(data), size)]
     return [int(count) / len(data) for count in np.sum(jax.device_get(hits), axis=0)]
 

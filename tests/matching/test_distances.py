@@ -10,7 +10,6 @@ import pytest
 from jaxdd import models
 from jaxdd.core.errors import ConfigError
 from jaxdd.matching import distances
-from tests.core.compiling import fast_jit
 
 SHAPES = {"Conv_0": {"bias": (4,), "kernel": (3, 3, 2, 4)}, "Dense_0": {"bias": (3,), "kernel": (8, 3)}}
 NETWORK = models.build("conv", image_shape=(8, 8, 3), classes=3, width=4, depth=2, normalization="instance")
@@ -82,25 +81,9 @@ def test_feature_distance_sums_over_blocks(metric, x64):
     expected = sum(
         literal(np.asarray(x.mean(0)), np.asarray(y.mean(0)), metric) for x, y in zip(real, synthetic, strict=True)
     )
-    found = distances.feature_distance(distances.mean_features(real), distances.mean_features(synthetic), metric)
+    means = [[block.mean(0) for block in blocks] for blocks in (real, synthetic)]
+    found = distances.feature_distance(*means, metric)
     np.testing.assert_allclose(found, expected, rtol=1e-13)
-
-
-@pytest.mark.quick
-def test_padding_of_no_weight_changes_neither_gradient_nor_mean(x64):
-    rng = np.random.default_rng(0)
-    variables = NETWORK.init(jax.random.key(0), jnp.float64)
-    images, labels = jnp.asarray(rng.normal(size=(5, 8, 8, 3))), jnp.asarray([0, 1, 2, 1, 1])
-    weights = jnp.asarray([1.0, 1.0, 1.0, 0.0, 0.0])
-    differentiate = fast_jit(distances.gradient_and_features, static_argnums=0)
-    plain = differentiate(NETWORK, variables, images[:3], labels[:3])
-    padded, blocks = differentiate(NETWORK, variables, images, labels, weights)
-    for expected, found in zip(
-        jax.tree.leaves((plain[0], distances.mean_features(plain[1]))),
-        jax.tree.leaves((padded, distances.mean_features(blocks, weights))),
-        strict=True,
-    ):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
 
 
 @pytest.mark.quick

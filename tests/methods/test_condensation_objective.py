@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jaxdd.core.errors import ConfigError
+from jaxdd.matching.moments import Moments
 from jaxdd.methods import Condensation
-from jaxdd.methods.condensation_match import Moments
 from jaxdd.methods.condensation_objective import PLAIN, SECOND, SHIFTED, matched_blocks, objective
 from jaxdd.methods.gradient_amplification import advance, begin, matches_features, shifted_label
 

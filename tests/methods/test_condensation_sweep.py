@@ -47,7 +47,7 @@ def test_the_numbers_do_not_depend_on_how_many_classes_go_together(at_once, shar
     start = state(of, images, buffer)
     monkeypatch.setattr(condensation_sweep, "gradients_of", curved)
     monkeypatch.setattr(backend, "classes_at_once", lambda count: at_once)
-    assert condensation_sweep.together(CLASSES) == at_once
+    assert condensation_sweep.together(of, (2, 2, 1), CLASSES) == at_once
     found = start
     for index in range(CLASSES // at_once):
         found = condensation_sweep.sweep(of, found, data(CLASSES), jax.random.key(0), jnp.asarray(index))
@@ -68,7 +68,21 @@ def test_the_numbers_do_not_depend_on_how_many_classes_go_together(at_once, shar
 @pytest.mark.quick
 def test_a_number_of_classes_that_cannot_be_divided_goes_one_by_one(monkeypatch):
     monkeypatch.setattr(backend, "classes_at_once", lambda count: 4)
-    assert [condensation_sweep.together(classes) for classes in (8, 6, 7)] == [4, 3, 1]
+    of = Condensation()
+    assert [condensation_sweep.together(of, (8, 8, 1), classes) for classes in (8, 6, 7)] == [4, 3, 1]
+
+
+@pytest.mark.quick
+def test_no_more_classes_go_together_than_the_memory_holds(monkeypatch):
+    monkeypatch.setattr(backend, "on_cpu", lambda: False)
+    of, shape = Condensation(n_images=10, factor=2, batch_real=24), (32, 32, 3)
+    one = condensation_sweep.memory_of_class(of, shape, 10)
+    assert one == 64 * 4 * 128 * 16 * 16 * 4 * condensation_sweep.HELD  # 64 images, 128 channels of 32x32
+    for room, wanted in ((100 * one, 10), (7 * one, 5), (one // 2, 1)):
+        monkeypatch.setattr(backend, "working_memory", lambda room=room: room)
+        assert condensation_sweep.together(of, shape, 10) == wanted
+        demand = of.demand(shape, 10)
+        assert demand.bytes == wanted * one and ("5 of 10" in demand.note) == (wanted == 5)
 
 
 @pytest.mark.quick

@@ -58,7 +58,10 @@ def assert_has(found: dict[str, Any], wanted: dict[str, Any]) -> None:
 def test_idc(dataset):
     found = settings("idc", dataset)
     assert_has(found, {**IDC, **IDC_ROWS[dataset], "selection": "random", "initial": "random", "source": "random"})
-    assert dataset.startswith("imagenet") == ("eval_arch" in found.get("recipe", {}))  # the others': a ConvNet
+    if found["net_type"] != "convnet":
+        assert (
+            "depth" not in implied({"method": "idc", "dataset_name": "tiny_imagenet", "net_type": "resnet_ap"}).values
+        )
 
 
 @pytest.mark.quick

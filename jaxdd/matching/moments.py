@@ -1,4 +1,4 @@
-"""The gradient of a matching loss in the synthetic images of one class.
+"""What images are matched by, their moments; and the gradient of a matching loss in synthetic images.
 
 With x the synthetic training images, g_y(x) the gradient in the parameters theta of their mean cross-entropy with label
 y, and f_l(x) the mean features of block l, a loss is a function L(g, f) of both (`Objective`); the same of the real
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from jaxdd.core import backend
 from jaxdd.core.types import Array, PyTree
-from jaxdd.models.network import Network
+from jaxdd.matching.distances import Classifier
 
 
 class Moments(NamedTuple):
@@ -54,7 +54,7 @@ class Objective(NamedTuple):
     loss: Callable[[Moments, Moments], tuple[Array, Array]]
 
 
-def moments(network: Network, variables: PyTree, images: Array, labels: Array, blocks: tuple[int, ...]) -> Moments:
+def moments(network: Classifier, variables: PyTree, images: Array, labels: Array, blocks: tuple[int, ...]) -> Moments:
     """Gradients and mean features of a batch.
 
     Arguments:
@@ -79,7 +79,7 @@ def moments(network: Network, variables: PyTree, images: Array, labels: Array, b
 
 
 def image_gradient(
-    network: Network, variables: PyTree, images: Array, labels: Array, objective: Objective, real: Moments
+    network: Classifier, variables: PyTree, images: Array, labels: Array, objective: Objective, real: Moments
 ) -> tuple[Array, Array]:
     """The gradient of the loss in a batch of synthetic training images.
 
@@ -101,15 +101,14 @@ def image_gradient(
             outputs = network.apply({**variables, "params": params}, images, train=True)
             return outputs.logits, outputs.blocks
 
-        params = variables["params"]
+        params, features = variables["params"], None
         total = jnp.zeros((), images.dtype)
         for label, tangent in zip(labels, along.gradients, strict=True):
-            found, moved, _ = jax.jvp(logits, (params,), (tangent,), has_aux=True)
+            found, moved, features = jax.jvp(logits, (params,), (tangent,), has_aux=True)
             total += jnp.sum(_slope(found, label) * moved)
-        if objective.blocks:
-            features = logits(params)[1]
-            for block, weight in zip(objective.blocks, along.features, strict=True):
-                total += jnp.sum(features[block].sum(0) * weight)
+        features = logits(params)[1] if features is None else features
+        for block, weight in zip(objective.blocks, along.features, strict=True):
+            total += jnp.sum(features[block].sum(0) * weight)
         return total / count
 
     if "batch_stats" in variables:
