@@ -27,6 +27,7 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
     """
     flags = parse(matching_flags.condense(), argv, programs["condense"])
     settings = matching.resolve(flags)
+    matching.require_one_process(flags)
     flags = dataclasses.replace(flags, data_path=matching.data_path(flags, settings.run.dataset_name))
     folder = _output_folder(flags, settings)
     check(flags, settings, folder)
@@ -34,10 +35,12 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
     if pretrained.needed(settings):
         wanted = max(flags.pt_from or 0, 0) or matching.epochs(settings.run.dataset_name)
         words = pretrained.words(settings, epochs=wanted, data_path=flags.data_path, resolution=flags.resolution)
-        absent = not flags.model_path and not pretrained.existing(settings)
-        if absent and flags.pretrain and not flags.dry_run and (stopped := pretrain.run(words, programs)):
+        named = flags.model_path or pretrained.recorded(folder)
+        lacking = not named and pretrained.count(settings) < matching_flags.Pretrain.repeat
+        if lacking and flags.pretrain and not flags.dry_run and (stopped := pretrain.run(words, programs)):
             return stopped
-        networks = pretrained.find(settings, flags.resolution, words, programs, flags.model_path)
+        networks = pretrained.find(settings, flags.resolution, words, programs, named)
+        pretrained.require_count(folder, networks)
     return perform(flags, settings, folder, programs["eval"], networks, matching.evaluate_every(flags, settings))
 
 

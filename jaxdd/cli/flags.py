@@ -16,28 +16,30 @@ _CONFIG = "(default: the config's)"
 _SET = "(default: the set's recipe)"
 
 
-def _default(value: str) -> str:
+def default(value: str) -> str:
+    """How the help states a value."""
     return f"(default: {value})"
 
 
-def _shown(metavar: str, hint: str | Callable[[str], str] = "", short: str = ""):
+def shown(metavar: str, hint: str | Callable[[str], str] = "", short: str = ""):
+    """How the help shows a flag: a word for its value, a remark, and a letter that stands for it."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint, aliases=(f"-{short}",) if short else None)
 
 
-ConfigText = Annotated[str | None, _shown("TEXT", _CONFIG)]
-ConfigInt = Annotated[int | None, _shown("N", _CONFIG)]
-ConfigSwitch = Annotated[bool | None, _shown("[BOOL]", _CONFIG)]
-RecipeText = Annotated[str | None, _shown("TEXT", _SET)]
-RecipeInt = Annotated[int | None, _shown("N", _SET)]
-RecipeSwitch = Annotated[bool | None, _shown("[BOOL]", _SET)]
-RecipeNumber = Annotated[float | None, _shown("X", _SET)]
-Text = Annotated[str | None, _shown("TEXT")]
-Path = Annotated[str | None, _shown("PATH")]
-OptionalInt = Annotated[int | None, _shown("N")]
-Int = Annotated[int, _shown("N", _default)]
-Number = Annotated[float, _shown("X", _default)]
-Switch = Annotated[bool, _shown("[BOOL]")]
-Assignments = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], _shown("KEY=VALUE", "(repeatable)")]
+ConfigText = Annotated[str | None, shown("TEXT", _CONFIG)]
+ConfigInt = Annotated[int | None, shown("N", _CONFIG)]
+ConfigSwitch = Annotated[bool | None, shown("[BOOL]", _CONFIG)]
+RecipeText = Annotated[str | None, shown("TEXT", _SET)]
+RecipeInt = Annotated[int | None, shown("N", _SET)]
+RecipeSwitch = Annotated[bool | None, shown("[BOOL]", _SET)]
+RecipeNumber = Annotated[float | None, shown("X", _SET)]
+Text = Annotated[str | None, shown("TEXT")]
+Path = Annotated[str | None, shown("PATH")]
+OptionalInt = Annotated[int | None, shown("N")]
+Int = Annotated[int, shown("N", default)]
+Number = Annotated[float, shown("X", default)]
+Switch = Annotated[bool, shown("[BOOL]")]
+Assignments = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], shown("KEY=VALUE", "(repeatable)")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +74,11 @@ class Run:
     """Steps between two lines of metrics; otherwise 1 on a CPU and 10 on an accelerator."""
     devices: OptionalInt = None
     """Number of devices, or all; otherwise one."""
-    devices_mode: Annotated[str, _shown("MODE", _default)] = "shard"
+    devices_mode: Annotated[str, shown("MODE", default)] = "shard"
     """shard: split every batch, the numbers stay; pool: average the gradients of one network per device."""
     distributed: Switch = False
     """Join the processes that Slurm, Kubernetes, Cloud TPU or Open MPI started; all their devices are used."""
-    coordinator_address: Annotated[str | None, _shown("HOST:PORT")] = None
+    coordinator_address: Annotated[str | None, shown("HOST:PORT")] = None
     """Join processes that were started by hand: the address of the first one."""
     num_processes: OptionalInt = None
     """How many processes were started by hand."""
@@ -148,7 +150,7 @@ class Eval:
     """Config file: its evaluation recipe replaces the set's own."""
     checkpoint_path: Path = None
     """Output folder, distilled set, state of a run, or an original RCIG checkpoint file."""
-    save_name: Annotated[str, _shown("NAME", _default)] = "eval"
+    save_name: Annotated[str, shown("NAME", default)] = "eval"
     """Name of the result file, without .json."""
     log_dir: Path = None
     """Folder of log.txt; otherwise the folder of the result file."""

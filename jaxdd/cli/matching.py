@@ -14,7 +14,7 @@ from jaxdd.core.errors import UsageError, choose
 WIDTH = 128  # channels that --width counts in
 NETWORKS = {"resnetap": "resnet_ap"}  # as a README writes it
 MOST_DEPTH = 4  # of a ConvNet: the scripts read a greater one, their default of 10 too, as the default
-AS_THEY_ARE = ("accdd", "ga")  # methods whose --niter counts outer iterations of any length
+AS_THEY_ARE = ("accdd", "ga", "dc", "dsa", "dm")  # methods whose --niter counts outer iterations of any length
 UNIT = 100  # inner iterations that --niter counts in for the others
 EPOCHS, IMAGENET_EPOCHS = 2, 10  # of pretraining
 CLASSES = 10  # of ImageNet, unless --nclass says otherwise
@@ -50,7 +50,7 @@ def resolve(flags: Condense) -> Settings:
             notices.append(f"the method is {overrides['method'][1]}, as {why}; --method names another")
     overrides |= _assigned(flags)
     path = flags.config_path or (PUBLISHED if "dataset_name" in overrides else None)
-    return _with_iterations(build(path, overrides, notices=notices), flags)
+    return _told_of_interval(_with_iterations(_built(path, overrides, notices), flags), flags)
 
 
 def resolve_pretraining(flags: Pretrain) -> tuple[Settings, int]:
@@ -62,7 +62,7 @@ def resolve_pretraining(flags: Pretrain) -> tuple[Settings, int]:
     overrides, notices = _common(flags, list(OF_NETWORKS))
     overrides["method"] = ("--method", "accdd")
     overrides |= _assigned(flags)
-    settings = build(PUBLISHED if "dataset_name" in overrides else None, overrides, notices=notices)
+    settings = _built(PUBLISHED if "dataset_name" in overrides else None, overrides, notices)
     if flags.pt_from is not None and flags.pt_from < 1:
         raise UsageError(f"{flags.pt_from} epochs", where="--pt_from", expected="at least 1")
     return settings, flags.pt_from or epochs(settings.run.dataset_name)
@@ -78,16 +78,26 @@ def data_path(flags: Condense | Pretrain, dataset: str) -> str | None:
     return flags.imagenet_dir if flags.imagenet_dir and dataset.startswith("imagenet") else flags.data_path
 
 
-def evaluate_every(flags: Condense, settings: Settings) -> int | None:
-    """Steps between two evaluations on the way; --val_interval counts outer iterations.
+def require_one_process(flags: Condense) -> None:
+    """Refuses what several processes cannot do together.
 
     Raises:
-        UsageError: several processes run together.
+        UsageError: names the flag.
     """
+    if not is_one_of_several(flags):
+        return
+    if flags.val_interval is not None:
+        raise UsageError("several processes cannot evaluate on the way", where="--val_interval", remedy="leave it out")
+    if flags.pretrain:
+        raise UsageError(
+            "several processes cannot train networks first", where="--pretrain", remedy="run pretrain.py before them"
+        )
+
+
+def evaluate_every(flags: Condense, settings: Settings) -> int | None:
+    """Steps between two evaluations on the way; --val_interval counts outer iterations."""
     if flags.val_interval is None:
         return None
-    if is_one_of_several(flags):
-        raise UsageError("several processes cannot evaluate on the way", where="--val_interval", remedy="leave it out")
     return flags.val_interval * settings.method.inner_loop  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -107,9 +117,6 @@ def _common(flags: Condense | Pretrain, names: list[str]) -> tuple[Overrides, li
             overrides[name] = (f"--{name}", None)
     if given.get("fix_iter") == -1:  # the scripts' default, which means 1
         del overrides["fix_iter"]
-    if (given.get("depth") or 0) > MOST_DEPTH and overrides.get("net_type", ("", "convnet"))[1] == "convnet":
-        del overrides["depth"]
-        notices.append(f"--depth {given['depth']} is read as a ConvNet's default, as in the scripts")
     if flags.reproduce:
         notices.append("--reproduce is accepted: published settings are the defaults")
     return overrides, notices
@@ -135,6 +142,17 @@ def _assigned(flags: Condense | Pretrain) -> Overrides:
     return {name: ("--set", value) for name, value in configs.parse_assignments(flags.set).items()}
 
 
+def _built(path: str | None, overrides: Overrides, notices: list[str]) -> Settings:
+    """As `build`, without a depth that the scripts ignore; only the built method shows whether it has ConvNets."""
+    settings = build(path, overrides, notices=notices)
+    flag, depth = overrides.get("depth", ("", None))
+    if flag != "--depth" or depth <= MOST_DEPTH or settings.method.net_type != "convnet":  # pyright: ignore
+        return settings
+    others = {name: given for name, given in overrides.items() if name != "depth"}
+    told = f"--depth {depth} is read as a ConvNet's default, as in the scripts; --set depth={depth} means it"
+    return build(path, others, notices=[*notices, told])
+
+
 def _with_iterations(settings: Settings, flags: Condense) -> Settings:
     """With --niter as the number of steps."""
     if flags.niter is None:
@@ -145,3 +163,12 @@ def _with_iterations(settings: Settings, flags: Condense) -> Settings:
     outer = flags.niter if settings.run.method in AS_THEY_ARE else max(1, flags.niter * UNIT // loop)
     run = dataclasses.replace(settings.run, max_steps=outer * loop)
     return dataclasses.replace(settings, run=run, config=settings.config.replace({"max_steps": outer * loop}))
+
+
+def _told_of_interval(settings: Settings, flags: Condense) -> Settings:
+    """With a notice where --val_interval is too long for any evaluation."""
+    every, steps = evaluate_every(flags, settings), settings.run.max_steps
+    if every is None or every <= steps:
+        return settings
+    told = f"--val_interval {flags.val_interval} is {every} steps, longer than the run of {steps}: nothing is evaluated"
+    return dataclasses.replace(settings, notices=(*settings.notices, told))

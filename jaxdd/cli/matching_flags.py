@@ -23,8 +23,8 @@ from jaxdd.cli.flags import (
     Run,
     Switch,
     Text,
-    _default,
-    _shown,
+    default,
+    shown,
 )
 
 NAMES = {"initial": "init"}  # setting -> flag, where the scripts' name is another one
@@ -74,7 +74,7 @@ _PUBLISHED = "(default: as published)"
 class Matching:
     """What the two commands share."""
 
-    dataset: Annotated[str | None, _shown("NAME", short="d")] = None
+    dataset: Annotated[str | None, shown("NAME", short="d")] = None
     """cifar10, cifar100, svhn, mnist, fashion, tinyimagenet, imagenet, ..., or your own as folder:DIR; else digits."""
     nclass: OptionalInt = None
     """Classes of imagenet, 10 if not said; all other data sets know theirs."""
@@ -86,7 +86,7 @@ class Matching:
     """Chooses imagenet's classes at random by this seed; 0: the published ones."""
     imagenet_dir: Path = None
     """Folder of ImageNet, with train/ and val/; otherwise --data_path."""
-    width: Annotated[float | None, _shown("X", _PUBLISHED)] = None
+    width: Annotated[float | None, shown("X", _PUBLISHED)] = None
     """Channels of the networks in units of 128; --set width=N gives their number."""
 
 
@@ -105,14 +105,14 @@ class Condense(Run, Matching):
     """Inner iterations in all, in place of --niter; raising it continues a finished run."""
     method: ConfigText = None
     """dc, dsa, dm, idc, accdd, dream, dream_plus or ga; otherwise accdd with --model_path, dream without."""
-    ipc: Annotated[int | None, _shown("N", "(default: the config's, else 1)", short="i")] = None
+    ipc: Annotated[int | None, shown("N", "(default: the config's, else 1)", short="i")] = None
     """Images per class."""
-    niter: Annotated[int | None, _shown("N", _PUBLISHED)] = None
-    """Outer iterations; of accdd and ga as they are, of the others in units of 100 inner iterations, as in IDC."""
-    model_path: Annotated[_LIST, _shown("DIR", "(one or several)")] = ()
+    niter: Annotated[int | None, shown("N", _PUBLISHED)] = None
+    """Outer iterations; of idc, dream and dream_plus in units of 100 inner iterations, as in their scripts."""
+    model_path: Annotated[_LIST, shown("DIR", "(one or several)")] = ()
     """Folders of networks trained beforehand; otherwise those in ./pretrained, where the method needs them."""
     pretrain: Switch = False
-    """Train such networks first, if there are none."""
+    """Train such networks first, as far as pretrain.py's default folder lacks them."""
     pt_from: OptionalInt = None
     """Start from networks trained for so many epochs (idc too); as published 2, and 10 for ImageNet."""
     val_interval: OptionalInt = None
@@ -140,11 +140,11 @@ class Pretrain(Matching):
     """How many networks."""
     random_seed: Int = 0
     """Seed of every random choice, also --seed."""
-    set: Annotated[_LIST, _shown("KEY=VALUE", "(repeatable)")] = ()
+    set: Annotated[_LIST, shown("KEY=VALUE", "(repeatable)")] = ()
     """Overrides a setting; the value is JSON or a plain word."""
     resolution: OptionalInt = None
     """Side in pixels that images are resized to, also --size; otherwise the data set's own."""
-    devices: Annotated[int | None, _shown("N", _default)] = None
+    devices: Annotated[int | None, shown("N", default)] = None
     """Number of devices; networks are trained on one."""
     reproduce: Switch = False
     """Published settings, which are the defaults here."""

@@ -83,10 +83,31 @@ class _Session:
 
     def go(self) -> int:
         """Returns the exit code."""
+        self._header()
+        if not self._complete() and (code := self._make()):
+            return code
+        self.screen.fact("networks", pretrained.describe(self.folder), "bold green")
+        self.screen.fact("next", self._next())
+        return 0
+
+    def _complete(self) -> bool:
+        """Whether nothing is missing, by what the manifest tells without the images."""
+        from jaxdd.run import identity, networks
+        from jaxdd.run.pretraining import recipe
+
+        if not (self.folder / "manifest.json").exists():
+            return False
+        found = networks.read_manifest(self.folder)
+        how = {"recipe": recipe(self.settings.method, self.epochs), "seed": self.flags.random_seed}  # pyright: ignore
+        same = identity.as_json(how) == {name: found.get(name) for name in how}
+        fitting = same and not pretrained.unlike(self.folder, found, self.settings, self.flags.resolution)
+        return fitting and len(found["networks"]) >= self.flags.repeat
+
+    def _make(self) -> int:
+        """Trains the networks that are missing; returns the exit code."""
         from jaxdd.cli.progress import Line, Trainings
         from jaxdd.run import networks, signals
 
-        self._header()
         with signals.caught() as should_stop:
             begin = Line(self.screen, should_stop)
             with begin.shown():
@@ -105,8 +126,6 @@ class _Session:
             except signals.Stopped as stop:
                 self.screen.say("stopped: finished networks are kept; the same command trains the others", "bold")
                 return stop.exit_code
-        self.screen.fact("networks", pretrained.describe(self.folder), "bold green")
-        self.screen.fact("next", self._next())
         return 0
 
     def _train(self, training: Pretraining, missing: range, line: Trainings, should_stop: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxdd.cli.resolve import Settings, one_word
 from jaxdd.cli.screen import shorter_path
+from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError, UsageError
 
 
@@ -32,12 +33,48 @@ def existing(settings: Settings) -> tuple[pathlib.Path, ...]:
     return tuple(folder for folder in found if wanted.fullmatch(folder.name))
 
 
+def count(settings: Settings) -> int:
+    """How many networks lie in `pretrain`'s default folder."""
+    from jaxdd.run.networks import read_manifest
+
+    folder = default_folder(settings, 0)
+    return len(read_manifest(folder)["networks"]) if (folder / "manifest.json").exists() else 0
+
+
+def recorded(output: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """The folders that a run began with, by its `config.json`; none without a run, or where they are no longer there.
+
+    A run that is continued stays with them, whatever else has been trained in the meantime.
+    """
+    folders = tuple(map(pathlib.Path, _config(output, "other").get("networks", ())))
+    return folders if all((folder / "manifest.json").is_file() for folder in folders) else ()
+
+
+def require_count(output: pathlib.Path, folders: Sequence[pathlib.Path]) -> None:
+    """Refuses to continue a run with more, or fewer, networks than it began with.
+
+    Raises:
+        CheckpointError: names both numbers.
+    """
+    from jaxdd.run.networks import read_manifest
+
+    begun = _config(output, "identity").get("networks", {}).get("count")
+    now = sum(len(read_manifest(folder)["networks"]) for folder in folders)
+    if begun not in (None, now):
+        raise CheckpointError(
+            f"the run began with {begun} networks, and there are {now} now",
+            where=", ".join(map(shorter_path, folders)),
+            expected=f"the {begun} that the run in {shorter_path(output)} began with",
+            remedy="start a run with all in another --output_dir, or name those that it began with by --model_path",
+        )
+
+
 def find(
     settings: Settings,
     resolution: int | None,
     words: Sequence[str],
     programs: Mapping[str, str],
-    named: Sequence[str] = (),
+    named: Sequence[str | pathlib.Path] = (),
 ) -> tuple[pathlib.Path, ...]:
     """The folders of networks that a run starts from, checked.
 
@@ -46,10 +83,10 @@ def find(
         resolution: side in pixels that images are resized to; None for the data set's own.
         words: the flags by which `pretrain` would train such networks.
         programs: how each command is called.
-        named: folders that the user names; otherwise all that lie where `pretrain` puts them.
+        named: folders that the user, or the run that is continued, names; otherwise all where `pretrain` puts them.
 
     Raises:
-        UsageError: there are none, or they are of another architecture.
+        UsageError: there are none, or they are of another data set or architecture.
         CheckpointError: a folder that is named holds none.
     """
     from jaxdd.run.networks import read_manifest
@@ -63,7 +100,12 @@ def find(
             remedy=f"{programs['pretrain']} {shlex.join(words)}",
         )
     for folder in folders:
-        _require_fitting(folder, read_manifest(folder), settings, resolution)
+        if lines := unlike(folder, read_manifest(folder), settings, resolution):
+            raise UsageError(
+                "these networks are of another kind than the run needs" + "".join(f"\n  {line}" for line in lines),
+                where=str(folder),
+                remedy="train others with pretrain.py, or change the settings that differ",
+            )
     return folders
 
 
@@ -75,12 +117,12 @@ def words(settings: Settings, *, epochs: int | None, data_path: str | None, reso
         "data_path": data_path,
         "resolution": resolution,
         "net_type": method.net_type,
-        "depth": method.depth,
         "norm_type": None if method.norm_type == "instance" else method.norm_type,
-        "set": None if method.width == 128 else f"width={method.width}",
         "pt_from": epochs,
     }
-    return [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
+    sizes = {"width": None if method.width == 128 else method.width, "depth": method.depth}  # --depth has limits
+    pairs = [*given.items(), *(("set", f"{name}={size}") for name, size in sizes.items() if size is not None)]
+    return [word for name, value in pairs if value is not None for word in (f"--{name}", str(value))]
 
 
 def describe(folder: pathlib.Path) -> str:
@@ -95,23 +137,24 @@ def describe(folder: pathlib.Path) -> str:
     return f"{len(networks)} network{plural} of {shorter_path(folder)}: {what}"
 
 
-def _network(settings: Settings) -> str:
-    method: Any = settings.method
-    parts = [method.net_type + ("" if method.depth is None else str(method.depth))]
-    parts += [] if method.norm_type == "instance" else [method.norm_type]
-    return "_".join([*parts, *([] if method.width == 128 else [f"w{method.width}"])])
+def unlike(folder: pathlib.Path, found: Mapping[str, Any], settings: Settings, resolution: int | None) -> list[str]:
+    """One line for everything in which networks differ from those needed, as far as is known without the images.
 
+    Arguments:
+        folder: where they lie.
+        found: their manifest.
+        settings: of the run that needs them.
+        resolution: as in `find`.
 
-def _require_fitting(
-    folder: pathlib.Path, found: Mapping[str, Any], settings: Settings, resolution: int | None
-) -> None:
-    """Refuses networks of another architecture, as far as that is known without the images."""
+    Raises:
+        CheckpointError: the manifest is damaged.
+    """
     from jaxdd import data
     from jaxdd.run import identity
     from jaxdd.run.pretraining import architecture
 
-    stored = found.get("architecture", {})
     try:
+        stored = {"dataset": found["dataset"]["name"], **found["architecture"]}
         height, width, channels = stored["image_shape"]
         wanted = architecture(settings.method, (height, width, channels), stored["classes"])  # pyright: ignore
     except (KeyError, ValueError, TypeError) as error:
@@ -120,9 +163,21 @@ def _require_fitting(
     if known is not None and known.resolution and known.channels:
         side = resolution or known.resolution
         wanted |= {"image_shape": [side, side, known.channels], "classes": known.classes}
-    if unlike := identity.changes(stored, identity.as_json(wanted)):
-        raise UsageError(
-            "these networks are of another kind than the run needs" + "".join(f"\n  {line}" for line in unlike),
-            where=str(folder),
-            remedy="train others with pretrain.py, or change the settings that differ",
-        )
+    elif resolution is not None:
+        wanted |= {"image_shape": [resolution, resolution, channels]}
+    return identity.changes(stored, identity.as_json({"dataset": settings.run.dataset_name, **wanted}))
+
+
+def _network(settings: Settings) -> str:
+    method: Any = settings.method
+    parts = [method.net_type + ("" if method.depth is None else str(method.depth))]
+    parts += [] if method.norm_type == "instance" else [method.norm_type]
+    return "_".join([*parts, *([] if method.width == 128 else [f"w{method.width}"])])
+
+
+def _config(output: pathlib.Path, part: str) -> dict[str, Any]:
+    """A part of a run's `config.json`; empty without a run, or where the file is damaged, which `Storage` tells."""
+    path = output / "config.json"
+    found = io.read_json(path) if path.is_file() else None
+    inner = found.get(part) if isinstance(found, dict) else None
+    return inner if isinstance(inner, dict) else {}

@@ -88,6 +88,11 @@ class Line(Reporter):
         self._doing = ""
         self._screen.log(f"saved step {step} in {duration(seconds)}")
 
+    def evaluating(self, step: int) -> None:
+        """The set of one step is evaluated on the way."""
+        self.doing(f"evaluating step {step}")
+        self._screen.progress(f"evaluating step {step} ...", last=True)
+
     def resumed(self, step: int) -> None:
         self.begun_at = step
         if step < self._steps:

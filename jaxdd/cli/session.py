@@ -18,6 +18,9 @@ from jaxdd.core.config import as_dict
 from jaxdd.core.errors import JaxddError, UsageError, choose
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jaxdd.cli.progress import Line
     from jaxdd.data import Dataset, Preprocessing
     from jaxdd.evaluation.protocol import Row
     from jaxdd.run.api import Distillation
@@ -163,7 +166,7 @@ class _Session:
                         run.drive(
                             storage,
                             picture=grid,
-                            validate=self._validation(run),
+                            validate=self._validation(run, line, should_stop),
                             layout=layout,
                             log_every=self.flags.log_every or (1 if layout.devices[0].platform == "cpu" else 10),
                             should_stop=should_stop,
@@ -216,7 +219,7 @@ class _Session:
         found = checkpoints.find(place, "any method", flag="--init_from")
         return Start.of(found.read(dataset=dataset.name, flip=False), self.settings.method, dataset)
 
-    def _validation(self, run: Distillation) -> Validation | None:
+    def _validation(self, run: Distillation, line: Line, should_stop: Callable[[], int | None]) -> Validation | None:
         """What evaluates the set while it is being made."""
         from jaxdd.cli.progress import percent
         from jaxdd.evaluation.recipe import Recipe
@@ -229,9 +232,20 @@ class _Session:
         recipe = dataclasses.replace(recipe, models_to_test=min(recipe.models_to_test, FEW))
 
         def report(step: int, row: Row, best: bool) -> None:
+            line.doing("running")
             self.screen.say(f"step {step}: test accuracy {percent(row)}" + (", the best so far" if best else ""))
 
-        return Validation(self.evaluate_every, self.folder, run.dataset, recipe, self.flags.random_seed, grid, report)
+        return Validation(
+            self.evaluate_every,
+            self.folder,
+            run.dataset,
+            recipe,
+            self.flags.random_seed,
+            picture=grid,
+            begin=line.evaluating,
+            report=report,
+            should_stop=should_stop,
+        )
 
     def _facts(self, run: Distillation, layout: Layout, device: str) -> None:
         self.screen.fact("data", data_line(run.dataset, run.preprocessing))

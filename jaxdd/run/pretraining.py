@@ -75,12 +75,11 @@ class Pretraining:
     @property
     def about(self) -> dict[str, Any]:
         """What the networks depend on, for their manifest."""
-        settings = as_dict(self.method)
         return {
             "dataset": {"name": self.dataset.name, "digest": self.dataset.digest},
             "preprocessing": self.preprocessing.describe(),
             "architecture": architecture(self.method, self.dataset.image_shape, self.dataset.classes),
-            "recipe": {"epochs": self.epochs, **{name: settings[name] for name in SETTINGS}},
+            "recipe": recipe(self.method, self.epochs),
             "seed": self.seed,
         }
 
@@ -105,6 +104,8 @@ class Pretraining:
         Raises:
             Stopped: by a signal.
         """
+        if not indices:
+            return
         real, test = (data_room.examples(self.dataset, self.preprocessing, split) for split in ("train", "test"))
         options |= {"log_every": self._per_epoch}
         options |= {"steps_per_dispatch": backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH)}
@@ -144,9 +145,16 @@ class Pretraining:
         return math.ceil(len(self.dataset.train_images) / self.method.batch_real)
 
 
+def recipe(method: Condensation, epochs: int) -> dict[str, Any]:
+    """How a method's networks are trained beforehand; JSON types."""
+    settings = as_dict(method)
+    return {"epochs": epochs, **{name: settings[name] for name in SETTINGS}}
+
+
 def architecture(method: Condensation, image_shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
     """What networks of a method must have in common with those trained beforehand; JSON types."""
     return {
+        "net_type": method.net_type,
         "network": str(method.network(image_shape, classes)),
         "normalization": method.norm_type,
         "image_shape": list(image_shape),

@@ -20,6 +20,7 @@ from jaxdd.data import Dataset
 from jaxdd.evaluation.base import BaseRecipe
 from jaxdd.evaluation.protocol import Row
 from jaxdd.run import api
+from jaxdd.run.signals import Stopped
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,7 +34,9 @@ class Validation:
         recipe: how networks are trained on the set.
         seed: of these networks, the same every time.
         picture: draws a set into a file.
+        begin: hears the step before its evaluation.
         report: hears `(step, row, whether it is the best so far)`.
+        should_stop: asked while networks are trained; a signal ends the evaluation, of which nothing is kept then.
     """
 
     every: int
@@ -42,11 +45,18 @@ class Validation:
     recipe: BaseRecipe
     seed: int = 0
     picture: api.Picture | None = None
+    begin: Callable[[int], Any] = lambda step: None
     report: Callable[[int, Row, bool], Any] = lambda step, row, best: None
+    should_stop: Callable[[], int | None] = lambda: None
 
     def __call__(self, step: int, distilled: DistilledSet) -> None:
-        """Evaluates the set of one step."""
-        (row,) = api.evaluate(distilled, self.dataset, self.recipe, seed=self.seed, baselines=()).rows
+        """Evaluates the set of one step; of a recipe's several ways of training, the first counts."""
+        self.begin(step)
+        options: dict[str, Any] = {"seed": self.seed, "baselines": (), "should_stop": self.should_stop}
+        try:
+            row = api.evaluate(distilled, self.dataset, self.recipe, **options).rows[0]
+        except Stopped:  # the run hears the same signal at its next step boundary, and saves
+            return
         before = [told for told in self.told() if told["step"] < step]  # a resumed run makes the others again
         best = all(row.mean > told["mean"] for told in before)
         if best:

@@ -28,6 +28,7 @@ ORIGINAL = {
 OURS = {
     Distill: {
         "method",
+        "init_from",
         "set",
         "resolution",
         "checkpoint_every",

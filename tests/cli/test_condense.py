@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pathlib
 import shlex
+import shutil
 
 import numpy as np
 import pytest
 
-from jaxdd.cli import matching, matching_flags
+from jaxdd.cli import condense, matching, matching_flags, pretrain, pretrained
 from jaxdd.cli.arguments import parse
 from jaxdd.cli.resolve import Settings
 from jaxdd.core.config import settings_of
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import ConfigError, UsageError
 from jaxdd.methods.condensation_settings import CondensationSettings
+from jaxdd.run.networks import add, read_manifest
+from jaxdd.run.pretraining import architecture
 
 from .conftest import command
 
@@ -24,6 +28,21 @@ TINY = ["--set", "width=8", "--inner_loop", "2", "--batch_real", "16", "--n_data
 
 def resolved(line: str) -> Settings:
     return matching.resolve(parse(matching_flags.condense(), shlex.split(line), "condense"))
+
+
+def add_network(folder: pathlib.Path, line: str, image_shape: tuple[int, int, int]) -> None:
+    """One network, of which the manifest is right and the numbers are not, for the run of a command."""
+    settings = resolved(line)
+    kind = architecture(settings.method, image_shape, 10)  # pyright: ignore[reportArgumentType]
+    about = {"dataset": {"name": settings.run.dataset_name}, "architecture": kind, "recipe": {}, "seed": 0}
+    add(folder, about, {"params": {"kernel": np.zeros(3, np.float32)}}, [0.5], 1)
+
+
+def grow(folder: pathlib.Path) -> None:
+    """One more network in a folder: its first one again."""
+    found = read_manifest(folder)
+    found["networks"].append(found["networks"][0])
+    (folder / "manifest.json").write_text(json.dumps(found))
 
 
 # Commands of the three repositories' READMEs, and what they are to mean.
@@ -68,6 +87,11 @@ def resolved(line: str) -> Settings:
             200_000,
             {"source": "pretrained", "net_aug": None},
         ),
+        ("--method dc -d mnist --ipc 10 --niter 20", "dc", 200, {"inner_loop": 10}),  # outer iterations as they are
+        ("--method dm -d mnist --niter 20", "dm", 20, {"inner_loop": 1}),
+        ("--method ga -d imagenet --depth 18", "ga", 50_000, {"net_type": "resnet_ap", "depth": 18}),
+        ("--method idc -d cifar10 --depth 10", "idc", 200_000, {"net_type": "convnet", "depth": None}),
+        ("--method idc -d cifar10 --set depth=5", "idc", 200_000, {"depth": 5}),
         ("", "dream", None, {"n_images": 1, "width": 32}),
     ],
 )
@@ -87,6 +111,10 @@ def test_what_does_nothing_here_is_accepted_with_a_notice():
         assert any(f"--{name} is accepted but has no effect" in notice for notice in told), name
     assert any("published settings are the defaults" in notice for notice in told)
     assert any("the method is dream" in notice for notice in told)
+    assert any("--depth 10 is read as a ConvNet's default" in told for told in resolved("-d mnist --depth 10").notices)
+    assert not any("--depth" in told for told in resolved("-d imagenet --depth 18").notices)
+    intervals = {every: resolved(f"--niter 2 --val_interval {every}").notices for every in (2, 3)}
+    assert [any("nothing is evaluated" in told for told in intervals[every]) for every in (2, 3)] == [False, True]
 
 
 @pytest.mark.quick
@@ -134,7 +162,7 @@ def test_it_is_refused(line, error, fragments):
 def test_absent_networks_are_refused_with_the_command_that_makes_them(call, here):
     outcome = call("condense", "--method", "ga", "-d", "digits", *TINY)
     assert outcome.code == 2 and not list(here.iterdir())
-    wanted = "jaxdd pretrain --dataset digits --net_type convnet --set width=8 --pt_from 2"
+    wanted = "jaxdd pretrain --dataset digits --net_type convnet --pt_from 2 --set width=8"
     assert wanted in outcome.err and "--pretrain" in outcome.err
     assert "--pt_from 2" not in call("distill", "--method", "accdd").err  # nor may this one run without
     elsewhere = call("condense", "--model_path", "nowhere", "-d", "digits")
@@ -160,6 +188,48 @@ def test_the_help_explains_every_flag_and_its_short_form(call):
         assert f"--{field.name}" in helped.out
     assert all(f" -{letter} " in helped.out for letter in "dnfiasljp")
     assert "Distance between gradients" in helped.out
+
+
+@pytest.mark.quick
+def test_the_networks_advised_have_the_depth_of_the_run():
+    advised = pretrained.words(resolved("-d cifar10 --set depth=5"), epochs=2, data_path=None, resolution=None)
+    settings, epochs = matching.resolve_pretraining(parse(matching_flags.pretrain(), advised, "pretrain"))
+    assert (settings.method.depth, epochs) == (5, 2)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("words", [["--pretrain"], ["--val_interval", "1"]])
+def test_several_processes_are_refused_what_one_does(words, call, here):
+    outcome = call("condense", "-d", "digits", "--method", "accdd", "--distributed", *words)
+    assert outcome.code == 2 and "several processes" in outcome.err and words[0] in outcome.err
+    assert not list(here.iterdir())
+
+
+@pytest.mark.quick
+def test_what_an_interrupted_pretraining_left_is_completed_first(here, call, monkeypatch):
+    asked = []
+    monkeypatch.setattr(pretrain, "run", lambda words, programs: asked.append(words) or 143)
+    monkeypatch.setattr(condense, "perform", lambda *_: 0)
+    line = "--method accdd -d digits --set width=8"
+    for count in range(6):
+        if count:
+            add_network(pretrained.default_folder(resolved(line), 0), line, (8, 8, 1))
+        if count in (0, 4, 5):
+            assert call("condense", *line.split(), "--pretrain").code == (143 if count < 5 else 0)
+    assert len(asked) == 2 and asked[0] == asked[1] and "width=8" in asked[0]
+
+
+@pytest.mark.quick
+def test_networks_of_another_data_set_or_type_are_refused(here, call):
+    add_network(here / "networks", "--method accdd -d fashion --set width=8", (28, 28, 1))
+    found = read_manifest(here / "networks")
+    lines = {
+        line: pretrained.unlike(here, found, resolved(f"--method accdd --set width=8 {line}"), None)
+        for line in ("-d fashion", "-d mnist", "-d fashion -n resnet", "-d fashion --size 28")
+    }
+    assert lines["-d fashion"] == lines["-d fashion --size 28"] == []
+    assert lines["-d mnist"] == ['dataset: "fashion_mnist" -> "mnist"']
+    assert 'net_type: "convnet" -> "resnet"' in lines["-d fashion -n resnet"]
 
 
 @pytest.mark.slow
@@ -190,9 +260,19 @@ def test_accdd_trains_its_networks_first_and_finds_them_again(here, call):
     first = call(*words, "--pretrain", "--niter", "1")
     assert first.code == 0, first
     assert "5 networks of pretrained/digits/convnet_w8_0: digits, 1 epoch" in first.out
-    second = call(*words, "--niter", "2")
+    second = call(*words, "--pretrain", "--niter", "2")
+    assert "network 1" not in second.out  # all five are there
     assert second.code == 0 and "continuing after step 2" in second.out, second
-    config = json.loads((here / "output_dir" / "accdd_digits_1_mine" / "config.json").read_text())
+    folder = here / "output_dir" / "accdd_digits_1_mine"
+    assert pretrained.recorded(folder) == (here / "pretrained" / "digits" / "convnet_w8_0",)
+    shutil.copytree(here / "pretrained/digits/convnet_w8_0", here / "pretrained/digits/convnet_w8_1")
+    third = call(*words, "--niter", "2")  # which stays with those that it began with
+    assert third.code == 0 and "finished already" in third.out, third
+    shutil.rmtree(here / "pretrained/digits/convnet_w8_1")
+    config = json.loads((folder / "config.json").read_text())
     assert config["identity"]["networks"]["count"] == 5 and config["other"]["max_steps"] == 4
+    grow(here / "pretrained" / "digits" / "convnet_w8_0")
+    grown = call(*words, "--niter", "2")
+    assert grown.code == 3 and "began with 5 networks, and there are 6 now" in grown.err and "--output_dir" in grown.err
     other = call(*words[:-1], "other", "--set", "width=4", "--model_path", "pretrained/digits/convnet_w8_0")
     assert other.code == 2 and "width 8" in other.err and "width 4" in other.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jaxdd import data
 from jaxdd.cli import matching, matching_flags
 from jaxdd.cli.arguments import parse
 from jaxdd.run.networks import load, read_manifest
@@ -55,7 +56,7 @@ def test_it_is_refused(words, code, fragments, call, here):
 
 
 @pytest.mark.slow
-def test_networks_are_trained_kept_and_completed(call, here):
+def test_networks_are_trained_kept_and_completed(call, here, monkeypatch):
     first = call(*TINY, "--repeat", "1", "--pt_from", "2", "--seed", "7")
     assert first.code == 0, first
     folder = here / "pretrained" / "digits" / "convnet_w4_7"
@@ -67,3 +68,6 @@ def test_networks_are_trained_kept_and_completed(call, here):
     assert read_manifest(folder)["networks"][0] == kept and len(load(folder)) == 2
     other = call(*TINY, "--repeat", "2", "--pt_from", "1", "--seed", "7")
     assert other.code == 3 and "recipe.epochs: 2 -> 1" in other.err and "--seed" in other.err
+    monkeypatch.setattr(data, "load", lambda *_, **__: pytest.fail("the images were read"), raising=False)
+    again = call(*TINY, "--repeat", "2", "--pt_from", "2", "--seed", "7")
+    assert again.code == 0 and "2 networks of pretrained/digits/convnet_w4_7" in again.out, again

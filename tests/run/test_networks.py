@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import jaxdd
 from jaxdd import data
+from jaxdd.core import backend
 from jaxdd.core.errors import CheckpointError, UsageError
 from jaxdd.methods import Condensation
 from jaxdd.run.api import Distillation
@@ -111,6 +113,13 @@ def test_networks_learn_and_each_is_a_function_of_the_seed_and_its_number(digits
     assert Networks(first.variables).digest != Networks(second.variables).digest
 
 
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_where_no_network_is_missing_none_is_trained(digits, monkeypatch, on_cpu):
+    monkeypatch.setattr(backend, "on_cpu", lambda: on_cpu)
+    kind = data.fit(digits, family=SMALL.family, kind=SMALL.kind)
+    assert list(Pretraining(SMALL, digits, kind, epochs=1).train(range(5, 5))) == []
+
+
 def test_the_identity_of_a_run_holds_their_digest(digits):
     kind = data.fit(digits, family=SMALL.family, kind=SMALL.kind)
     given = Networks(jax.tree.map(lambda leaf: leaf[None], variables(0)))
@@ -127,7 +136,7 @@ def test_the_public_face_takes_folders_or_variables(digits, tmp_path):
     training = Pretraining(SMALL, digits, kind, epochs=1)
     for made in training.train([0]):
         add(tmp_path, training.about, made.variables, made.accuracies, made.epoch)
-    small = {"width": 4, "inner_loop": 2, "batch_real": 8, "n_data": 16}
+    small: dict[str, Any] = {"width": 4, "inner_loop": 2, "batch_real": 8, "n_data": 16}
     results = [
         jaxdd.distill(digits, steps=2, method="accdd", networks=given, **small)
         for given in (tmp_path, [tmp_path], load(tmp_path).variables)

@@ -10,6 +10,7 @@ import pytest
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.evaluation.protocol import Row
 from jaxdd.run import api
+from jaxdd.run.signals import Stopped
 from jaxdd.run.validation import Validation
 
 pytestmark = pytest.mark.quick
@@ -33,3 +34,22 @@ def test_the_best_of_all_evaluations_is_kept(tmp_path, monkeypatch):
     assert DistilledSet.load(tmp_path / "best").images[0, 0, 0, 0] == 20
     rows = [json.loads(line) for line in (tmp_path / "evaluations.jsonl").read_text().splitlines()]
     assert [(row["step"], row["mean"]) for row in rows] == list(reached.items())
+
+
+def test_a_signal_ends_an_evaluation_of_which_nothing_is_kept(tmp_path, monkeypatch):
+    heard = []
+
+    def evaluate(distilled, *_, should_stop, **__):
+        if signal := should_stop():
+            raise Stopped(signal, 1)
+        return type("Evaluation", (), {"rows": (Row("distilled", False, (0.5,)), Row("distilled", True, (0.25,)))})
+
+    monkeypatch.setattr(api, "evaluate", evaluate)
+    signals = {10: None, 20: 15}
+    nothing: list = [None, None]
+    stop = lambda: signals[heard[-1]]  # noqa: E731
+    validation = Validation(10, tmp_path, *nothing, begin=heard.append, should_stop=stop)
+    for step in signals:
+        validation(step, DistilledSet(np.zeros((2, 4, 4, 1), np.float32), np.eye(2, dtype=np.float32)))
+    assert heard == [10, 20]
+    assert [(told["step"], told["mean"]) for told in validation.told()] == [(10, 0.5)]  # the first way counts
