@@ -78,5 +78,7 @@ def save(name: str, figures: dict[str, Any], settings: dict[str, Any]) -> None:
 
 
 def _nameless(value: Any) -> Any:
-    """Folders of one machine say nothing on another."""
-    return "DATA" if isinstance(value, str) and os.path.isdir(value) else value
+    """Paths of one machine say nothing on another."""
+    if not isinstance(value, str) or not os.path.isabs(value):
+        return "DATA" if isinstance(value, str) and os.path.isdir(value) else value
+    return "DATA" if os.path.isdir(value) else pathlib.Path(value).name.upper()
