@@ -5,6 +5,7 @@ Fixtures: `x64` gives one test float64; `real_data` gives the path of a real dat
 
 from __future__ import annotations
 
+import gc
 import os
 import pathlib
 import sys
@@ -24,6 +25,8 @@ import jax  # noqa: E402  (after the path: nothing below may find another jaxdd)
 from jaxdd.core import backend  # noqa: E402
 
 SECONDS = {"quick": 120, "slow": 300, "nightly": 3600}  # a hung test fails by name instead of holding up the suite
+
+MOST_MAPS = 20_000  # memory maps of a test process, a third of what Linux allows
 
 # Third-party warnings that no code here can mend. Each line says whose it is; everything else is an error.
 UNAVOIDABLE = (
@@ -58,6 +61,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="takes minutes: run it with -m nightly"))
         if item.get_closest_marker("gpu") and not accelerator:
             item.add_marker(pytest.mark.skip(reason="needs an accelerator"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Frees compiled programs before there are too many: each maps memory, and Linux allows a process 65 530 maps.
+
+    Beyond that XLA ends with a segmentation fault; a thousand tests come close.
+    """
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

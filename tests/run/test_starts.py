@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-import jaxdd
 from jaxdd.core import formation
 from jaxdd.core.distilled import Decode, DistilledSet
 from jaxdd.core.errors import ConfigError
@@ -79,14 +78,3 @@ def test_a_run_starts_there_and_knows_it(dataset, method):
     state = method.init(jax.random.key(0), run._examples())
     images = np.asarray(getattr(state, "synthetic", state).images).reshape(start.pixels.shape)
     np.testing.assert_allclose(preprocessing.invert(images), start.pixels, atol=1e-6)
-
-
-def test_through_the_public_face():
-    digits = jaxdd.load("digits")
-    first = jaxdd.distill(digits, ipc=1, steps=1, width=4, pool_model_count=1, use_flip=False)
-    assert first.pixels is not None
-    again = jaxdd.distill(
-        digits, ipc=1, steps=1, width=4, pool_model_count=1, use_flip=False, start=first, proto_learning_rate=0.0
-    )
-    assert again.pixels is not None
-    assert np.abs(again.pixels - first.pixels).max() < 0.1
