@@ -220,11 +220,13 @@ def check(cls: type, field: dataclasses.Field, config: ConfigFile) -> Any:
     value = config.values[field.name]
     coerced = _coerce(value, annotation)
     if coerced is _BAD:
+        words = [word for word in _words(annotation) if isinstance(word, str)]
+        misspelt = isinstance(value, str) and bool(words)
         raise ConfigError(
-            f"'{field.name}' is {json.dumps(value)}, which has the wrong type",
+            f"'{field.name}' is {json.dumps(value)}, which " + ("is unknown" if misspelt else "has the wrong type"),
             where=config.where(field.name),
             expected=f"{_describe(annotation)}; it means: {field.metadata['help']}",
-            remedy="change it, or leave it out for its default",
+            remedy=(nearest(value, words) if misspelt else "") or "change it, or leave it out for its default",
         )
     low, high = field.metadata["low"], field.metadata["high"]
     for number in coerced if isinstance(coerced, tuple) else (coerced,):
@@ -269,6 +271,15 @@ def _coerce(value: Any, annotation: Any) -> Any:
     if annotation in (bool, str) and isinstance(value, annotation):
         return value
     return _BAD
+
+
+def _words(annotation: Any) -> tuple[Any, ...]:
+    """The values that a `Literal`, or one inside a union, allows."""
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is typing.Literal:
+        return arguments
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return sum(map(_words, arguments), ()) if union else ()
 
 
 def _describe(annotation: Any) -> str:

@@ -164,6 +164,8 @@ def _captions(distilled: DistilledSet, shown: int) -> tuple[str, str]:
         facts.append(f"step {step}")
     height, width = distilled.images.shape[1:3]
     facts.append(f"{width} x {height} pixels")
+    if (factor := distilled.decode.factor) > 1:
+        facts.append(f"{factor} x {factor} training images in each")
     if shown < distilled.ipc:
         facts.append(f"the first {shown} of {distilled.ipc} images of each class")
     return title, "   ".join(facts)

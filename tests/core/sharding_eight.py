@@ -7,11 +7,6 @@ Prints one JSON object: the name of every check and what it found, or how it fai
 
 from __future__ import annotations
 
-import json
-import sys
-import traceback
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +15,7 @@ from jaxdd.core import backend, sharding
 from jaxdd.core.precision import float64
 from jaxdd.run import loop
 from jaxdd.run.devices import Layout, choose
+from tests import checks
 from tests.methods import matching_tiny as tiny
 
 
@@ -61,20 +57,5 @@ def check_matching_on_eight_devices_equals_one() -> float:
     return difference
 
 
-def main() -> None:
-    """Runs every check."""
-    findings: dict[str, Any] = {}
-    for name, check in list(globals().items()):
-        if name.startswith("check_"):
-            try:
-                findings[name] = check()
-            except Exception:
-                findings[name] = f"FAILED {traceback.format_exc()}"
-    print(json.dumps(findings))
-
-
 if __name__ == "__main__":
-    jax.config.update("jax_numpy_rank_promotion", "raise")
-    backend.use_compilation_cache(sys.argv[1] if len(sys.argv) > 1 else None)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    main()
+    checks.run(globals())

@@ -101,6 +101,7 @@ REFUSED = [  # text, line, what the message names, what it expects or advises
     ('{"fan": 1}', 1, "'fan' is 1", "true or false"),
     ('{"dish": 3}', 1, "'dish' is 3", "a text or null"),
     ('{"mode": "fry"}', 1, "'mode' is \"fry\"", 'one of "bake", "grill"'),
+    ('{"mode": "gril"}', 1, "'mode' is \"gril\", which is unknown", "did you mean 'grill'?"),
     ('{"shelves": [1]}', 1, "'shelves' is [1]", "a list of an integer or null, an integer or null"),
     ('{"shelves": 1}', 1, "'shelves' is 1", "a list of"),
     ('{"notes": []}', 1, "'notes' is []", "an object"),

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import pathlib
-import sys
 import tempfile
-import traceback
 from typing import Any
 
 import jax
@@ -21,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 
-from jaxdd.core import backend, sharding, trees
+from jaxdd.core import sharding, trees
 from jaxdd.core.errors import ConfigError, UsageError
 from jaxdd.core.precision import float64
 from jaxdd.core.random import key_for
@@ -33,6 +30,7 @@ from jaxdd.run import loop
 from jaxdd.run.checkpoint import Storage
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.programs import Programs, initial, template
+from tests import checks
 from tests.run import toy
 from tests.run.crowd import Crowd
 
@@ -252,20 +250,5 @@ def check_functions_of_methods() -> str:
     return "fine"
 
 
-def main() -> None:
-    """Runs every check."""
-    findings: dict[str, Any] = {}
-    for name, check in list(globals().items()):
-        if name.startswith("check_"):
-            try:
-                findings[name] = check()
-            except Exception:
-                findings[name] = f"FAILED {traceback.format_exc()}"
-    print(json.dumps(findings))
-
-
 if __name__ == "__main__":
-    jax.config.update("jax_numpy_rank_promotion", "raise")
-    backend.use_compilation_cache(sys.argv[1] if len(sys.argv) > 1 else None)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    main()
+    checks.run(globals())
