@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,21 @@ Array = jax.Array
 Key = jax.Array  # a typed PRNG key, as made by `jax.random.key`
 PyTree = Any
 Metrics = dict[str, jax.Array]  # name -> scalar, on device
+
+
+class Moments(NamedTuple):
+    """What a batch normalisation sees of a batch, about its own running mean: averages, so those of equal parts of a
+    batch average to those of the whole, and no large number is subtracted from a large one.
+
+    Arguments:
+        first: `[channels]`, E[x - running mean], over images and pixels of the layer's input x.
+        second: `[channels]`, E[(x - running mean)^2]; the variance of the batch is `second - first**2`.
+        variance: `[channels]`, the running variance.
+    """
+
+    first: Array
+    second: Array
+    variance: Array
 
 
 @jax.tree_util.register_dataclass

@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdd.core import backend
-from jaxdd.core.types import Array
+from jaxdd.core.types import Array, Moments
 
+TAPS = "taps"  # the Flax collection into which a module sows the statistics that callers may ask for
+MOMENTS = "moments"  # what batch normalisations can be asked for
 NORMALIZATIONS = ("identity", "batch", "instance", "layer", "group")
 GROUPS = 32  # of `group` normalisation: it divides every published width
 
@@ -101,11 +103,19 @@ def activation(softplus_temp: float) -> Callable[[Array], Array]:
 
 
 class BatchNorm(nn.BatchNorm):
-    """Flax's, but as in PyTorch the running variance takes in the batch's unbiased one."""
+    """Flax's, which can be asked for the `Moments` of its input, by the name `MOMENTS` (`Network.apply(taps=...)`).
+
+    Arguments:
+        unbiased: whether the running variance takes in the batch's unbiased one, as in PyTorch.
+    """
+
+    unbiased: bool = False
 
     def __call__(self, x: Array, *args: Any, **options: Any) -> Array:
         """Normalises `[..., channels]`; everything but the running variance is Flax's."""
-        if self.use_running_average or self.is_initializing():
+        if self.is_mutable_collection(TAPS) and not self.is_initializing():
+            self.sow(TAPS, MOMENTS, self._moments(x))
+        if not self.unbiased or self.use_running_average or self.is_initializing():
             return super().__call__(x, *args, **options)
         kept = self.momentum * self.get_variable("batch_stats", "var")
         normalized = super().__call__(x, *args, **options)
@@ -113,6 +123,12 @@ class BatchNorm(nn.BatchNorm):
         count = x.size // x.shape[-1]
         self.put_variable("batch_stats", "var", kept + biased * (count / max(count - 1, 1)))
         return normalized
+
+    def _moments(self, x: Array) -> Moments:
+        mean, variance = (self.get_variable("batch_stats", name) for name in ("mean", "var"))
+        apart = x.astype(mean.dtype) - mean
+        axes = tuple(range(x.ndim - 1))
+        return Moments(apart.mean(axes), jnp.square(apart).mean(axes), variance)
 
 
 def normalize(
@@ -139,8 +155,8 @@ def normalize(
     """
     epsilon = (1e-5 if kind == "batch" else 1e-6) if epsilon is None else epsilon
     if kind == "batch":
-        form = BatchNorm if unbiased else nn.BatchNorm
-        layer = form(use_running_average=not train, epsilon=epsilon, momentum=momentum, dtype=dtype)
+        rule = {"use_running_average": not train, "momentum": momentum, "unbiased": unbiased}
+        layer = BatchNorm(epsilon=epsilon, dtype=dtype, **rule)
     elif kind == "instance":
         layer = nn.GroupNorm(num_groups=None, group_size=1, epsilon=epsilon, dtype=dtype)
     elif kind == "layer":

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from jaxdd.core import precision, sharding
 from jaxdd.core.errors import choose
 from jaxdd.core.types import Array, Key, PyTree
+from jaxdd.models.layers import TAPS
 
 Variables = dict[str, Any]  # {"params": ..., optionally "batch_stats": ...}
 
-TAPS = "taps"  # the Flax collection into which a module sows the statistics that callers may ask for
 LAST = "Dense_0"  # every architecture has exactly one Dense layer at its top level: the classifier
 
 

@@ -10,6 +10,7 @@
 | alexnet_dc              | DC's AlexNet (`condensation`)                 | as asked; nothing or batch      |
 | vgg_dc                  | DC's VGG11                                    | as asked; instance or batch     |
 | mlp, lenet              | DC's                                          | nothing                         |
+| torchvision_resnet      | torchvision's ResNets (`torchvision`)         | batch                           |
 
 (*) with `widening=False, norm_epsilon=1e-5, initialization="pytorch"`, `normalization="instance"` as a rule
 """
@@ -23,7 +24,7 @@ import flax.linen as nn
 
 from jaxdd.core.errors import UsageError, choose
 from jaxdd.core.precision import Precision, activations
-from jaxdd.models import condensation, crossarch
+from jaxdd.models import condensation, crossarch, torchvision
 from jaxdd.models.convnet import INITIALIZATIONS, ConvNet
 from jaxdd.models.densenet import DenseNet
 from jaxdd.models.layers import GROUPS, NORMALIZATIONS, first_padding
@@ -64,6 +65,7 @@ TRAITS = {
     "vgg_dc": Traits((11,), crossarch.VGG11_POOLS, True, grouping=2 * GROUPS),
     "mlp": Traits((3,)),
     "lenet": Traits((5,)),
+    "torchvision_resnet": Traits(tuple(torchvision.BLOCKS), 0, False, 2),
 }
 NAMES = tuple(TRAITS)
 ALIASES = {
@@ -169,6 +171,8 @@ def _module(
     plain = {"alexnet": crossarch.AlexNet, "densenet": DenseNet, "mlp": condensation.MLP, "lenet": condensation.LeNet}
     if name in plain:
         return plain[name](**common)
+    if name == "torchvision_resnet":
+        return torchvision.ResNet(depth=depth, stem=torchvision.stem_for(side), **common)
     common["normalization"] = normalization
     if name in ("vgg", "resnet"):
         published = crossarch.VGG11 if name == "vgg" else crossarch.ResNet18
