@@ -100,7 +100,7 @@ def test_flax_stays_the_default():
 @pytest.mark.quick
 def test_running_statistics_are_pytorchs(x64):
     x = np.random.default_rng(0).normal(2.0, 3.0, (3, 2, 2, 4))
-    layer: Any = layers.BatchNorm(use_running_average=False, epsilon=1e-5, momentum=0.9)
+    layer: Any = layers.BatchNorm(use_running_average=False, epsilon=1e-5, momentum=0.9, unbiased=True)
     fresh = jax.jit(layer.init)(jax.random.key(0), jnp.asarray(x))
     assert (fresh["batch_stats"]["mean"] == 0).all() and (fresh["batch_stats"]["var"] == 1).all()
 
