@@ -29,12 +29,13 @@ class BatchRule:
     """What one step reads.
 
     Arguments:
-        kind: `uniform` (`size` examples without replacement within a step), `class` (`size` examples of every class)
-            or `all` (the whole resident set, in order).
+        kind: `uniform` (`size` examples without replacement within a step), `class` (`size` examples of every class),
+            `all` (the whole resident set, in order) or `stream` (the resident set, with what the run's stream has for
+            the step in place of the fields that it names).
         size: number of examples (per class for `class`); unused for `all`.
     """
 
-    kind: Literal["uniform", "class", "all"] = "uniform"
+    kind: Literal["uniform", "class", "all", "stream"] = "uniform"
     size: int = 0
 
 

@@ -25,7 +25,8 @@ def sample(examples: Examples, rule: BatchRule, key: Key) -> Examples:
     Arguments:
         examples: the resident data.
         rule: `uniform`: `size` examples without replacement (all of them if there are fewer); `class`: `size` of
-            every class, class-major, without replacement (a class with fewer is cycled); `all`: the data as they are.
+            every class, class-major, without replacement (a class with fewer is cycled); `all` and `stream`: the data
+            as they are.
         key: decides the choice.
 
     Returns:
@@ -34,7 +35,7 @@ def sample(examples: Examples, rule: BatchRule, key: Key) -> Examples:
     Raises:
         ConfigError: a size below 1.
     """
-    if rule.kind == "all":
+    if rule.kind in ("all", "stream"):
         return examples
     if rule.size < 1:
         raise ConfigError(f"a batch of {rule.size} examples", where=f"batch rule '{rule.kind}'", expected="at least 1")

@@ -12,6 +12,7 @@ dispatch). No transfer is hidden in a dispatch: what a program reads is put on i
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -25,9 +26,11 @@ from jaxdd.core import backend, trees
 from jaxdd.core.errors import DivergedError, UsageError
 from jaxdd.core.procedure import Procedure
 from jaxdd.core.types import Array, Examples, Metrics, PyTree
+from jaxdd.data.streaming import Stream
 from jaxdd.run import hosts
 from jaxdd.run.checkpoint import Storage
 from jaxdd.run.devices import Layout, choose
+from jaxdd.run.feed import Feed
 from jaxdd.run.programs import Program, Programs, Repeated, Turns, programs_for, template
 from jaxdd.run.progress import Pace, Reporter
 from jaxdd.run.signals import Stopped
@@ -67,6 +70,7 @@ def final_state(
     reporter: Reporter | None = None,
     steps_per_dispatch: int | None = None,
     layout: Layout | None = None,
+    stream: Stream | None = None,
 ) -> tuple[PyTree, int]:
     """Drives `procedure` until `steps` steps are finished, continuing what `storage` holds.
 
@@ -83,13 +87,15 @@ def final_state(
         reporter: hears about progress.
         steps_per_dispatch: steps in one compiled program; None decides by device.
         layout: how the run lies on several devices; None for one device, or all those of several processes.
+        stream: what a procedure whose batch rule is `stream` reads beside `data`.
 
     Returns:
         The state on its devices, and the number of finished steps: more than `steps` if the storage was further.
 
     Raises:
         DivergedError: a logged metric, or the state about to be saved or observed, is not finite.
-        UsageError: `steps`, `seed` or `log_every` is out of range, or the procedure cannot be laid out so.
+        UsageError: `steps`, `seed` or `log_every` is out of range, the procedure cannot be laid out so, or it has a
+            stream and asks for none, or the other way round.
         ConfigError: the networks of the procedure cannot be shared out among the devices.
         CheckpointError: the storage holds no usable state of this run.
         Stopped: `should_stop` named a signal.
@@ -99,11 +105,14 @@ def final_state(
     _require_range("log_every", log_every, 1, 2**31)
     layout = layout or Layout(tuple(choose()))
     data = layout.put(data)
+    per_dispatch = steps_per_dispatch or backend.steps_per_dispatch()
+    feed = Feed(stream, procedure, per_dispatch, layout)
     course = _Course(
         procedure=procedure,
-        programs=programs_for(procedure, data, steps_per_dispatch or backend.steps_per_dispatch(), layout),
+        programs=programs_for(procedure, data, per_dispatch, layout, feed.kind),
         layout=layout,
         data=data,
+        feed=feed,
         steps=steps,
         seed=layout.put(np.uint32(seed)),
         observers=tuple(observers),
@@ -113,7 +122,7 @@ def final_state(
         reporter=reporter or Reporter(),
         should_stop=should_stop or (lambda: None),
     )
-    with backend.quiet_blas():
+    with backend.quiet_blas(), contextlib.closing(feed):
         course.begin()
         while course.step < steps:
             signal = course.signal()
@@ -140,6 +149,7 @@ class _Course:
     programs: Programs
     layout: Layout
     data: Examples
+    feed: Feed
     steps: int
     seed: Array
     observers: tuple[Observer, ...]
@@ -184,7 +194,9 @@ class _Course:
         for period, program in zip(self.programs.periods, self.programs.events, strict=True):
             if self.step % period == 0:
                 self.state = self._call(program, start)
-        self.state, metrics, end = self._call(self.programs.advance, start, stop, *self._votes())
+        streamed, votes = self.feed(self.step, boundary), self._votes()
+        others = (streamed, *votes) if streamed or votes else ()  # () as in a dry run, which shares the programs
+        self.state, metrics, end = self._call(self.programs.advance, start, stop, *others)
         self._settle()
         self.step, self.in_flight = boundary, (boundary, metrics, end)
         if self.step in self.observe_at:
@@ -212,8 +224,8 @@ class _Course:
         marks += [self.step - self.step % period + period for period in periods]
         return min(marks + [step for step in self.observe_at if step > self.step])
 
-    def _call(self, program: Program | Repeated | Turns, *numbers: Array) -> Any:
-        arguments = (self.state, self.data, self.seed, *numbers)
+    def _call(self, program: Program | Repeated | Turns, *others: Any) -> Any:
+        arguments = (self.state, self.data, self.seed, *others)
         with self.pace.paused():
             program.ready(self.reporter, *arguments)
         with jax.transfer_guard("disallow"):

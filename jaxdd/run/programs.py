@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -121,15 +122,18 @@ class Programs:
     """What a procedure becomes on the devices: `init`, `advance` and one program per event.
 
     init(data, seed) -> state
-    advance(state, data, seed, start, stop, votes) -> state, metrics, end     steps start..stop-1; metrics of the last
+    advance(state, data, seed, start, stop, streamed, votes) -> state, metrics, end
+                                          steps start..stop-1; metrics of the last
     events[i](state, data, seed, step) -> state
     finite(state) -> [leaves] bool: whether every number of each array is finite
 
     On CPU, `advance` of a step that has parts is several programs, dispatched in turn, and so is an event that happens
     several times in a row.
 
-    `state` is donated. `seed`, `start`, `stop` and `step` are scalars, so their values never cause a compilation.
-    `end` is `stop`, or the maximum over the devices where they vote (`hosts.voted`).
+    `streamed` is what a stream has for these steps (`run.feed`): fields of `Examples`, each leaf with a leading axis of
+    `steps_per_dispatch`; nothing without a stream. `state` is donated. `seed`, `start`, `stop` and `step` are scalars,
+    so their values never cause a compilation. `end` is `stop`, or the maximum over the devices where they vote
+    (`hosts.voted`).
 
     Arguments:
         procedure: what is run.
@@ -151,6 +155,8 @@ class Programs:
         parts: tuple[Part, ...] = ()
         if backend.dispatches_parts():
             parts = procedure.parts(data) if layout is None else layout.within(procedure.parts, data)
+        if parts and procedure.batch_rule.kind == "stream":
+            raise TypeError(f"the parts of {type(procedure).__name__} read resident data: they cannot have a stream")
         self.steps_per_dispatch = 1 if parts else steps_per_dispatch
         self.periods = tuple(event.period for event in events)
         spread, state, whole = lambda fn: fn, None, None
@@ -178,9 +184,17 @@ class Programs:
 
 
 def programs_for(
-    procedure: Procedure, data: Examples, steps_per_dispatch: int, layout: Layout | None = None
+    procedure: Procedure,
+    data: Examples,
+    steps_per_dispatch: int,
+    layout: Layout | None = None,
+    streamed: Hashable = None,
 ) -> Programs:
     """The programs for this procedure on data of this shape; shared between runs, so five seeds compile once.
+
+    Arguments:
+        procedure, data, steps_per_dispatch, layout: as in `Programs`.
+        streamed: the kind of what a stream adds to the data (`Feed.kind`).
 
     Raises:
         UsageError, ConfigError: the procedure cannot lie on the devices as the layout says.
@@ -189,7 +203,7 @@ def programs_for(
     leaves, tree = jax.tree.flatten(data)
     shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for leaf in leaves)
     precision = (jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision)
-    arguments = (procedure, steps_per_dispatch, layout, tree, shapes, (precision, jax.default_backend()))
+    arguments = (procedure, steps_per_dispatch, layout, tree, shapes, (precision, jax.default_backend(), streamed))
     try:
         return _cached(*arguments)
     except TypeError:  # a setting that cannot be hashed, such as an array
@@ -221,34 +235,36 @@ def initial(procedure: Procedure, data: Examples, seed: Any) -> PyTree:
     return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, jnp.result_type(leaf)), state)
 
 
-def _step(procedure, state, data, seed, step):
+def _step(procedure, state, data, seed, step, streamed, place):
     batch = sample(data, procedure.batch_rule, sharding.own(key_for(seed, "batch", step)))
+    own = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, place, keepdims=False), streamed)
+    batch = dataclasses.replace(batch, **own)
     new, metrics = procedure.step(state, batch, sharding.own(key_for(seed, "step", step)))
     _require_same(f"{type(procedure).__name__}.step", state, new)
     return new, sharding.mean(metrics)
 
 
-def _advance(body, state, data, seed, start, stop, votes=None):
-    state, metrics = body(state, data, seed, start, stop)
+def _advance(body, state, data, seed, start, stop, streamed=None, votes=None):
+    state, metrics = body(state, data, seed, start, stop, streamed or {})
     return state, metrics, stop if votes is None else votes.max(0)
 
 
-def _advance_one(procedure, state, data, seed, start, stop):
-    return _step(procedure, state, data, seed, start)
+def _advance_one(procedure, state, data, seed, start, stop, streamed):
+    return _step(procedure, state, data, seed, start, streamed, 0)
 
 
-def _advance_many(procedure, state, data, seed, start, stop):
+def _advance_many(procedure, state, data, seed, start, stop, streamed):
     # The bound is traced: a dispatch cut short by an event or by the end runs the same program.
     def body(step, carry):
         with backend.looping():
-            return _step(procedure, carry[0], data, seed, step)
+            return _step(procedure, carry[0], data, seed, step, streamed, step - start)
 
     shapes = jax.eval_shape(functools.partial(body, start), (state, None))[1]
     metrics = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     return jax.lax.fori_loop(start, stop, body, (state, metrics))
 
 
-def _end(procedure, state, data, seed, start, stop):
+def _end(procedure, state, data, seed, start, stop, streamed):
     return state, sharding.mean(procedure.metrics(state))
 
 
