@@ -43,13 +43,18 @@ class Networks:
 
     @functools.cached_property
     def digest(self) -> str:
-        """sha256 of names, shapes and numbers: what the result of a run that uses them depends on."""
-        hasher = hashlib.sha256()
-        for path, leaf in trees.paths(self.variables):
-            array = np.ascontiguousarray(leaf)
-            hasher.update(f"{path} {array.dtype} {array.shape}".encode())
-            hasher.update(array)
-        return hasher.hexdigest()
+        """What the result of a run that uses them depends on."""
+        return digest(self.variables)
+
+
+def digest(tree: PyTree) -> str:
+    """sha256 of names, shapes and numbers."""
+    hasher = hashlib.sha256()
+    for path, leaf in trees.paths(tree):
+        array = np.ascontiguousarray(leaf)
+        hasher.update(f"{path} {array.dtype} {array.shape}".encode())
+        hasher.update(array)
+    return hasher.hexdigest()
 
 
 def add(

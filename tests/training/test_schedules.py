@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxdd.training.schedules import multi_step, two_thirds_and_five_sixths, warmup_cosine
+from jaxdd.training.schedules import by_epoch, multi_step, two_thirds_and_five_sixths, warmup_cosine
 
 pytestmark = pytest.mark.quick
 
@@ -52,3 +52,20 @@ class TestMultiStep:
         twice = multi_step(1.0, milestones=(5, 5), factor=0.5)
         np.testing.assert_allclose([twice(4), twice(5)], [1.0, 0.25])
         np.testing.assert_allclose(multi_step(1.0, milestones=(), factor=0.5)(10**6), 1.0)
+
+
+class TestByEpoch:
+    def test_the_cosine_starts_at_the_peak_and_ends_where_the_slowdown_says(self):
+        plain, slow = (by_epoch(0.1, shape="cosine", epochs=300, slowdown=eta) for eta in (1, 2))
+        np.testing.assert_allclose([plain(0), plain(150), plain(299)], [0.1, 0.05, 0.1 * 2.7415e-5], rtol=1e-3)
+        np.testing.assert_allclose([slow(0), slow(150), slow(300)], [0.1, 0.0853553, 0.05], rtol=1e-5)
+
+    def test_the_line_ends_at_half_the_rate_with_a_slowdown_of_two(self):
+        schedule = by_epoch(1e-3, shape="linear", epochs=300, slowdown=2.0)
+        np.testing.assert_allclose([schedule(0), schedule(150), schedule(300)], [1e-3, 7.5e-4, 5e-4], rtol=1e-5)
+
+    def test_a_warm_up_rises_from_a_hundredth_and_the_rest_is_a_cosine_to_nothing(self):
+        schedule = by_epoch(0.2, shape="cosine", epochs=100, warmup=5)
+        rise = [0.2 * (0.01 + 0.99 * e / 5) for e in range(5)]
+        np.testing.assert_allclose([schedule(e) for e in range(5)], rise, rtol=1e-5)
+        np.testing.assert_allclose([schedule(5), schedule(100)], [0.2, 0.0], atol=1e-7)

@@ -1,0 +1,186 @@
+"""A teacher in a folder, trained on the real images; killed and started again, it is bit-equal to one that was not.
+
+OUT/teacher/manifest.json, network-0-<digest>.safetensors    as `run.networks` writes them, once it is finished
+OUT/teacher/training/                                        its state (`run.checkpoint`) and tests.jsonl until then
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxdd import data as data_room
+from jaxdd.core import backend
+from jaxdd.core.config import as_dict
+from jaxdd.core.errors import UsageError
+from jaxdd.core.types import Examples, PyTree
+from jaxdd.models.network import Network
+from jaxdd.run import loop, networks
+from jaxdd.run.checkpoint import Storage
+from jaxdd.run.metrics import MetricsFile
+from jaxdd.training.teacher import Recipe, Squeeze
+from jaxdd.training.trainer import accuracy
+
+Report = Callable[[int, float, float], Any]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Squeezing:
+    """A teacher, complete but not begun; `Squeezing.of` makes one of a data set in memory.
+
+    Arguments:
+        network: its architecture.
+        train: the images to train on, raw.
+        test: those to test on.
+        recipe: how it is trained.
+        about: what else the teacher depends on, for its manifest: data set, preprocessing, architecture; JSON types.
+        seed: the teacher is a function of it.
+    """
+
+    network: Network
+    train: Examples
+    test: Examples
+    recipe: Recipe
+    about: Mapping[str, Any]
+    seed: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        dataset: data_room.Dataset,
+        preprocessing: data_room.Preprocessing,
+        network: Network,
+        recipe: Recipe,
+        *,
+        architecture: Mapping[str, Any],
+        seed: int = 0,
+    ) -> Squeezing:
+        """A teacher for a data set that fits into memory.
+
+        Arguments:
+            dataset: the real images.
+            preprocessing: fitted on them, of the space `raw`: augmentations work on pixels.
+            network, recipe, seed: as in `Squeezing`.
+            architecture: the words and numbers by which `models.build` makes the network; JSON types.
+
+        Raises:
+            UsageError: the preprocessing is of another space.
+        """
+        if preprocessing.space != "raw":
+            raise UsageError(
+                f"images of the space '{preprocessing.space}'",
+                where="preprocessing of a teacher's images",
+                expected="raw: they are augmented first and standardised then",
+                remedy="fit it with kind='raw'",
+            )
+        train, test = (data_room.examples(dataset, preprocessing, split) for split in ("train", "test"))
+        about = {
+            "dataset": {"name": dataset.name, "digest": dataset.digest},
+            "preprocessing": preprocessing.describe(),
+            "architecture": dict(architecture),
+        }
+        return cls(network, train, test, recipe, about, seed)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the teacher depends on."""
+        return {**self.about, "recipe": as_dict(self.recipe), "seed": self.seed}
+
+    @property
+    def procedure(self) -> Squeeze:
+        """How it is trained."""
+        return Squeeze(self.network, self.recipe, math.ceil(len(self.train) / self.recipe.batch_size))
+
+    @property
+    def steps(self) -> int:
+        """Of the whole training."""
+        return self.procedure.steps
+
+    def finished(self, folder: str | os.PathLike) -> bool:
+        """Whether the teacher is there.
+
+        Raises:
+            CheckpointError: the folder holds another one.
+        """
+        return bool(networks.finished(folder, self.manifest))
+
+    def make(
+        self,
+        folder: str | os.PathLike,
+        *,
+        test_every: int = 5,
+        checkpoint_every: float = 5.0,
+        report: Report = lambda epoch, loss, accuracy: None,
+        **options: Any,
+    ) -> networks.Networks:
+        """Trains the teacher, or continues, or finds it there.
+
+        Arguments:
+            folder: where it is and will be.
+            test_every: epochs between two tests; the last epoch is tested in any case.
+            checkpoint_every: minutes between two saved states.
+            report: hears `(epoch from 1, mean loss over it, accuracy on the test images in [0, 1])` of every test.
+            options: `reporter`, `should_stop`, `layout`, as in `loop.final_state`.
+
+        Returns:
+            The one teacher, as it was read back.
+
+        Raises:
+            Stopped: by a signal; its state is saved.
+            CheckpointError: the folder holds another teacher, is in use or cannot be written.
+            DivergedError: the loss is not finite.
+        """
+        folder = pathlib.Path(folder)
+        under_way = folder / "training"
+        if not self.finished(folder):
+            with Storage(under_way, self.manifest, checkpoint_every=checkpoint_every) as storage:
+                tests = _Tests(self, under_way / "tests.jsonl", report)
+                variables = self._train(storage, tests, test_every, options)
+                networks.add(folder, self.manifest, variables, tests.accuracies, self.recipe.epochs)
+        with contextlib.suppress(OSError):  # the teacher is there, which is what counts
+            shutil.rmtree(under_way)
+        return networks.load(folder)
+
+    def _train(self, storage: Storage, tests: _Tests, test_every: int, options: Mapping[str, Any]) -> PyTree:
+        procedure = self.procedure
+        every = test_every * procedure.steps_per_epoch
+        return loop.run(
+            procedure,
+            self.train,
+            steps=self.steps,
+            seed=self.seed,
+            storage=storage,
+            observers=(tests,),
+            observe_at=range(every, self.steps, every),
+            log_every=procedure.steps_per_epoch,
+            steps_per_dispatch=backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH),
+            **options,
+        )
+
+
+class _Tests:
+    """The observer that tests the network; what it found outlives the process, and is found again by the next."""
+
+    def __init__(self, squeezing: Squeezing, path: pathlib.Path, report: Report):
+        self._squeezing, self._path, self._report = squeezing, path, report
+
+    def __call__(self, step: int, result: PyTree, metrics: Mapping[str, float]) -> None:
+        """One test."""
+        squeezing, file = self._squeezing, MetricsFile(self._path)
+        epoch = step // squeezing.procedure.steps_per_epoch
+        reached = accuracy(squeezing.network, result, squeezing.test)
+        file.drop_after(step - 1)  # a run that was killed after this test makes it again
+        file.write(step, {"epoch": epoch, "loss": metrics["epoch_loss"], "accuracy": reached})
+        self._report(epoch, metrics["epoch_loss"], reached)
+
+    @property
+    def accuracies(self) -> list[float]:
+        """Of every test so far."""
+        return [json.loads(line)["accuracy"] for line in self._path.read_text().splitlines()]

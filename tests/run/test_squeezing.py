@@ -1,0 +1,126 @@
+"""A teacher's folder: what is in it, that it is made once, and that interrupting changes nothing in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jaxdd import data, models
+from jaxdd.core.errors import CheckpointError, UsageError
+from jaxdd.run import networks
+from jaxdd.run.progress import Reporter
+from jaxdd.run.signals import Stopped
+from jaxdd.run.squeezing import Squeezing
+from jaxdd.training.teacher import DIGITS
+from jaxdd.training.trainer import accuracies
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+WORDS = {"name": "conv", "depth": 1, "width": 8, "normalization": "batch", "initialization": "pytorch"}
+RECIPE = dataclasses.replace(DIGITS, epochs=3, warmup_epochs=1)
+
+
+def squeezing(seed: int = 1) -> Squeezing:
+    digits = data.load("digits")
+    options = {name: value for name, value in WORDS.items() if name != "name"}
+    network = models.build("conv", image_shape=digits.image_shape, classes=10, **options)
+    preprocessing = data.fit(digits, kind="raw")
+    return Squeezing.of(digits, preprocessing, network, RECIPE, architecture=WORDS, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A teacher that was never interrupted, and what was reported of it."""
+    folder, heard = tmp_path_factory.mktemp("whole") / "teacher", []
+    squeezing().make(folder, test_every=2, report=lambda *told: heard.append(told))
+    return folder, heard
+
+
+def same(folder: pathlib.Path, other: pathlib.Path) -> bool:
+    """Whether two folders hold the same files to the byte."""
+    one, two = ({path.name: path.read_bytes() for path in each.iterdir()} for each in (folder, other))
+    return one == two
+
+
+def test_the_folder_holds_the_network_and_what_it_depends_on(whole):
+    folder, heard = whole
+    made = squeezing()
+    teacher, manifest = networks.load(folder), networks.read_manifest(folder)
+    assert manifest["architecture"] == WORDS and manifest["seed"] == 1 and manifest["dataset"]["name"] == "digits"
+    assert manifest["recipe"]["learning_rate"] == 0.1 and manifest["preprocessing"]["space"] == "raw"
+    assert len(teacher) == 1 and sorted(path.name for path in folder.iterdir())[0] == "manifest.json"
+    assert len(list(folder.iterdir())) == 2  # the state of its training is gone
+    reached = accuracies(made.network, teacher.variables, made.test)[0]
+    assert [epoch for epoch, *_ in heard] == [2, 3] and heard[-1][2] == reached > 0.3
+    assert manifest["networks"][0]["accuracies"] == [accuracy for *_, accuracy in heard]
+    assert heard[-1][1] < heard[0][1] < 2.4
+
+
+def test_it_is_made_once(whole):
+    folder, _ = whole
+
+    def fail(*told):
+        raise AssertionError("it was trained again")
+
+    made = squeezing()
+    assert made.finished(folder)
+    again = made.make(folder, report=fail)
+    assert again.digest == networks.load(folder).digest
+    with pytest.raises(CheckpointError, match="seed: 1 -> 2"):
+        squeezing(seed=2).make(folder)
+
+
+def test_a_stopped_training_goes_on_bit_equal(whole, tmp_path):
+    steps = iter([None] * 14)
+    with pytest.raises(Stopped):
+        squeezing().make(tmp_path / "teacher", test_every=2, should_stop=lambda: next(steps, signal.SIGTERM))
+    assert not squeezing().finished(tmp_path / "teacher")
+    squeezing().make(tmp_path / "teacher", test_every=2)
+    assert same(tmp_path / "teacher", whole[0])
+
+
+class Deadly(Reporter):
+    """Kills the process when its fourteenth checkpoint is to be written."""
+
+    left = 14
+
+    def saving(self, step):
+        self.left -= 1
+        if not self.left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_bit_equal(whole, tmp_path):
+    folder = tmp_path / "teacher"
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from jaxdd.core import backend;"
+        "backend.use_compilation_cache(); from tests.run.test_squeezing import *;"
+        f"squeezing().make({str(folder)!r}, test_every=2, checkpoint_every=0, reporter=Deadly())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    lines = (folder / "training" / "metrics.jsonl").read_text().splitlines()
+    assert 1 <= len(lines) < 3 and json.loads(lines[-1])["epoch_loss"] > 0
+    squeezing().make(folder, test_every=2)
+    assert same(folder, whole[0])
+
+
+def test_images_must_be_raw():
+    digits = data.load("digits")
+    made = squeezing()
+    with pytest.raises(UsageError, match="standardised"):
+        Squeezing.of(digits, data.fit(digits, kind="standardised"), made.network, RECIPE, architecture=WORDS)
+
+
+def test_teachers_of_two_seeds_differ(whole, tmp_path):
+    other = squeezing(seed=2).make(tmp_path)
+    one = networks.load(whole[0]).variables["params"]["Dense_0"]["kernel"]
+    assert np.abs(one - other.variables["params"]["Dense_0"]["kernel"]).max() > 1e-3
