@@ -42,7 +42,9 @@ class Boxes(NamedTuple):
     width: Array
 
 
-def draw_boxes(key: Key, shape: tuple[int, ...], scale: tuple[float, float], ratio: tuple[float, float]) -> Boxes:
+def draw_boxes(
+    key: Key, shape: tuple[int, ...], scale: tuple[float | Array, float], ratio: tuple[float, float]
+) -> Boxes:
     """Windows of a uniform share of the image's area and a log-uniform ratio of width to height.
 
     Of ten attempts the first that fits into the image counts; where none does, the largest window in the middle with
@@ -50,7 +52,7 @@ def draw_boxes(key: Key, shape: tuple[int, ...], scale: tuple[float, float], rat
 
     Arguments:
         shape: of the images, `(n, height, width, channels)`.
-        scale, ratio: the least and the largest.
+        scale, ratio: the least and the largest; the least scale may be traced.
     """
     n, height, width, _ = shape
     share = jax.random.uniform(purpose_key(key, "area"), (n, ATTEMPTS), jnp.float32, *scale)
