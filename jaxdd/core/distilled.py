@@ -1,8 +1,8 @@
 """`DistilledSet`: the one artefact that every method makes and everything else reads.
 
 On disk it is a folder: `manifest.json` (format, meaning, provenance, and shape and sha256 of every shard) beside one
-or more safetensors shards named by their content. The manifest is written last and atomically, so a reader sees the
-old set or the whole new one, and a flipped bit is found.
+or more safetensors shards named by their content, each with consecutive images. The manifest is written last and
+atomically, so a reader sees the old set or the whole new one, and a flipped bit is found.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError
 
 FORMAT = 1
-MAX_SHARD_BYTES = 16 << 30
+MAX_SHARD_BYTES = 16 << 30  # that is read
+SHARD_BYTES = 1 << 30  # beyond which a set is written as several
+TYPES = {"images": ("float32", "uint8"), "labels": ("float32", "int32"), "pixels": ("float32",)}
 
 Space = Literal["raw", "standardised", "zca", "layernorm_zca"]
 
@@ -45,15 +47,17 @@ class DistilledSet:
     """A distilled image set.
 
     Arguments:
-        images: `[p, height, width, channels]` float32 in `space`; class-major, images of a class consecutive.
-        labels: `[p, classes]` float32, learned and unnormalised; the argmax is the class.
+        images: `[p, height, width, channels]` float32 in `space`; class-major, images of a class consecutive. Raw ones
+            may be uint8, a quarter of the size: they stand for x / 255.
+        labels: `[p, classes]` float32, learned and unnormalised; the argmax is the class. Or `[p]` int32, the classes
+            themselves: of a great many classes far smaller.
         space: what the numbers in `images` mean: `raw` in [0, 1], `standardised` per channel,
             `zca` whitened, or `layernorm_zca`: centred and scaled to norm 1 each, then whitened.
         log_temperature: logits are multiplied by its exponential in the method's loss.
         decode: how stored images become training images.
         pixels: the images in true colours, `[p, height, width, channels]` float32 in [0, 1]; None until described.
         dataset: name of the data set it was distilled from.
-        class_names: one name per class.
+        class_names: one name per class; with labels `[p]` they say how many classes there are.
         preprocessing: name, constants and digest of the map from raw images to `space`; never matrices.
         recipe: settings of the evaluation recipe the method's paper uses.
         provenance: method, settings, seed, step, versions.
@@ -72,10 +76,18 @@ class DistilledSet:
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        if self.images.ndim != 4 or self.labels.ndim != 2 or len(self.images) != len(self.labels):
+        indices = self.labels.ndim == 1 and bool(self.class_names) and self.labels.dtype.kind in "iu"
+        fits = self.images.ndim == 4 and len(self.images) == len(self.labels)
+        if not fits or not (indices or self.labels.ndim == 2):
             raise CheckpointError(
                 f"images {self.images.shape} and labels {self.labels.shape} do not fit",
-                expected="images [p, height, width, channels] and labels [p, classes]",
+                expected="images [p, height, width, channels] and labels [p, classes], or [p] integers and class names",
+            )
+        if self.images.dtype == np.uint8 and self.space != "raw":
+            raise CheckpointError(f"uint8 images in the space '{self.space}'", expected="floats, or the space 'raw'")
+        if indices and len(self) and not 0 <= self.labels.min() <= self.labels.max() < self.classes:
+            raise CheckpointError(
+                f"labels from {self.labels.min()} to {self.labels.max()}", expected=f"0 .. {self.classes - 1}"
             )
 
     def __len__(self) -> int:
@@ -84,16 +96,38 @@ class DistilledSet:
     @property
     def classes(self) -> int:
         """Number of classes."""
-        return self.labels.shape[1]
+        return len(self.class_names) if self.labels.ndim == 1 else self.labels.shape[1]
 
     @property
     def ipc(self) -> int:
         """Images per class."""
         return len(self.images) // self.classes
 
-    def decoded(self) -> tuple[np.ndarray, np.ndarray]:
-        """Training images and labels: those that the stored ones encode, then their mirror images if `decode.flip`."""
+    @property
+    def class_indices(self) -> np.ndarray:
+        """`[p]` int32: the class of every image."""
+        return self.labels if self.labels.ndim == 1 else np.argmax(self.labels, axis=1).astype(np.int32)
+
+    @property
+    def colours(self) -> np.ndarray | None:
+        """The images in true colours, `[p, height, width, channels]` float32 in [0, 1]; None if nothing tells them."""
+        images = self.pixels if self.pixels is not None or self.space != "raw" else self.images
+        return None if images is None else as_floats(images)
+
+    def decoded(self, *, compact: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Training images and labels: those that the stored ones encode, then their mirror images if `decode.flip`.
+
+        Arguments:
+            compact: what is stored as uint8 images and as class indices stays so, as far as nothing is interpolated.
+
+        Returns:
+            `[n, height, width, channels]` float32 and `[n, classes]` float32, one-hot where class indices are stored.
+        """
         images, labels, how = self.images, self.labels, self.decode
+        if not compact or how.factor > 1:
+            images = as_floats(images)
+        if not compact and labels.ndim == 1:
+            labels = np.eye(self.classes, dtype=np.float32)[labels]
         if how.factor > 1:
             from jaxdd.core import formation
 
@@ -116,28 +150,30 @@ class DistilledSet:
         arrays: dict[str, Any] = {"images": self.images, "labels": self.labels}
         if self.pixels is not None:
             arrays["pixels"] = self.pixels
-        arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
-        for name, array in arrays.items():
-            if not np.isfinite(array).all() or not np.isfinite(self.log_temperature):
-                raise CheckpointError(f"{name} holds values that are not finite", where=str(folder))
+        arrays = {name: _as_stored(name, array) for name, array in arrays.items()}
         folder = pathlib.Path(folder)
-        payload = safetensors.numpy.save(arrays)
-        digest = io.sha256(payload)
-        shard = f"data-{digest[:12]}.safetensors"
-        io.write_atomically(folder / shard, payload)
-        meanings = [f.name for f in dataclasses.fields(self) if f.name not in ("images", "labels", "pixels")]
-        shapes = {name: list(array.shape) for name, array in arrays.items()}
+        pieces = [slice(start, start + self._per_shard) for start in range(0, max(1, len(self)), self._per_shard)]
+        for name, array in arrays.items():
+            if not all(map(_finite, (array[piece] for piece in pieces))) or not np.isfinite(self.log_temperature):
+                raise CheckpointError(f"{name} holds values that are not finite", where=str(folder))
+        shards = [_write_shard(folder, {name: array[piece] for name, array in arrays.items()}) for piece in pieces]
+        meanings = [f.name for f in dataclasses.fields(self) if f.name not in TYPES]
         manifest = {
             "jaxdd_format": FORMAT,
             **{name: getattr(self, name) for name in meanings},
             "decode": dataclasses.asdict(self.decode),
-            "shards": [{"file": shard, "sha256": digest, "bytes": len(payload), "shapes": shapes}],
+            "shards": shards,
         }
         io.write_json(folder / "manifest.json", manifest)
-        for stale in folder.glob("data-*.safetensors"):
-            if stale.name != shard:
-                stale.unlink()
+        for stale in {path.name for path in folder.glob("data-*.safetensors")} - {shard["file"] for shard in shards}:
+            (folder / stale).unlink()
         return folder
+
+    @property
+    def _per_shard(self) -> int:
+        """Images of one shard."""
+        arrays = (self.images, self.labels, *(() if self.pixels is None else (self.pixels,)))
+        return max(1, SHARD_BYTES * max(1, len(self)) // max(1, sum(array.nbytes for array in arrays)))
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> DistilledSet:
@@ -163,10 +199,42 @@ class DistilledSet:
                 raise ValueError(f"the space {fields['space']!r}")
             shards = [_read_shard(path.parent, entry) for entry in manifest["shards"]]
             names = ("images", "labels", "pixels") if "pixels" in shards[0] else ("images", "labels")
+            fields |= {name: _joined([shard[name] for shard in shards]) for name in names}
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise CheckpointError(f"the manifest lacks or garbles {error}", where=str(path)) from None
-        fields |= {name: np.concatenate([shard[name] for shard in shards]) for name in names}
         return cls(**fields)
+
+
+def as_floats(images: np.ndarray) -> np.ndarray:
+    """Images as floats; of uint8 ones the numbers that they stand for, to the bit as `Examples.take` gives them."""
+    return images * np.float32(1 / 255) if images.dtype == np.uint8 else images
+
+
+def _as_stored(name: str, array: np.ndarray) -> np.ndarray:
+    """In one of the types that a shard may hold: the first of `TYPES`, unless it is another of them already."""
+    kept = "int32" if name == "labels" and array.ndim == 1 else str(array.dtype)
+    return np.ascontiguousarray(array, kept if kept in TYPES[name] else TYPES[name][0])
+
+
+def _finite(array: np.ndarray) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    if len({part.dtype for part in parts}) > 1:
+        raise ValueError("shards of several types")
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _write_shard(folder: pathlib.Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Writes one shard; returns its entry in the manifest."""
+    payload = safetensors.numpy.save(arrays)
+    digest = io.sha256(payload)
+    shard = f"data-{digest[:12]}.safetensors"
+    io.write_atomically(folder / shard, payload)
+    shapes = {name: list(array.shape) for name, array in arrays.items()}
+    types = {name: str(array.dtype) for name, array in arrays.items()}
+    return {"file": shard, "sha256": digest, "bytes": len(payload), "shapes": shapes, "types": types}
 
 
 def _read_shard(folder: pathlib.Path, entry: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -186,9 +254,10 @@ def _read_shard(folder: pathlib.Path, entry: dict[str, Any]) -> dict[str, np.nda
     except (safetensors.SafetensorError, ValueError) as error:
         raise CheckpointError(f"not a safetensors file: {error}", where=str(path)) from None
     for name, shape in entry["shapes"].items():
-        array = arrays.get(name)
-        if array is None or list(array.shape) != shape or array.dtype != np.float32 or not np.isfinite(array).all():
+        array, dtype = arrays.get(name), entry.get("types", {}).get(name, "float32")  # the only one there was once
+        known = array is not None and array.dtype == dtype and dtype in TYPES[name]
+        if array is None or not known or list(array.shape) != shape or not _finite(array):
             found = "nothing" if array is None else f"{array.dtype} {list(array.shape)}"
-            wanted = f"finite float32 {shape}, found {found}"
+            wanted = f"finite {dtype} {shape}, found {found}"
             raise CheckpointError(f"'{name}' is wrong", where=str(path), expected=wanted)
     return arrays

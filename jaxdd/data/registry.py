@@ -2,7 +2,7 @@
 
 Constants belong to (method family, data set): RCIG and FRePo computed their own, the IDC family took torchvision's.
 Sources: yolky/RCIG `dataloader.py` (family `rcig`), snu-mllab/Efficient-Dataset-Condensation `data.py` (family `idc`),
-VICO-UoE/DatasetCondensation `utils.py` (family `dc`).
+VICO-UoE/DatasetCondensation `utils.py` (family `dc`), VILA-Lab/SRe2L and zeyuanyin/tiny-imagenet (family `sre2l`).
 """
 
 from __future__ import annotations
@@ -118,6 +118,10 @@ SPECS: dict[str, DataSpec] = {
         DataSpec("imagewoof", 128, 3, 10, splits=_VALIDATION, aliases=_WOOF_FOLDERS),
         _of_imagenet(imagenet.Subset(10)),
         _of_imagenet(imagenet.Subset(100)),
+        DataSpec("imagenet1k", 224, 3, 1000, splits=("train", "val"), space="standardised", aliases=("imagenet",)),
+        DataSpec(
+            "imagenet21k", 224, 3, 10450, splits=("train", "val"), space="standardised", aliases=("imagenet21k_p",)
+        ),
         DataSpec("imagenet_resized/32x32", 32, 3, 1000, splits=_VALIDATION, tfds="imagenet_resized/32x32"),
         DataSpec("imagenet_resized/64x64", 64, 3, 1000, splits=_VALIDATION, tfds="imagenet_resized/64x64"),
         DataSpec("caltech_birds2011", 32, 3, 200, tfds="caltech_birds2011", tensorflow=True),
@@ -157,6 +161,14 @@ CONSTANTS: dict[str, dict[str, Statistics]] = {
     "idc": _IDC,
     "dc": {**_IDC, "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762))},
     "kip": {},  # computed from the train split, as in its notebooks
+    "sre2l": {
+        "cifar10": _CIFAR,
+        "cifar100": _CIFAR,  # CIFAR-10's here too
+        "tiny_imagenet": ((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)),
+        **dict.fromkeys(("imagenette", "imagewoof", "imagenet", "imagenet1k"), _IMAGENET),
+        **{f"imagenet_resized/{side}x{side}": _IMAGENET for side in (32, 64)},
+        "imagenet21k": ((0.0,) * 3, (1.0,) * 3),  # its networks see [0, 1]
+    },
 }
 
 

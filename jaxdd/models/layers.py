@@ -126,7 +126,7 @@ class BatchNorm(nn.BatchNorm):
 
     def _moments(self, x: Array) -> Moments:
         mean, variance = (self.get_variable("batch_stats", name) for name in ("mean", "var"))
-        apart = x.astype(mean.dtype) - mean
+        apart = x.astype(mean.dtype) - mean.reshape((1,) * (x.ndim - 1) + (-1,))
         axes = tuple(range(x.ndim - 1))
         return Moments(apart.mean(axes), jnp.square(apart).mean(axes), variance)
 

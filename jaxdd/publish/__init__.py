@@ -1,1 +1,1 @@
-"""F4: what is made of a finished distilled set: the picture."""
+"""F4: what is made of a finished distilled set: the picture, and image files."""

@@ -172,7 +172,7 @@ def _captions(distilled: DistilledSet, shown: int) -> tuple[str, str]:
 
 
 def _true_colours(distilled: DistilledSet) -> np.ndarray:
-    pixels = distilled.pixels if distilled.pixels is not None or distilled.space != "raw" else distilled.images
+    pixels = distilled.colours
     if pixels is None:
         raise CheckpointError(
             f"the set holds no true colours, only images in the space '{distilled.space}'",
@@ -187,8 +187,7 @@ def _true_colours(distilled: DistilledSet) -> np.ndarray:
 def _by_class(distilled: DistilledSet, pixels: np.ndarray) -> list[np.ndarray]:
     if len(distilled) % distilled.classes == 0:
         return list(pixels.reshape(distilled.classes, -1, *pixels.shape[1:]))
-    classes = np.argmax(distilled.labels, axis=1)
-    return [pixels[classes == index] for index in range(distilled.classes)]
+    return [pixels[distilled.class_indices == index] for index in range(distilled.classes)]
 
 
 def _short_names(distilled: DistilledSet) -> list[str]:

@@ -44,7 +44,7 @@ class Start:
             ConfigError: another number of images or classes, or another size; or the set has no true colours.
         """
         factor, own = distilled.decode.factor, getattr(method, "factor", 1)
-        pixels, labels = distilled.pixels, np.argmax(distilled.labels, axis=1)
+        pixels, labels = distilled.pixels, distilled.class_indices
         if pixels is None:
             raise ConfigError(
                 "the set has no true colours", where="init_from", remedy="name a folder that a run has written"

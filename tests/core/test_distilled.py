@@ -3,11 +3,14 @@
 import json
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdd.core import distilled
 from jaxdd.core.distilled import Decode, DistilledSet
 from jaxdd.core.errors import CheckpointError
+from jaxdd.core.types import Examples
 
 pytestmark = pytest.mark.quick
 
@@ -68,6 +71,93 @@ def test_decoding_appends_mirror_images_with_the_same_labels():
     np.testing.assert_array_equal(labels[4:], labels[:4])
     assert len(example(decode=Decode()).decoded()[0]) == 4
     assert (len(example()), example().classes, example().ipc) == (4, 2, 2)
+
+
+class TestCompact:
+    """uint8 images and class indices: smaller, and the same to everybody who does not ask for them."""
+
+    def compact(self, **changes) -> DistilledSet:
+        pixels = np.random.default_rng(1).integers(0, 256, (4, 3, 3, 1), np.uint8)
+        fields = {"images": pixels, "labels": np.array([0, 0, 1, 1], np.int32), "space": "raw", "pixels": None}
+        return example(**{**fields, **changes})
+
+    @pytest.mark.parametrize("labels", [np.array([0, 0, 1, 1], np.int32), np.eye(2, dtype=np.float32)[[0, 0, 1, 1]]])
+    def test_they_come_back_as_they_are(self, labels, tmp_path):
+        given = self.compact(labels=labels)
+        found = DistilledSet.load(given.save(tmp_path))
+        assert_equal(found, given)
+        assert (found.images.dtype, found.labels.dtype) == (np.uint8, labels.dtype)
+        assert (found.classes, found.ipc) == (2, 2)
+        np.testing.assert_array_equal(found.class_indices, [0, 0, 1, 1])
+
+    def test_the_file_is_a_quarter_of_that_of_floats(self, tmp_path):
+        images = np.zeros((4, 64, 64, 3), np.uint8)
+        sizes = []
+        for name, array in (("bytes", images), ("floats", images.astype(np.float32))):
+            (shard,) = self.compact(images=array).save(tmp_path / name).glob("*.safetensors")
+            sizes.append(shard.stat().st_size)
+        assert 3.9 < sizes[1] / sizes[0] < 4
+
+    def test_decoded_they_are_floats_and_one_hot(self):
+        given = self.compact()
+        images, labels = given.decoded()
+        assert images.dtype == labels.dtype == np.float32
+        np.testing.assert_array_equal(
+            images[:4], np.asarray(Examples(jnp.asarray(given.images), jnp.asarray(given.labels), 2).take(slice(None)))
+        )
+        np.testing.assert_array_equal(images[4:], images[:4, :, ::-1])
+        np.testing.assert_array_equal(labels[:4], np.eye(2)[[0, 0, 1, 1]])
+        np.testing.assert_array_equal(given.colours, images[:4])
+
+    def test_who_asks_gets_them_as_they_are(self):
+        given = self.compact()
+        images, labels = given.decoded(compact=True)
+        assert images.dtype == np.uint8 and labels.shape == (8,)
+        np.testing.assert_array_equal(images[4:], given.images[:, :, ::-1])
+        enlarged, _ = self.compact(images=np.zeros((4, 4, 4, 1), np.uint8), decode=Decode(factor=2)).decoded(
+            compact=True
+        )
+        assert enlarged.dtype == np.float32 and len(enlarged) == 16
+
+    def test_a_large_set_is_written_as_several_shards_of_consecutive_images(self, tmp_path, monkeypatch):
+        given = self.compact(images=np.arange(10 * 12, dtype=np.uint8).reshape(10, 2, 2, 3), labels=np.arange(10) % 2)
+        monkeypatch.setattr(distilled, "SHARD_BYTES", 4 * (12 + 8))
+        given.save(tmp_path)
+        entries = json.loads((tmp_path / "manifest.json").read_text())["shards"]
+        assert [entry["shapes"]["images"][0] for entry in entries] == [4, 4, 2]
+        assert_equal(DistilledSet.load(tmp_path), given)
+        monkeypatch.undo()
+        given.save(tmp_path)
+        assert len(list(tmp_path.glob("*.safetensors"))) == 1
+        assert_equal(DistilledSet.load(tmp_path), given)
+
+    def test_a_manifest_that_names_no_types_means_floats(self, tmp_path):
+        example().save(tmp_path)
+        path = tmp_path / "manifest.json"
+        manifest = json.loads(path.read_text())
+        del manifest["shards"][0]["types"]
+        path.write_text(json.dumps(manifest))
+        assert_equal(DistilledSet.load(tmp_path), example())
+        self.compact().save(tmp_path)
+        manifest = json.loads(path.read_text())
+        manifest["shards"][0]["types"]["images"] = "float32"
+        path.write_text(json.dumps(manifest))
+        assert "float32" in refuse(tmp_path).expected
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"space": "standardised"},
+            {"labels": np.array([0, 0, 1, 2], np.int32)},
+            {"labels": np.array([0, -1, 1, 1], np.int32)},
+            {"labels": np.zeros(4, np.int32), "class_names": ()},
+            {"labels": np.zeros(4, np.float32)},
+        ],
+        ids=["space", "too large", "negative", "no names", "floats"],
+    )
+    def test_what_makes_no_sense_is_refused_at_once(self, changes):
+        with pytest.raises(CheckpointError):
+            self.compact(**changes)
 
 
 @pytest.fixture

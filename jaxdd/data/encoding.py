@@ -1,0 +1,44 @@
+"""uint8 arrays -> encoded images, as the large-scale methods publish them; the inverse is `images.decode`.
+
+What is relabelled and trained on is the picture as published: a JPEG is decoded again before anything looks at it.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Literal, get_args
+
+import numpy as np
+
+from jaxdd.core.errors import choose
+
+Store = Literal["jpg", "png"]
+QUALITY = 75  # of a JPEG: PIL's default, with which the published sets were written
+
+
+def truncate(pixels: np.ndarray) -> np.ndarray:
+    """Floats on the [0, 1] scale, cut to it, as uint8: 255 x without its fraction, as published (not rounded)."""
+    return (np.clip(np.asarray(pixels, np.float32), 0, 1) * np.float32(255)).astype(np.uint8)
+
+
+def encode(image: np.ndarray, store: Store = "jpg", quality: int = QUALITY) -> bytes:
+    """One image as the bytes of a file.
+
+    Arguments:
+        image: `[height, width, channels]` uint8, channels 1 or 3.
+        store: `jpg`, which loses something, or `png`.
+        quality: of a JPEG, 1 to 95.
+
+    Raises:
+        UsageError: another kind of file.
+    """
+    from PIL import Image
+
+    choose(store, get_args(Store), kind="kind of image file", where="store")
+    buffer = io.BytesIO()
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    if store == "jpg":
+        picture.save(buffer, "JPEG", quality=quality)
+    else:
+        picture.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,114 @@
+"""What a recovery starts from: real images chosen once per run and kept in files of their own, one per class.
+
+A file is a function of (seed, class, teacher, settings); what is there when a run goes on is verified and left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import safetensors
+
+from jaxdd.core.errors import CheckpointError
+from jaxdd.core.random import key_for
+from jaxdd.core.types import Examples, PyTree
+from jaxdd.data.encoding import truncate
+from jaxdd.methods import selection
+from jaxdd.methods.sre2l_settings import Recovery
+from jaxdd.models.network import Network
+from jaxdd.run.recovery_chunks import Chunk
+from jaxdd.run.recovery_pieces import Pieces, alone
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Initial:
+    """The initial images of a run, complete but perhaps not made.
+
+    Arguments:
+        folder: where they are kept.
+        settings: which images, and how many.
+        classes: how many.
+        images_of: class -> all of its real images, `[n, side, side, channels]` uint8.
+        network, variables: the teacher that chooses.
+        constants: mean and standard deviation per channel with which its images are standardised.
+        seed: of the run.
+    """
+
+    folder: pathlib.Path
+    settings: Recovery
+    classes: int
+    images_of: Callable[[int], np.ndarray]
+    network: Network
+    variables: PyTree
+    constants: tuple[tuple[float, ...], tuple[float, ...]]
+    seed: int
+
+    def prepare(self, on_class: Callable[[int], None], warn: Callable[[str], None]) -> None:
+        """Makes what is missing or damaged; of several processes one does, and the others wait.
+
+        Arguments:
+            on_class: called after every class with the number of those finished.
+            warn: told of each file that was damaged.
+
+        Raises:
+            ConfigError: a class has too few images.
+        """
+        if self.settings.initialise == "noise":
+            return
+        pieces = self._pieces
+        with alone(self.folder, "initial"):
+            for entry in pieces.present().values():
+                try:
+                    pieces.read(entry)
+                except CheckpointError as error:
+                    warn(f"{error.what}: {error.where}; it is made again")
+                    pieces.path(entry).unlink()
+            there = pieces.present()
+            for label in range(self.classes):
+                if (label,) not in there:
+                    pieces.add(f"class-{label:05d}", {"images": self.of_class(label)}, {"label": label})
+                on_class(label + 1)
+
+    def of_class(self, label: int) -> np.ndarray:
+        """`[n_images, side, side, channels]` uint8: chosen now, whatever is kept."""
+        key, of = jax.random.fold_in(key_for(self.seed, "initial"), label), self.settings
+        pixels = self.images_of(label)
+        if of.initialise == "random":
+            return pixels[selection.random_rows(key, len(pixels), of.n_images)]
+        labels: np.ndarray = np.full(len(pixels), label, np.int32)
+        images = Examples(pixels, labels, self.classes, self.constants)  # pyright: ignore[reportArgumentType]
+        if of.initialise == "medium":
+            return pixels[selection.medium_rows(self.network, self.variables, images, of.n_images)]
+        how = {"factor": of.mosaic, "candidates": of.candidates, "crops": of.crops}
+        made = selection.mosaics(key, self.network, self.variables, images, of.n_images, **how)
+        return truncate(np.asarray(made))
+
+    def of(self, chunk: Chunk) -> np.ndarray:
+        """`[n, side, side, channels]` uint8: what a chunk starts from, of classes that are prepared.
+
+        Raises:
+            CheckpointError: a file is missing or unreadable.
+        """
+        entries, images = self._pieces.entries(), []
+        for label in range(chunk.first, chunk.stop):
+            path = self._pieces.path(entries[(label,)])
+            with contextlib.ExitStack() as stack:  # one image of the file is read, not all of them
+                try:
+                    file = stack.enter_context(safetensors.safe_open(path, "numpy"))
+                    images.append(file.get_slice("images")[chunk.ipc_index])
+                except (OSError, safetensors.SafetensorError) as error:
+                    raise CheckpointError(
+                        f"an initial image cannot be read: {error}",
+                        where=str(path),
+                        remedy="delete the file and run the same command again",
+                    ) from None
+        return np.stack(images)
+
+    @property
+    def _pieces(self) -> Pieces:
+        return Pieces(self.folder, ("label",))

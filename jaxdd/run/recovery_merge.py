@@ -1,0 +1,125 @@
+"""From the recovered chunks of one or several processes to what is published: the set and its image folder."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxdd.core import io
+from jaxdd.core.distilled import DistilledSet
+from jaxdd.core.errors import CheckpointError
+from jaxdd.run import identity as identities
+from jaxdd.run.recovery_chunks import KEYS, Chunk, chunks, files_of, of_entry, require_complete
+from jaxdd.run.recovery_pieces import Pieces
+
+Publish = Callable[..., Any]  # `publish.image_folder.write`
+
+
+def merge(
+    folders: Sequence[str | os.PathLike],
+    out: str | os.PathLike,
+    *,
+    publish: Publish | None = None,
+    recipe: Mapping[str, Any] | None = None,
+) -> DistilledSet:
+    """Puts a set together: `out/distilled`, class-major, and `out/images`.
+
+    Arguments:
+        folders: what `Recovering.recover` wrote into: one folder, or those of several processes.
+        out: the output folder.
+        publish: writes image files (`publish.image_folder.write`); None writes none.
+        recipe: of evaluation; None for the one that the run was begun with.
+
+    Raises:
+        CheckpointError: a folder is none, or of another run; or chunks are missing or damaged, which are named.
+    """
+    places, out = [pathlib.Path(folder).expanduser().absolute() for folder in folders], pathlib.Path(out)
+    about = _common(places)
+    settings, meaning = about["identity"]["settings"], about["other"]
+    classes, ipc = len(meaning["class_names"]), settings["n_images"]
+    wanted = chunks(classes, range(ipc), settings["batch_size"], settings["statistics_group"])
+    found = _intact(places, wanted)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out) as room:  # on disk: a large set need not fit into memory
+        images = np.memmap(room, np.uint8, "w+", shape=(classes, ipc, *meaning["image_shape"]))
+        for chunk, (pieces, entry) in found.items():
+            arrays = pieces.read(entry)
+            images[chunk.first : chunk.stop, chunk.ipc_index] = arrays["images"]
+            if publish is not None and (files := files_of(arrays)):
+                numbers = (arrays["images"], arrays["labels"], arrays["ipc_index"])
+                publish(out / "images", *numbers, classes=classes, store=settings["store"], encoded=files)
+        made = _described(images.reshape(-1, *meaning["image_shape"]), about, recipe)
+        made.save(out / "distilled")
+    return DistilledSet.load(out / "distilled")
+
+
+def _common(places: Sequence[pathlib.Path]) -> dict[str, Any]:
+    """What `config.json` says, the same in all folders."""
+    found = []
+    for place in places:
+        path = place / "config.json"
+        content = io.read_json(path) if path.is_file() else None
+        known = isinstance(content, dict) and {"settings", "teachers"} <= set(content.get("identity") or {})
+        if not known or "class_names" not in (content or {}).get("other", {}):
+            raise CheckpointError(
+                "no recovered chunks", where=str(place), expected="a folder that recover.py wrote: OUT/recovered"
+            )
+        found.append(content)
+        if changed := identities.changes(found[0]["identity"], found[-1]["identity"]):
+            raise CheckpointError(
+                "the folders belong to different runs" + "".join(f"\n  {line}" for line in changed),
+                where=f"{places[0]} and {place}",
+                remedy="merge the shards of one run",
+            )
+    if not found:
+        raise CheckpointError("nothing to merge", expected="one folder of recovered chunks or more")
+    return found[0]
+
+
+def _intact(places: Sequence[pathlib.Path], wanted: Sequence[Chunk]) -> dict[Chunk, tuple[Pieces, dict[str, Any]]]:
+    """Where each chunk lies, verified; of two copies the first one that is whole."""
+    found: dict[Chunk, tuple[Pieces, dict[str, Any]]] = {}
+    damaged: dict[Chunk, str] = {}
+    for place in places:
+        pieces = Pieces(place, KEYS)
+        for entry in pieces.entries().values():
+            chunk = of_entry(entry)
+            if chunk not in found:
+                try:
+                    pieces.read(entry)
+                    found[chunk] = pieces, entry
+                except CheckpointError as error:
+                    damaged[chunk] = error.where
+    where = ", ".join(map(str, places))
+    bad = [chunk for chunk in damaged if chunk not in found]
+    require_complete(bad, ", ".join(damaged[chunk] for chunk in bad[:3]), "damaged files of the set")
+    require_complete([chunk for chunk in wanted if chunk not in found], where, "the set is not complete; missing are")
+    return {chunk: found[chunk] for chunk in wanted}
+
+
+def _described(images: np.ndarray, about: Mapping[str, Any], recipe: Mapping[str, Any] | None) -> DistilledSet:
+    """The set with its meaning."""
+    identity, meaning = about["identity"], about["other"]
+    ipc = identity["settings"]["n_images"]
+    names = tuple(meaning["class_names"])
+    provenance = {
+        "method": identity["settings"]["method"],
+        "step": identity["settings"]["iterations"],
+        **{key: identity[key] for key in ("settings", "seed", "teachers")},
+        "dataset_digest": identity["dataset"]["digest"],
+        "versions": about["versions"],
+    }
+    return DistilledSet(
+        images,
+        np.repeat(np.arange(len(names), dtype=np.int32), ipc),
+        dataset=identity["dataset"]["name"],
+        class_names=names,
+        preprocessing=meaning["preprocessing"],
+        recipe=dict(meaning["recipe"] if recipe is None else recipe),
+        provenance=provenance,
+    )

@@ -1,0 +1,239 @@
+"""The driver of the recovery: chunks, shards, kills, merging, and what is refused."""
+
+import itertools
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jaxdd.core.distilled import DistilledSet
+from jaxdd.core.errors import CheckpointError, ConfigError, UsageError
+from jaxdd.data import images as decoding
+from jaxdd.publish import image_folder
+from jaxdd.run.recovery_chunks import Chunk, chunks, require_complete, share
+from jaxdd.run.recovery_merge import merge
+from jaxdd.run.recovery_pieces import Pieces
+from jaxdd.run.signals import Stopped
+from tests.run.recovery_tiny import CLASSES, IPC, SIDE, dataset, recovering
+
+DRIVER = pathlib.Path(__file__).with_name("recovery_driver.py")
+
+
+def pieces_of(folder: pathlib.Path) -> dict[str, bytes]:
+    """Every safetensors file of a recovered folder by its name, initial images included."""
+    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*.safetensors"))}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> pathlib.Path:
+    """A recovery that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "recovered"
+    recovering().recover(folder)
+    return folder
+
+
+class TestChunks:
+    def test_indices_are_outside_and_classes_inside(self):
+        found = chunks(5, range(2), 2, 1)
+        assert found == tuple(Chunk(i, a, b) for i in range(2) for a, b in ((0, 2), (2, 4), (4, 5)))
+
+    @pytest.mark.parametrize(
+        ("classes", "size", "group", "bounds"),
+        [
+            (100, 100, 100, [0, 100]),
+            (10, 100, 100, [0, 10]),
+            (27, 20, 4, [0, 20, 24, 27]),
+            (27, 10, 4, [0, 8, 16, 24, 27]),
+            (3, 4, 2, [0, 2, 3]),
+        ],
+    )
+    def test_every_chunk_holds_whole_groups_or_less_than_one(self, classes, size, group, bounds):
+        found = chunks(classes, [0], size, group)
+        assert [(chunk.first, chunk.stop) for chunk in found] == list(itertools.pairwise(bounds))
+        assert all(len(chunk) % group == 0 or len(chunk) < group for chunk in found)
+        numbers = np.concatenate([chunk.groups(min(group, size)) for chunk in found])
+        np.testing.assert_array_equal(numbers, np.arange(len(numbers)))
+
+    def test_shards_share_them_out(self):
+        every = chunks(7, range(3), 2, 1)
+        parts = [share(every, (i, 5)) for i in range(5)]
+        assert sorted(itertools.chain(*parts)) == sorted(every) and parts[1] == (every[1], every[6], every[11])
+        with pytest.raises(UsageError, match="shard"):
+            share(every, (5, 5))
+
+    def test_seeds_differ_by_index_and_run(self):
+        seeds = {Chunk(index, 0, 2).seed(seed) for index in range(3) for seed in range(2)}
+        assert len(seeds) == 6 and Chunk(1, 0, 2).seed(0) == Chunk(1, 4, 6).seed(0)
+
+    def test_what_is_missing_is_named_in_ranges(self):
+        missing = [Chunk(3, 4, 6), Chunk(3, 2, 4), Chunk(0, 8, 9), Chunk(3, 8, 10)]
+        with pytest.raises(CheckpointError) as refusal:
+            require_complete(missing, "here", "missing are")
+        lines = refusal.value.what.splitlines()
+        assert lines == ["missing are", "  image 0 of classes 8", "  image 3 of classes 2 to 5, 8 to 9"]
+        require_complete([], "here", "missing are")
+
+
+class TestWhole:
+    def test_the_set_is_class_major_and_what_its_jpegs_decode_to(self, whole, tmp_path):
+        found = merge([whole], tmp_path, publish=image_folder.write, recipe={"protocol": "soft", "temperature": 20.0})
+        assert found.images.shape == (CLASSES * IPC, SIDE, SIDE, 3) and found.images.dtype == np.uint8
+        np.testing.assert_array_equal(found.labels, np.repeat(np.arange(CLASSES), IPC))
+        assert (found.space, found.dataset, found.ipc) == ("raw", "tiny", IPC)
+        assert found.recipe == {"protocol": "soft", "temperature": 20.0}
+        assert len(found.provenance["teachers"]) == 1 and found.preprocessing["family"] == "sre2l"
+        published = image_folder.read(tmp_path / "images")
+        np.testing.assert_array_equal(published.images, found.images)
+        np.testing.assert_array_equal(published.labels, found.labels)
+        np.testing.assert_array_equal(published.ipc_indices, np.tile(np.arange(IPC), CLASSES))
+
+    def test_images_have_moved_from_where_they_started_and_losses_are_kept(self, whole):
+        kept, initial = Pieces(whole, ("ipc_index", "first")), Pieces(whole / "initial", ("label",))
+        for (index, first), entry in kept.entries().items():
+            arrays = kept.read(entry)
+            assert entry["seconds"] > 0 and set(entry["losses"]) == {"loss", "ce", "statistics"}
+            began = [initial.read(initial.entries()[(label,)])["images"][index] for label in range(first, first + 2)]
+            assert np.abs(arrays["images"].astype(float) - np.stack(began)).mean() > 3
+        assert not list((whole / "active").glob("*")), "a finished run leaves no states"
+
+    def test_nothing_is_made_twice(self, whole, tmp_path):
+        folder = tmp_path / "recovered"
+        shutil.copytree(whole, folder)
+        before, made = pieces_of(folder), []
+        recovering().recover(folder, on_recovered=lambda chunk, entry: made.append(chunk))
+        assert not made and pieces_of(folder) == before
+        lost = next(folder.glob("chunk-001-00002-*"))
+        lost.unlink()
+        (folder / "initial" / next((folder / "initial").glob("class-00003-*")).name).write_bytes(b"damaged")
+        recovering().recover(folder, on_recovered=lambda chunk, entry: made.append(chunk))
+        assert made == [Chunk(1, 2, 4)] and pieces_of(folder) == before
+
+    def test_shards_make_the_same_files_in_one_folder_or_in_several(self, whole, tmp_path):
+        seen = []
+        for i in (1, 0):
+            recovering().recover(tmp_path / "shared", shard=(i, 2), on_chunk=lambda *told: seen.append(told))
+            recovering().recover(tmp_path / f"own{i}", shard=(i, 2))
+        assert [(chunk.name, number, count) for chunk, number, count in seen] == [
+            ("chunk-000-00002", 0, 2),
+            ("chunk-001-00002", 1, 2),
+            ("chunk-000-00000", 0, 2),
+            ("chunk-001-00000", 1, 2),
+        ]
+        assert pieces_of(tmp_path / "shared") == pieces_of(whole)
+        both = pieces_of(tmp_path / "own0") | pieces_of(tmp_path / "own1")
+        assert both == pieces_of(whole)
+        alone = merge([whole], tmp_path / "a")
+        merge([tmp_path / "own1", tmp_path / "own0"], tmp_path / "b")
+        found = DistilledSet.load(tmp_path / "b" / "distilled")
+        np.testing.assert_array_equal(found.images, alone.images)
+
+    def test_some_images_of_every_class_at_a_time(self, whole, tmp_path):
+        folder = tmp_path / "recovered"
+        for index in (1, 0):
+            recovering().recover(folder, ipc_indices=[index])
+        assert pieces_of(folder) == pieces_of(whole)
+
+    def test_groups_do_not_depend_on_how_they_are_put_into_chunks(self, tmp_path):
+        """A device that holds more takes more groups at a time: the same images, to rounding and its JPEG."""
+        small, large = tmp_path / "small", tmp_path / "large"
+        recovering(store="none").recover(small)
+        recovering(store="none", batch_size=4).recover(large)
+        one, other = (merge([place], place).images.astype(int) for place in (small, large))
+        assert np.abs(one - other).max() <= 1
+
+    def test_a_signal_ends_it_between_chunks(self, tmp_path):
+        made = []
+        with pytest.raises(Stopped):
+            recovering(iterations=0, stages=None).recover(
+                tmp_path,
+                on_recovered=lambda chunk, entry: made.append(chunk),
+                should_stop=lambda: 15 if len(made) == 2 else None,
+            )
+        assert len(made) == 2 and len(Pieces(tmp_path, ("ipc_index", "first")).present()) == 2
+
+
+@pytest.mark.parametrize("initialise", ["random", "mosaic", "medium"])
+def test_without_iterations_the_set_is_what_was_selected(initialise, tmp_path):
+    options = {"initialise": initialise, "iterations": 0, "stages": None, "store": "png", "mosaic": 1, "crops": 2}
+    recovering(**options).recover(tmp_path / "recovered")
+    found = merge([tmp_path / "recovered"], tmp_path, publish=image_folder.write)
+    chosen = Pieces(tmp_path / "recovered" / "initial", ("label",))
+    selected = [chosen.read(entry)["images"] for entry in chosen.entries().values()]
+    np.testing.assert_array_equal(found.images, np.concatenate(selected))
+    if initialise != "mosaic":
+        real = dataset().train_images[dataset().train_labels == 2]
+        assert all(any((image == one).all() for one in real) for image in found.images[2 * IPC : 3 * IPC])
+
+
+def test_a_lossy_file_is_what_the_set_holds(tmp_path):
+    recovering(initialise="random", iterations=0, stages=None, quality=20).recover(tmp_path / "recovered")
+    found = merge([tmp_path / "recovered"], tmp_path, publish=image_folder.write)
+    file = (tmp_path / "images" / "new002" / "class002_id001.jpg").read_bytes()
+    np.testing.assert_array_equal(found.images[2 * IPC + 1], decoding.decode(file, "here"))
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("other", "named"),
+        [({"seed": 1}, "seed"), ({"r_bn": 0.5}, "settings.r_bn"), ({"classes": 5}, "dataset.digest")],
+        ids=["seed", "settings", "data"],
+    )
+    def test_a_folder_of_another_run(self, whole, other, named):
+        with pytest.raises(CheckpointError, match=named):
+            recovering(**other).recover(whole)
+
+    def test_an_incomplete_set_names_what_is_missing(self, tmp_path):
+        recovering(iterations=0, stages=None).recover(tmp_path / "part", shard=(2, 4))
+        with pytest.raises(CheckpointError) as refusal:
+            merge([tmp_path / "part"], tmp_path)
+        assert refusal.value.what.splitlines()[1:] == ["  image 0 of classes 0 to 3", "  image 1 of classes 2 to 3"]
+        assert not (tmp_path / "distilled").exists()
+
+    def test_a_damaged_file_is_named_with_its_images(self, whole, tmp_path):
+        folder = tmp_path / "recovered"
+        shutil.copytree(whole, folder)
+        (bad,) = folder.glob("chunk-001-00000-*")
+        content = bytearray(bad.read_bytes())
+        content[-5] ^= 4
+        bad.write_bytes(content)
+        with pytest.raises(CheckpointError, match="image 1 of classes 0 to 1") as refusal:
+            merge([folder], tmp_path)
+        assert bad.name in refusal.value.where and "damaged" in refusal.value.what
+        assert len(merge([folder, whole], tmp_path)) == CLASSES * IPC  # the other copy is whole
+
+    def test_folders_of_different_runs(self, whole, tmp_path):
+        recovering(seed=1, iterations=0, stages=None).recover(tmp_path / "other")
+        with pytest.raises(CheckpointError, match="different runs"):
+            merge([whole, tmp_path / "other"], tmp_path)
+        with pytest.raises(CheckpointError, match="no recovered chunks"):
+            merge([tmp_path], tmp_path)
+
+    def test_noise_that_is_not_optimised(self):
+        with pytest.raises(ConfigError, match="noise"):
+            recovering(initialise="noise", iterations=0, stages=None)
+
+
+@pytest.mark.slow
+def test_killed_runs_finish_byte_equal(whole, tmp_path):
+    folder = tmp_path / "recovered"
+    command = [sys.executable, str(DRIVER), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(json.loads(done.stdout)) == 5, "every kill should have met a run under way"
+    assert pieces_of(folder) == pieces_of(whole)
+    merge([folder], tmp_path / "killed", publish=image_folder.write)
+    merge([whole], tmp_path / "whole", publish=image_folder.write)
+    one, other = (
+        {
+            path.relative_to(tmp_path / name): path.read_bytes()
+            for path in (tmp_path / name).rglob("*")
+            if path.is_file()
+        }
+        for name in ("killed", "whole")
+    )
+    assert one == other and len(one) == CLASSES * IPC + 2
+    assert not list(folder.rglob("*.partial")) and not list((folder / "active").glob("*"))
