@@ -2,7 +2,7 @@
 
 from jaxdd.models.convnet import INITIALIZATIONS
 from jaxdd.models.network import Network, Outputs, Variables
-from jaxdd.models.registry import ALIASES, NAMES, NORMALIZATIONS, build, default_depth
+from jaxdd.models.registry import ALIASES, NAMES, NORMALIZATIONS, build, default_depth, teacher_architecture
 
 __all__ = [
     "ALIASES",
@@ -14,4 +14,5 @@ __all__ = [
     "Variables",
     "build",
     "default_depth",
+    "teacher_architecture",
 ]

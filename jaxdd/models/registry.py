@@ -11,6 +11,7 @@
 | vgg_dc                  | DC's VGG11                                    | as asked; instance or batch     |
 | mlp, lenet              | DC's                                          | nothing                         |
 | torchvision_resnet      | torchvision's ResNets (`torchvision`)         | batch                           |
+| vit_bn                  | DeiT-Tiny normalised by batch (`vit`)         | batch                           |
 
 (*) with `widening=False, norm_epsilon=1e-5, initialization="pytorch"`, `normalization="instance"` as a rule
 """
@@ -24,7 +25,7 @@ import flax.linen as nn
 
 from jaxdd.core.errors import UsageError, choose
 from jaxdd.core.precision import Precision, activations
-from jaxdd.models import condensation, crossarch, torchvision
+from jaxdd.models import condensation, crossarch, torchvision, vit
 from jaxdd.models.convnet import INITIALIZATIONS, ConvNet
 from jaxdd.models.densenet import DenseNet
 from jaxdd.models.layers import GROUPS, NORMALIZATIONS, first_padding
@@ -66,6 +67,7 @@ TRAITS = {
     "mlp": Traits((3,)),
     "lenet": Traits((5,)),
     "torchvision_resnet": Traits(tuple(torchvision.BLOCKS), 0, False, 2),
+    "vit_bn": Traits(vit.DEPTHS),
 }
 NAMES = tuple(TRAITS)
 ALIASES = {
@@ -77,6 +79,7 @@ ALIASES = {
     "resnet18_ap": "resnet_ap_dc",
     "vgg11_dc": "vgg_dc",
 }
+TEACHERS = {f"resnet{depth}": ("torchvision_resnet", depth) for depth in torchvision.BLOCKS}
 
 
 def default_depth(resolution: int) -> int:
@@ -90,6 +93,18 @@ def default_depth(resolution: int) -> int:
     """
     exact = math.log2(resolution)
     return min(max(2, round(exact) - 2), 5, max(1, math.floor(exact)))
+
+
+def teacher_architecture(name: str) -> tuple[str, int | None]:
+    """What teachers and students of SRe2L and its successors mean by a name; `ALIASES` are what other papers mean.
+
+    Arguments:
+        name: `resnet18`, `resnet34`, `resnet50` or `resnet101` for torchvision's, in any case; others are as they are.
+
+    Returns:
+        Name and depth for `build`; no depth where the name does not say it.
+    """
+    return TEACHERS.get(name.lower(), (name, None))
 
 
 def build(
@@ -117,8 +132,8 @@ def build(
         image_shape: `(height, width, channels)`.
         classes: number of outputs, >= 1.
         width: channels of the ConvNet's first block. The others scale with it; 128 is their published size.
-        depth: of the ConvNet, None for `default_depth`; 10 or 18 of ResNets, None for IDC's 10 and DC's 18; the others
-            have one depth only.
+        depth: of the ConvNet, None for `default_depth`; 10 or 18 of ResNets, None for IDC's 10 and DC's 18; 18, 34, 50
+            or 101 of torchvision's, None for 18; 12, 6 or 3 of `vit_bn`, None for 12; the others have one depth only.
         normalization: `identity` (or `none`), `batch`, `instance`, `layer` or `group`, where the architecture leaves it
             open.
         softplus_temp: beta of the ConvNet's activation, 0 for ReLU; the others always use ReLU.
@@ -173,6 +188,8 @@ def _module(
         return plain[name](**common)
     if name == "torchvision_resnet":
         return torchvision.ResNet(depth=depth, stem=torchvision.stem_for(side), **common)
+    if name == "vit_bn":
+        return vit.ViT(depth=depth, patch=vit.patch_for(side), **common)
     common["normalization"] = normalization
     if name in ("vgg", "resnet"):
         published = crossarch.VGG11 if name == "vgg" else crossarch.ResNet18

@@ -105,7 +105,8 @@ class ResNet(nn.Module):
         x = convolution(images.shape[-1], filters[0], 7 if large else 3, stride=2 if large else 1)(images)
         x = nn.relu(normalize(x))
         if large:
-            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+            around: Any = ((1, 1), (1, 1))
+            x = nn.max_pool(x, (3, 3), (2, 2), around)
         blocks = [x]
         for stage, (features, count) in enumerate(zip(filters, BLOCKS[self.depth], strict=True)):
             for block in range(count):
