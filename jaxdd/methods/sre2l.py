@@ -65,7 +65,7 @@ class RecoverStage(Procedure[RecoverState]):
 
     What it reads (`Examples`): `labels` `[n]`, the classes wanted; `networks`, a tuple of the teachers' variables;
     `images` `[n, ...]`, what the chunk starts from or what the stage before left, of which noise needs no more than the
-    number of channels; and in `start`, a dict in which everything may be missing,
+    number of channels; and `start`, nothing or a dict of what the stage needs of
 
     | key       | is                                                                                   |
     |-----------|--------------------------------------------------------------------------------------|
@@ -104,8 +104,7 @@ class RecoverStage(Procedure[RecoverState]):
         """
         self._require_visible()
         images = self._first_images(key, data)
-        start = data.start or {}
-        adam = self._adam.init(images) if self.stage.reset or "adam" not in start else start["adam"]
+        adam = self._adam.init(images) if self.stage.reset else data.start["adam"]
         nothing = jnp.zeros(len(self.stage.teachers), images.dtype)
         return RecoverState(jnp.asarray(self.stage.first, jnp.int32), images, adam, Losses(nothing, nothing, nothing))
 
@@ -144,8 +143,8 @@ class RecoverStage(Procedure[RecoverState]):
             place: which of the stage's teachers.
         """
         dtype = state.images.dtype
-        numbers, keys = self._numbers(data), jax.random.fold_in(key, state.step)
-        keys = jax.vmap(functools.partial(jax.random.fold_in, keys))(numbers)
+        numbers, key = self._numbers(data), jax.random.fold_in(key, state.step)
+        keys = jax.vmap(functools.partial(jax.random.fold_in, key))(numbers)
         slopes = functools.partial(self._slope, data.networks, place, state.step)
         grouped = (a.reshape(len(numbers), -1, *a.shape[1:]) for a in (state.images, data.labels))
         losses, slope = backend.map(slopes, (*grouped, keys))

@@ -1,4 +1,4 @@
-"""What is checked of `sharding.spread` on eight devices, in a process that has them; `test_sharding.py` starts it.
+"""What is checked on eight devices, in a process that has them; `test_sharding.py` starts it.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.core.sharding_eight
 
@@ -17,6 +17,7 @@ from jaxdd.run import loop
 from jaxdd.run.devices import Layout, choose
 from tests import checks
 from tests.methods import matching_tiny as tiny
+from tests.methods import sre2l_tiny
 
 
 def layout(count: int) -> Layout:
@@ -54,6 +55,17 @@ def check_matching_on_eight_devices_equals_one() -> float:
         names = ("images", "buffer", "average", "network", "losses")
         difference = max(tiny.difference(getattr(found, name), getattr(wanted, name)) for name in names)
     assert found.images.dtype == np.float64 and difference < 1e-10, difference
+    return difference
+
+
+def check_recovering_on_eight_devices_equals_one() -> float:
+    """Two groups of eleven images, whose statistics are sums over all devices, three steps, in float64."""
+    with float64(True):
+        (of,) = sre2l_tiny.stages(statistics_group=11, lr_img=0.05)
+        data = sre2l_tiny.examples(22, np.float64)
+        found, wanted = (loop.run(of, data, steps=3, seed=3, layout=layout(count)) for count in (8, 1))
+        difference = tiny.difference(np.asarray(found), np.asarray(wanted))
+    assert found.dtype == np.float64 and difference < 1e-10, difference
     return difference
 
 

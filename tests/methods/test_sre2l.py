@@ -38,7 +38,7 @@ def drawn(procedure, iteration, group=0):
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("rows", [6, 3, 4])
+@pytest.mark.parametrize("rows", [6, 4])
 def test_loss_and_slope_are_literal_in_pieces_of_any_size(rows, x64, monkeypatch):
     monkeypatch.setattr(backend, "rows_at_once", lambda count: rows)
     data, settings, network = tiny.examples(6, np.float64), Recovery(**{**tiny.GIVEN, **EVERYTHING}), tiny.network()
@@ -105,14 +105,17 @@ def test_pixels_stay_within_what_0_and_1_become():
     np.testing.assert_allclose(images.min((0, 1, 2)), least, rtol=1e-6)
     np.testing.assert_allclose(images.max((0, 1, 2)), most, rtol=1e-6)
     plain = dataclasses.replace(procedure, constants=None)  # networks that see [0, 1], as those of ImageNet-21K
-    images = np.asarray(tiny.run(plain, tiny.examples(6), 1)[0].images)
-    assert images.min() == 0 and images.max() == 1
+    assert [end.ravel().tolist() for end in plain.bounds(3, jnp.dtype(np.float32))] == [[0, 0, 0], [1, 1, 1]]
 
 
 @pytest.mark.quick
-def test_groups_are_recovered_as_if_alone():
+def test_groups_are_recovered_as_if_alone(monkeypatch):
     (procedure,) = tiny.stages(statistics_group=3)
-    both, metrics = tiny.run(procedure, tiny.examples(6), 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(backend, "map", lambda fn, xs: jax.vmap(fn)(xs))  # as on accelerators
+        both, metrics = tiny.run(procedure, tiny.examples(6), 3)
+    one_by_one, _ = tiny.run(procedure, tiny.examples(6), 3)
+    np.testing.assert_allclose(both.images, one_by_one.images, atol=1e-5)
     losses = []
     for group in (0, 1):
         rows, whole = slice(3 * group, 3 * group + 3), tiny.examples(6)
@@ -125,15 +128,6 @@ def test_groups_are_recovered_as_if_alone():
         losses.append(found["loss"])
     assert np.abs(both.images[:3] - both.images[3:]).max() > 0.1
     assert float(metrics["loss"]) == pytest.approx(np.mean(losses), rel=1e-5)
-
-
-@pytest.mark.quick
-def test_mapped_groups_are_those_one_by_one(monkeypatch):
-    (procedure,) = tiny.stages(statistics_group=3)
-    one_by_one, _ = tiny.run(procedure, tiny.examples(6), 2)
-    monkeypatch.setattr(backend, "map", lambda fn, xs: jax.vmap(fn)(xs))  # as on accelerators
-    mapped, _ = tiny.run(procedure, tiny.examples(6), 2)
-    np.testing.assert_allclose(mapped.images, one_by_one.images, atol=1e-5)
 
 
 @pytest.mark.quick
@@ -205,12 +199,7 @@ def test_teachers_take_turns():
         metrics["statistics_2"] == 0 and metrics["loss_2"] == metrics["ce_2"]
     )  # nothing to match: cross-entropy alone
     assert metrics["loss_1"] == pytest.approx(float(metrics["ce_1"] + 0.2 * metrics["statistics_1"]), rel=1e-5)
-    one = procedure.init(key_for(0, "init"), data)
-    parts = procedure.parts(data)
-    for number in (0, 1, 2, 3):
-        part = parts[number % 3]
-        one = fast_jit(part.apply)(one, data, part.key(tiny.key(number // 3)), jnp.int32(0))
-    np.testing.assert_allclose(one.images, state.images, atol=1e-6)
+    assert [part.name for part in procedure.parts(data)] == ["teacher 0", "teacher 1", "teacher 2"]
 
 
 @pytest.mark.quick
