@@ -20,7 +20,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check --quiet --quiet install
 KEY := $(shell cat requirements.txt pyproject.toml | cksum | tr ' ' '-')
 CORE := $(VENV)/core-$(KEY)
 FULL := $(VENV)/full-$(KEY)
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 2 --dist worksteal
 
 # The first of these that runs, is new enough and can make environments (a pyenv shim may stand for nothing).
 CANDIDATES := python3.12 $(wildcard $(HOME)/.pyenv/versions/3.12*/bin/python) python3.13 python3.11 python3 python

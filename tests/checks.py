@@ -21,7 +21,6 @@ def run(names: Mapping[str, Any]) -> None:
     """
     jax.config.update("jax_numpy_rank_promotion", "raise")
     backend.use_compilation_cache(sys.argv[1] if len(sys.argv) > 1 else None)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     findings: dict[str, Any] = {}
     for name, check in list(names.items()):
         if name.startswith("check_"):

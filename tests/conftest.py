@@ -17,8 +17,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # the checkout is tested, also where jaxdd is not installed
 
-# Compiling takes most of the suite: LLVM's own optimisations, which change no result but rounding, are left out.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+# Compiling takes most of the suite: LLVM's own optimisations, which change no result but rounding, are left out, and
+# a program is not cut into parts for threads that the other test process needs.
+FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
+
+# Programs that took longer to compile are kept, also by the commands that tests start.
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import jax  # noqa: E402  (after the path: nothing below may find another jaxdd)
 
@@ -46,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
         backend.use_compilation_cache(os.environ.get("JAXDD_TEST_CACHE"))
     except OSError:  # a home folder that cannot be written to
         backend.use_compilation_cache(pathlib.Path(tempfile.gettempdir()) / f"jaxdd-test-cache-{os.getuid()}")
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    gc.set_threshold(50_000, 20, 50)  # tracing makes many objects and few circles
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

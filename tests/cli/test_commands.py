@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pathlib
 import signal
 import subprocess
 import sys
@@ -56,16 +55,17 @@ def test_what_is_printed_is_in_the_log_and_names_the_next_command(home):
     assert outcome.err == ""
 
 
-def test_the_same_command_finds_the_run_finished_and_more_steps_continue_it(home):
+def test_the_same_command_finds_the_run_finished_and_more_steps_continue_it(home, call, monkeypatch):
     folder, _ = home
-    again = command("distill_dataset.py", "--max_steps", "2", *TINY, cwd=folder)
+    monkeypatch.chdir(folder)
+    again = call("distill", "--max_steps", "2", *TINY)
     assert again.code == 0 and "finished already: 2 steps" in again.out and "compiling" not in again.out
-    more = command("distill_dataset.py", "--max_steps", "3", *TINY, cwd=folder)
+    more = call("distill", "--max_steps", "3", *TINY)
     assert more.code == 0 and "continuing after step 2" in more.out
     made = folder / "output_dir" / "digits_1"
     assert DistilledSet.load(made / "distilled").provenance["step"] == 3
     assert len((made / "metrics.jsonl").read_text().splitlines()) == 3
-    other = command("distill_dataset.py", "--max_steps", "3", "--random_seed", "7", *TINY, cwd=folder)
+    other = call("distill", "--max_steps", "3", "--random_seed", "7", *TINY)
     assert other.code == 3 and "seed: 0 -> 7" in other.err
 
 
@@ -83,16 +83,17 @@ def test_evaluating_writes_a_table_and_a_file(home):
     assert all(len(row["runs"]) == 1 and row["std"] == 0 for row in found["rows"])
 
 
-def test_every_form_of_the_checkpoint_path_is_the_same_set(home):
+def test_every_form_of_the_checkpoint_path_is_the_same_set(home, call, monkeypatch):
     folder, _ = home
+    monkeypatch.chdir(folder)
     made = folder / "output_dir" / "digits_1"
     newest = (made / "checkpoints" / "newest").read_text()
     means = set()
     forms = ["distilled", "distilled/manifest.json", "checkpoints", f"checkpoints/{newest}"]
     for number, form in enumerate(forms):
-        place = made / form if number % 2 else pathlib.Path("output_dir/digits_1") / form
+        place = made / form if number % 2 else made.relative_to(folder) / form
         words = ["--checkpoint_path", str(place), "--output_dir", "results", "--save_name", f"form{number}"]
-        outcome = command("eval.py", *QUICK, "--set", "test_aug=null", "--baselines=False", *words, cwd=folder)
+        outcome = call("eval", *QUICK, "--set", "test_aug=null", "--baselines=False", *words)
         assert outcome.code == 0, outcome
         means.add(json.loads((folder / "results" / f"form{number}.json").read_text())["rows"][0]["mean"])
     assert len(means) == 1

@@ -172,12 +172,12 @@ def test_absent_networks_are_refused_with_the_command_that_makes_them(call, here
 @pytest.mark.quick
 @pytest.mark.parametrize("words", [["--metod", "x"], ["--method", "accdd", "-d", "digits"]])
 def test_a_refusal_takes_little_time(words, here):
-    times = []
-    for _ in range(2):
+    def seconds() -> float:
         outcome = command("condense.py", *words, cwd=here)
         assert outcome.code == 2 and outcome.err.startswith("error: ")
-        times.append(outcome.seconds)
-    assert min(times) < 1.5
+        return outcome.seconds
+
+    assert any(seconds() < 1.5 for _ in range(2))
 
 
 @pytest.mark.quick

@@ -19,7 +19,7 @@ QUICK = ["--models_to_test", "1", "--set", "plain_steps=3", "--set", "test_aug=n
 
 
 @pytest.mark.slow
-def test_a_set_is_distilled_resumed_evaluated_and_judged(here):
+def test_a_set_is_distilled_resumed_evaluated_and_judged(here, call):
     try:
         ntk_compat.require_neural_tangents()
     except UsageError as error:
@@ -35,7 +35,7 @@ def test_a_set_is_distilled_resumed_evaluated_and_judged(here):
     assert distilled.space == "layernorm_zca" and distilled.pixels is not None
     assert distilled.preprocessing["family"] == "kip"
 
-    judged = command("eval.py", "--checkpoint_path", "made", *QUICK, cwd=here)
+    judged = call("eval", "--checkpoint_path", "made", *QUICK)
     assert judged.code == 0, judged
     assert json.loads((made / "eval.json").read_text())["rows"][0]["name"] == "distilled"
 

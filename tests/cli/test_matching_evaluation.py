@@ -49,8 +49,8 @@ def test_one_command_makes_the_table_of_several_architectures(packed):
 
 
 @pytest.mark.slow
-def test_another_protocol_takes_over_what_all_have(packed):
-    outcome = command("eval.py", *TINY, "--set", "protocol=dc", cwd=packed.parent)
+def test_another_protocol_takes_over_what_all_have(packed, call):
+    outcome = call("eval", *TINY, "--set", "protocol=dc")
     assert outcome.code == 0, outcome
     found = json.loads((packed / "eval.json").read_text())
     assert [row["name"] for row in found["rows"]] == ["distilled", "random real", "k-means real"]

@@ -137,22 +137,23 @@ def test_debug_adds_the_traceback(call, here):
     ],
 )
 def test_a_refusal_takes_little_time(words, here):
-    times = []
-    for _ in range(2):
+    def seconds() -> float:
         outcome = command(*words, cwd=here)
         assert outcome.code in (2, 3) and outcome.err.startswith("error: ")
-        times.append(outcome.seconds)
-    assert min(times) < 1.5
+        return outcome.seconds
+
+    assert any(seconds() < 1.5 for _ in range(2))
 
 
 def test_a_dry_run_tells_what_is_needed_and_writes_nothing(call, here):
-    outcome = call("distill", "--dry_run", *TINY)
+    small = [*TINY, "--set", "depth=1"]
+    outcome = call("distill", "--dry_run", *small)
     assert outcome.code == 0 and "dry run: nothing was written" in outcome.out
     assert all(word in outcome.out for word in ("state", "disk", "GFLOP", "8x8x1", "at the peak", "mean of 2", "total"))
     assert not list(here.iterdir())
-    cut = call("distill", "--dry_run", *TINY, "--set", "max_forward_batch_size=4")
+    cut = call("distill", "--dry_run", *small, "--set", "max_forward_batch_size=4")
     assert "chunks of 4 images" in cut.out
-    elsewhere = call("distill", "--dry_run", "--config_path", "depth_3.txt", "--dataset_name", "digits", *TINY)
+    elsewhere = call("distill", "--dry_run", "--config_path", "depth_3.txt", "--dataset_name", "digits", *small)
     assert "img_size = 32" in elsewhere.out
 
 

@@ -18,9 +18,11 @@ from tests.oracles import matching_literal
 SHAPE, CLASSES, SEED, OUTER, INNER = (8, 8, 3), 3, 5, 3, 2
 COUNTS = (80, 81, 79)  # so many that no cluster has two images, which would be equally near
 CONSTANTS = ((0.5, 0.45, 0.4), (0.2, 0.25, 0.3))
-SMALL = {"width": 6, "depth": 2, "inner_loop": INNER, "net_epoch": 1, "interval": 2, "base_size": None}
+SMALL = {"width": 5, "depth": 2, "inner_loop": INNER, "net_epoch": 1, "interval": 2, "base_size": None}
 RATES = {"dc": 0.1, "dsa": 0.1, "dm": 1.0, "dream_plus": 0.01}  # of the images: they move by tenths
 FIELDS = {field.name for field in dataclasses.fields(Condensation)}
+
+fresh = jax.jit(lambda network, key, dtype: network.init(key, dtype), static_argnums=(0, 2))
 
 
 def method(name: str, **settings: Any) -> Condensation:
@@ -42,8 +44,10 @@ def examples(of: Condensation, dtype: Any = np.float32) -> Examples:
     images = np.clip(0.5 + 0.2 * random.normal(size=(len(labels), *SHAPE)) + tint[labels], 0, 1)
     raw = of.space == "raw"
     images = images if raw else (images - CONSTANTS[0]) / CONSTANTS[1]
-    drawn = [of.network(SHAPE, CLASSES).init(jax.random.key(i), dtype) for i in range(3)]
-    networks = jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn) if of.source == "pretrained" else ()
+    networks = ()
+    if of.source == "pretrained":
+        drawn = [fresh(of.network(SHAPE, CLASSES), jax.random.key(i), dtype) for i in range(3)]
+        networks = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *drawn)
     constants = CONSTANTS if raw else None
     pair = jnp.asarray(images, dtype), jnp.asarray(labels, jnp.int32)
     return Examples(*pair, CLASSES, constants, largest=max(COUNTS), networks=networks)
@@ -65,7 +69,7 @@ def engine(of: Condensation, data: Examples, outer: int = OUTER, **options: Any)
 def literal(of: Condensation, data: Examples, outer: int = OUTER) -> matching_literal.Run:
     """The oracle's run from the same start with the same random choices."""
     network = of.network(SHAPE, CLASSES)
-    return matching_literal.distil(of, data, SEED, outer, lambda key: network.init(key, data.images.dtype))
+    return matching_literal.distil(of, data, SEED, outer, lambda key: fresh(network, key, data.images.dtype))
 
 
 def difference(found: Any, wanted: Any) -> float:

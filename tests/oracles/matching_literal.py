@@ -2,8 +2,9 @@
 
 The engine is compared with this file, so mathematics and order are written out here: the network and its SGD, the
 distances, the one momentum buffer, the average, the stages (decoding and pasting: `formation_literal`). The gradient of
-a matching loss is taken by differentiating a distance of gradients directly. Only what is drawn is shared with the
-engine, under the same keys: class indices, augmentations, CutMix, k-means from its first centroids, fresh networks.
+a matching loss is taken by differentiating a distance of gradients directly; what moves by it moves in NumPy. Only what
+is drawn is shared with the engine, under the same keys: class indices, augmentations, CutMix, k-means from its first
+centroids, fresh networks.
 
     symbol  here       meaning
     S       images     `[C, m, side, side, channels]`; raw in [0, 1] (IDC family) or standardised (DC, DSA, DM)
@@ -87,7 +88,7 @@ def distil(of: Any, data: Examples, seed: int, outer: int, fresh: Callable[[Any]
 def begin(of: Any, run: Run, data: Examples, seed: int, t: int, step: int, fresh: Callable) -> None:
     """What happens before the first inner iteration of an outer one."""
     if of.space == "raw":
-        run.images = jnp.minimum(jnp.maximum(run.images, 0), 1)
+        run.images = np.minimum(np.maximum(run.images, 0), 1)
     if of.lcs_weight and run.end is None:
         leave = t >= of.exit_at
         if of.exit_mode == "plateau" and t >= 2 * of.exit_window:
@@ -109,7 +110,8 @@ def begin(of: Any, run: Run, data: Examples, seed: int, t: int, step: int, fresh
         rows = jax.random.randint(purpose_key(own, "rows"), (of.batch_real,), 0, len(data))
         descend(of, run, data, data.images[rows], data.labels[rows], own)
     if t == 0 and of.early and way(of) == "kmean":
-        run.images = run.average = first_images(of, data, run.params, key_for(seed, "event/first images", 0))
+        first = first_images(of, data, run.params, key_for(seed, "event/first images", 0))
+        run.images = run.average = np.asarray(first)
 
 
 def stage(of: Any, run: Run, t: int) -> str:
@@ -125,7 +127,7 @@ def match(of: Any, run: Run, data: Examples, key: Any, t: int, terms: str) -> np
     rate = of.lr_img
     if of.base_size is not None:
         rate = of.lr_img * of.n_images / 10 * (data.image_shape[0] / of.base_size) ** 2
-    total, together = np.zeros(2), jnp.zeros_like(run.images)
+    total, together = np.zeros(2), np.zeros_like(run.images)
     for c in range(data.classes):
         other = (c + 1) % data.classes
         if of.lcs_shift == "cyclic":
@@ -133,12 +135,14 @@ def match(of: Any, run: Run, data: Examples, key: Any, t: int, terms: str) -> np
         real = data.images[run.matched[c]]
         own_key = jax.random.fold_in(key, c)
         found = class_gradient(of, data.constants, terms, run.params, run.images[c], real, c, other, own_key)
-        gradient, parts = found
-        total += np.asarray(parts)
+        gradient, parts = (np.asarray(array) for array in found)
+        total += parts
         if not of.shared_momentum:  # DC, DSA, DM: one step on the sum over classes
-            together = together.at[c].set(gradient)
+            together[c] = gradient
             continue
-        run.buffer = of.mom_img * run.buffer + jnp.zeros_like(run.images).at[c].set(gradient)
+        own = np.zeros_like(run.images)
+        own[c] = gradient
+        run.buffer = of.mom_img * run.buffer + own
         run.images = run.images - rate * run.buffer
         if of.ema_decay and of.ema_every == "class":
             run.average = of.ema_decay * run.average + (1 - of.ema_decay) * run.images
@@ -209,18 +213,17 @@ def feature_distance(params, real, syn, blocks, metric):
 
 def distance(x, y, metric):
     """D(x, y) of one tensor, output channel by output channel, which is the last axis."""
-    total = 0.0
-    for o in range(x.shape[-1]):
-        a, b = x[..., o].ravel(), y[..., o].ravel()
+
+    def of_channel(a, b):
         if metric == "mse":
-            total = total + jnp.sum((a - b) ** 2)
-        elif metric == "l1":
-            total = total + jnp.sum(jnp.abs(a - b))
-        elif metric == "l1_mean":
-            total = total + jnp.mean(jnp.abs(a - b))
-        else:
-            total = total + 1 - jnp.sum(a * b) / (jnp.sqrt(jnp.sum(a * a)) * jnp.sqrt(jnp.sum(b * b)) + 1e-6)
-    return total
+            return jnp.sum((a - b) ** 2)
+        if metric == "l1":
+            return jnp.sum(jnp.abs(a - b))
+        if metric == "l1_mean":
+            return jnp.mean(jnp.abs(a - b))
+        return 1 - jnp.sum(a * b) / (jnp.sqrt(jnp.sum(a * a)) * jnp.sqrt(jnp.sum(b * b)) + 1e-6)
+
+    return jnp.sum(jax.vmap(of_channel, in_axes=-1)(x, y))
 
 
 def forward(params, images):
@@ -261,7 +264,7 @@ def train(of: Any, run: Run, data: Examples, step: Any) -> None:
     key = purpose_key(step, "train")
     if of.train_on == "synthetic":
         images = run.images.reshape(-1, *data.image_shape)
-        labels = jnp.asarray([c for c in range(data.classes) for _ in range(of.n_images)])
+        labels = np.asarray([c for c in range(data.classes) for _ in range(of.n_images)])
         for i in range(of.net_epoch):  # one batch of at most 256 is an epoch here
             descend(of, run, data, images, labels, jax.random.fold_in(key, i))
         return
@@ -276,6 +279,7 @@ def train(of: Any, run: Run, data: Examples, step: Any) -> None:
 def descend(of: Any, run: Run, data: Examples, images: Any, labels: Any, key: Any) -> None:
     """One step of PyTorch's SGD: g + wd theta; buf = g, then mom buf + g; theta - lr buf."""
     slope = network_gradient(of, data.constants, data.classes, run.params, images, labels, key)
+    slope, run.params = jax.tree.map(np.asarray, (slope, run.params))
     slope = jax.tree.map(lambda g, p: g + of.weight_decay * p, slope, run.params)
     if run.velocity is None:
         run.velocity = slope
@@ -308,8 +312,8 @@ def start(of: Any, data: Examples, key: Any, fresh: Callable) -> Run:
     if of.source == "pretrained":
         index = jax.random.randint(purpose_key(own, "network"), (), 0, len(jax.tree.leaves(data.networks)[0]))
         params = jax.tree.map(lambda leaf: leaf[index], data.networks)["params"]
-    images = first_images(of, data, params, own)
-    return Run(images, jnp.zeros_like(images), images)
+    images = np.asarray(first_images(of, data, params, own))
+    return Run(images, np.zeros_like(images), images)
 
 
 def way(of: Any) -> str:
@@ -329,9 +333,8 @@ def first_images(of: Any, data: Examples, params: Any, own: Any) -> Any:
         rows = class_indices(data, count, own).reshape(data.classes, count)
     else:
         rows = np.asarray([np.flatnonzero(np.asarray(data.labels) == c)[:count] for c in range(data.classes)])
-    return jnp.stack(
-        [jnp.asarray(paste(np.asarray(data.images[rows[c]]), of.factor, of.n_images)) for c in range(data.classes)]
-    )
+    real, rows = np.asarray(data.images), np.asarray(rows)
+    return np.stack([paste(real[rows[c]], of.factor, of.n_images) for c in range(data.classes)])
 
 
 def representatives(of: Any, params: Any, data: Examples, key: Any, clusters: int, count: int = 1) -> Any:
