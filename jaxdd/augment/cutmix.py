@@ -53,13 +53,19 @@ def paste(images: Array, targets: Array, where: Box, permutation: Array) -> tupl
         permutation: `[n]` integer, each image's partner.
     """
     _, height, width, _ = images.shape
+    pasted = (where.bottom - where.top) * (where.right - where.left)
+    ratio = (1 - pasted / (height * width)).astype(targets.dtype)
+    return fill(images, where, permutation), ratio * targets + (1 - ratio) * targets[permutation]
+
+
+def fill(images: Array, where: Box, permutation: Array) -> Array:
+    """The images alone; arguments as in `paste`."""
+    _, height, width, _ = images.shape
     rows, columns = jnp.arange(height), jnp.arange(width)
     in_rows = (rows >= where.top) & (rows < where.bottom)
     in_columns = (columns >= where.left) & (columns < where.right)
     inside = (in_rows[:, None] & in_columns[None, :])[None, :, :, None]
-    pasted = (where.bottom - where.top) * (where.right - where.left)
-    ratio = (1 - pasted / (height * width)).astype(targets.dtype)
-    return jnp.where(inside, images[permutation], images), ratio * targets + (1 - ratio) * targets[permutation]
+    return jnp.where(inside, images[permutation], images)
 
 
 def cutmix(key: Key, images: Array, targets: Array, *, probability: float, beta: float = 1.0) -> tuple[Array, Array]:

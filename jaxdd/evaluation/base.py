@@ -67,12 +67,18 @@ class BaseRecipe(abc.ABC):
     """The settings that all recipes have; see the recipes for their defaults."""
 
     protocol: ClassVar[str]  # the name that a set stores
+    compact: ClassVar[bool] = False  # whether its trainings take uint8 images and class indices as they are stored
 
     eval_arch: str = setting("conv", "architecture, such as conv, resnet, vgg or alexnet")
     width: int = setting(128, "channels of the network's first block", low=1)
     depth: int | None = setting(None, "blocks of the ConvNet; null: by resolution", low=1)
     models_to_test: int = setting(5, "networks trained, each from its own initialisation", low=1)
     precision: Precision = setting("float32", "activations in float32 or bfloat16; all else stays float32")
+
+    @property
+    def architecture(self) -> str:
+        """What rows call it."""
+        return self.eval_arch
 
     @abc.abstractmethod
     def network(self, image_shape: tuple[int, int, int], classes: int, dataset: str = "") -> Network:

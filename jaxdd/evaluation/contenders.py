@@ -11,7 +11,7 @@ import numpy as np
 from jaxdd import data as data_room
 from jaxdd.core.distilled import Decode, DistilledSet
 from jaxdd.core.random import key_for
-from jaxdd.core.types import Array, Examples
+from jaxdd.core.types import Array, Examples, PyTree
 from jaxdd.evaluation.base import Subject
 
 Targets = Callable[[Array], Array]
@@ -49,7 +49,7 @@ def subjects(
     """
     own = Subject(
         len(distilled),
-        len(distilled.decoded()[0]),
+        len(distilled.decoded(compact=True)[0]),
         classes=distilled.classes,
         resolution=distilled.images.shape[1],
         dataset=name,
@@ -63,6 +63,23 @@ def subjects(
     return [*found, ("full data", whole)] if full_data else found
 
 
+def placed(
+    found: DistilledSet, preprocessing: data_room.Preprocessing, targets: Targets, *, compact: bool = False
+) -> Examples:
+    """A set as networks are trained on it, decoded, on the device.
+
+    Arguments:
+        found: the set.
+        preprocessing: of the real data; its constants go with raw images.
+        targets: what labels `[n, classes]` are in training.
+        compact: images stored as uint8 stay so, and so do class indices: for trainings that take both.
+    """
+    constants = (preprocessing.mean, preprocessing.std) if preprocessing.space == "raw" else None
+    images, labels = jax.device_put(found.decoded(compact=compact))
+    labels = labels if labels.ndim == 1 else targets(labels)
+    return Examples(images, labels, found.classes, constants=constants)
+
+
 def contenders(
     distilled: DistilledSet,
     dataset: data_room.Dataset,
@@ -72,21 +89,23 @@ def contenders(
     baselines: tuple[str, ...],
     full_data: bool,
     seed: int,
+    networks: PyTree = (),
+    labels: PyTree = (),
+    compact: bool = False,
 ) -> Iterator[Contender]:
     """The set, then the baselines.
 
     Arguments:
-        targets: what labels `[n, classes]` are in training.
-        distilled, dataset, preprocessing, baselines, full_data, seed: as in `protocol.evaluate`.
+        targets, compact: as in `placed`.
+        distilled, dataset, preprocessing, baselines, full_data, seed, networks, labels: as in `protocol.evaluate`.
     """
     sizes = dict(subjects(distilled, dataset.name, len(dataset.train_images), baselines, full_data))
-    constants = (preprocessing.mean, preprocessing.std) if preprocessing.space == "raw" else None
 
-    def placed(found: DistilledSet) -> Examples:
-        images, labels = jax.device_put(found.decoded())
-        return Examples(images, targets(labels), found.classes, constants=constants)
+    def attached(found: DistilledSet, start: PyTree = ()) -> Examples:
+        own = placed(found, preprocessing, targets, compact=compact)
+        return dataclasses.replace(own, networks=networks, start=start)
 
-    yield Contender("distilled", sizes["distilled"], lambda i: placed(distilled))
+    yield Contender("distilled", sizes["distilled"], lambda i: attached(distilled, jax.device_put(labels)))
     if len(sizes) == 1:
         return
     real = data_room.examples(dataset, preprocessing, "train")
@@ -95,7 +114,7 @@ def contenders(
     def as_set(images: Array, labels: Array) -> Examples:
         mirrored = Decode(flip=distilled.decode.flip)  # and in one piece, however distilled images are cut
         chosen = {"images": np.asarray(images), "labels": one_hot[np.asarray(labels)], "pixels": None}
-        return placed(distilled.replace(**chosen, decode=mirrored))
+        return attached(distilled.replace(**chosen, decode=mirrored))
 
     def random(i: int) -> Examples:
         chosen = data_room.real_images(real, distilled.ipc, key_for(seed, "random baseline", i))

@@ -19,7 +19,7 @@ from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError
 from jaxdd.core.procedure import Procedure, Runner
 from jaxdd.core.random import key_for
-from jaxdd.core.types import Examples
+from jaxdd.core.types import Examples, PyTree
 from jaxdd.evaluation.base import BaseRecipe, Training
 from jaxdd.evaluation.contenders import Contender, contenders, subjects
 from jaxdd.models.network import Network
@@ -98,6 +98,8 @@ def evaluate(
     baselines: Iterable[str] = BASELINES,
     full_data: bool = False,
     others: Sequence[BaseRecipe] = (),
+    networks: PyTree = (),
+    labels: PyTree = (),
     report: Callable[[Row], None] = lambda row: None,
 ) -> Evaluation:
     """Trains `recipe.models_to_test` networks on the set and on every baseline, in each of the recipe's ways.
@@ -112,6 +114,9 @@ def evaluate(
             k-means centres).
         full_data: also train on the whole training split.
         others: more recipes, all rows again for each: the same one for other architectures.
+        networks: variables of the teachers, for recipes that have some: every row has the same.
+        labels: those of the set that are on disk (`run.labels`), in place of its teachers' answers; the baselines have
+            none, their teachers are asked.
         report: called with each row when it is ready.
 
     Raises:
@@ -122,13 +127,14 @@ def evaluate(
     for each in (recipe, *others):
         network = each.network(dataset.image_shape, dataset.classes, dataset.name)
         test = data_room.examples(dataset, preprocessing, "test", dtype=network.activations or np.float32)
-        options = {"baselines": tuple(baselines), "full_data": full_data, "seed": seed}
+        options: dict[str, Any] = {"baselines": tuple(baselines), "full_data": full_data, "seed": seed}
+        options |= {"networks": networks, "labels": labels, "compact": each.compact}
         for contender in contenders(distilled, dataset, preprocessing, each.targets, **options):
             for augmented in each.ways(contender.subject):
                 training = each.training(network, contender.subject, augmented=augmented)
                 tests = _tested(network, training, contender, test, each.models_to_test, run=run, seed=seed)
                 best = tuple(map(max, zip(*tests, strict=True))) if len(tests) > 1 else ()
-                rows.append(Row(contender.name, augmented, tuple(tests[-1]), best, each.eval_arch))
+                rows.append(Row(contender.name, augmented, tuple(tests[-1]), best, each.architecture))
                 report(rows[-1])
     return Evaluation(tuple(rows), recipe, seed, dataset.name)
 
@@ -214,7 +220,9 @@ def _train_together(
     if given.shared:
         examples = given.of(0)
     else:
-        examples = jax.tree.map(lambda *sets: jnp.stack(sets), *map(given.of, range(count)))
+        each = [given.of(i) for i in range(count)]  # what they share, such as teachers, is there once
+        stacked = {name: jnp.stack([getattr(one, name) for one in each]) for name in ("images", "labels")}
+        examples = dataclasses.replace(each[0], **stacked)
     ensemble = Ensemble(training.procedure, tuple(_network_seed(seed, i) for i in range(count)))
     procedure, tests = _with_tests(training._replace(procedure=ensemble))
     variables = run(procedure, examples, steps=training.steps, seed=seed)

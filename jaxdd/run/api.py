@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import pathlib
+import shutil
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -28,9 +30,10 @@ from jaxdd.evaluation import protocol
 from jaxdd.evaluation.base import BaseRecipe
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.run import hosts, loop
+from jaxdd.run import identity as identities
 from jaxdd.run.checkpoint import Storage
 from jaxdd.run.devices import Layout, choose
-from jaxdd.run.networks import Networks
+from jaxdd.run.networks import Networks, digest
 from jaxdd.run.plan import Plan, Trial, plan, require_memory, trial
 from jaxdd.run.precheck import require_writable
 from jaxdd.run.programs import template
@@ -307,6 +310,8 @@ def evaluate(
     reporter: Reporter | None = None,
     should_stop: Callable[[], int | None] | None = None,
     on_training: Callable[[], None] = lambda: None,
+    keep: Any = None,
+    checkpoint_every: float = 5.0,
     **options: Any,
 ) -> protocol.Evaluation:
     """Trains fresh networks on a distilled set and on baselines, and measures them on the real test images.
@@ -319,33 +324,49 @@ def evaluate(
         zca_folder: where fitted ZCA transforms are kept.
         reporter, should_stop: of every training, as in `loop.final_state`.
         on_training: called before every training.
-        options: `baselines`, `full_data`, `others`, `report`, as in `evaluation.protocol.evaluate`.
+        keep: folder where finished networks, and the state of the one in training, lie until all are finished: the same
+            evaluation then continues with them; None keeps nothing.
+        checkpoint_every: minutes between two of these states.
+        options: `baselines`, `full_data`, `others`, `networks`, `report`, as in `evaluation.protocol.evaluate`.
 
     Raises:
         CheckpointError: the set is of another data set, shape, number of classes or preprocessing.
         Stopped: by a signal.
     """
     recipe = Recipe.of(distilled.recipe) if recipe is None else recipe
+    numbers = itertools.count()
 
     def run(procedure: Procedure, data: Examples, *, steps: int, seed: int) -> Any:
         on_training()
-        return loop.run(
-            procedure,
-            data,
-            steps=steps,
-            seed=seed,
-            reporter=reporter,
-            should_stop=should_stop,
-            log_every=steps,
-            steps_per_dispatch=backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH),
-        )
+        number = next(numbers)
+        with contextlib.ExitStack() as stack:
+            if keep is not None:  # told apart by what it is trained on and how
+                identity = {"procedure": repr(procedure), "data": digest(data), "steps": steps, "seed": seed}
+                place = pathlib.Path(keep) / str(number) / identities.digest(identity)[:12]
+                storage = stack.enter_context(Storage(place, identity, checkpoint_every=checkpoint_every))
+            else:
+                storage = None
+            return loop.run(
+                procedure,
+                data,
+                steps=steps,
+                seed=seed,
+                storage=storage,
+                reporter=reporter,
+                should_stop=should_stop,
+                log_every=steps,
+                steps_per_dispatch=backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH),
+            )
 
     if tuple(distilled.images.shape[1:]) == dataset.image_shape:
         family = distilled.preprocessing.get("family", "rcig")  # a checkpoint of the original names none
         preprocessing = data_room.fit(dataset, family=family, kind=distilled.space, cache_folder=zca_folder)
     else:
         preprocessing = data_room.fit(dataset, kind="raw")  # which is never used: the protocol refuses the set
-    return protocol.evaluate(distilled, dataset, preprocessing, recipe, run=run, seed=seed, **options)
+    evaluation = protocol.evaluate(distilled, dataset, preprocessing, recipe, run=run, seed=seed, **options)
+    if keep is not None:
+        shutil.rmtree(keep, ignore_errors=True)
+    return evaluation
 
 
 def _write(distilled: DistilledSet, folder: pathlib.Path, picture: Picture | None) -> None:

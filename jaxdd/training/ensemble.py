@@ -7,7 +7,7 @@ Accelerators are idle most of the time when they train one small network; five a
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -67,5 +67,6 @@ class Ensemble(Procedure[EnsembleState]):
         return jax.vmap(self.training.result)(state.networks)
 
 
-def _axis(data: Examples) -> int | None:
-    return 0 if data.images.ndim == 5 else None
+def _axis(data: Examples) -> Any:
+    """Of the networks' own sets; what else there is to start from they share."""
+    return dataclasses.replace(data, images=0, labels=0, networks=None, start=None) if data.images.ndim == 5 else None

@@ -1,0 +1,89 @@
+"""What a step of soft-label training sees: which images, and how they are shown; a function of (seed, step) alone.
+
+Epoch e is one permutation of the N images, step s of it its rows s B to (s + 1) B - 1; the last batch is filled up from
+the permutation's start, so that all batches are of one size. What is shown (crops, flips, mix) comes from one key per
+step. A teacher's answers can so be stored without any geometry, and a student that meets step s again sees to the bit
+what the teacher saw (FKD's role in SRe2L, arXiv 2306.13092).
+
+With a pool, a student sees the first P epochs' batches again and again: step t shows batch
+
+    LPQLD   pi_e(t - e S)     pi_e a permutation of all P S batches for each of its epochs e, of S steps each
+    LPLD    uniform in 0..P S - 1
+
+(arXiv 2410.15919). Then labels for P epochs are enough.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdd.augment.replay import Show
+from jaxdd.core.random import key_for
+from jaxdd.core.types import Array, Examples
+
+
+class View(NamedTuple):
+    """What one step sees.
+
+    Arguments:
+        images: `[batch, height, width, channels]`, as networks see them.
+        rows: `[batch]` int32, which images of the set these are.
+        number: of the batch, int32, counted from the first epoch's first; the step itself where there is no pool.
+    """
+
+    images: Array
+    rows: Array
+    number: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """See the module's header.
+
+    Arguments:
+        show: how images are shown.
+        batch_size: B.
+        label_seed: of everything, 0 <= seed < 2**32; None for each student its own.
+        pool: P, epochs that are shown again and again; 0 for no pool.
+        replacement: whether the pool is drawn from as LPLD does.
+    """
+
+    show: Show
+    batch_size: int
+    label_seed: int | None = None
+    pool: int = 0
+    replacement: bool = False
+
+    def steps_per_epoch(self, count: int) -> int:
+        """S, for a set of so many images."""
+        return -(-count // self.batch_size)
+
+    def number(self, seed: Array, step: Array, count: int) -> Array:
+        """The batch that step `step` of a student shows, a function of the seed too where there is a pool."""
+        if not self.pool:
+            return step
+        per_epoch = self.steps_per_epoch(count)
+        if self.replacement:
+            return jax.random.randint(key_for(seed, "pool", step), (), 0, self.pool * per_epoch, jnp.int32)
+        epoch, place = jnp.divmod(step, per_epoch)
+        order = jax.random.permutation(key_for(seed, "pool", epoch), self.pool * per_epoch)
+        return order[place].astype(jnp.int32)
+
+    def at(self, data: Examples, seed: Array, number: Array) -> View:
+        """The view of one batch.
+
+        Arguments:
+            data: the whole set: floats, or uint8; standardised here if it has `constants`.
+            seed: uint32 scalar.
+            number: int32 scalar.
+        """
+        epoch, place = jnp.divmod(number, self.steps_per_epoch(len(data)))
+        order = jax.random.permutation(key_for(seed, "order", epoch), len(data))
+        rows = order[(place * self.batch_size + jnp.arange(self.batch_size)) % len(data)]
+        images = data.standardise(self.show.show(key_for(seed, "show", number), data.take(rows)))
+        # Nothing that is computed from them can change how they are computed: labels on disk are of these very images.
+        return View(jax.lax.optimization_barrier(images), rows, number)
