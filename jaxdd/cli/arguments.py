@@ -36,6 +36,14 @@ RANGES: dict[str, tuple[float, float]] = {
     "pt_from": (-1, 10**6),
     "repeat": (1, 1000),
     "val_interval": (1, 2**31 - 1),
+    "ipc_start": (0, 10**6),
+    "ipc_end": (1, 10**6),
+    "iteration": (1, 2**31 - 1),
+    "epochs": (0, 10**6),
+    "batch_size": (1, 2**31 - 1),
+    "milestone": (0, 1),
+    "prune": (1, 10**6),
+    "keep_epochs": (1, 10**6),
 }
 SAME = (  # one flag under the names of several authors' scripts; each command has it under one of them
     ("dataset_name", "dataset"),
@@ -45,8 +53,16 @@ SAME = (  # one flag under the names of several authors' scripts; each command h
     ("n_images", "ipc"),
     ("resolution", "size"),
     ("models_to_test", "repeat"),
+    ("ipc_end", "ipc"),
+    ("ipc_end", "n_images"),
+    ("jitter", "image_shifting"),
+    ("iteration", "iterations"),
+    ("arch_name", "model"),
+    ("arch_path", "teacher_path"),
+    ("learning_rate", "lr"),
+    ("verifier_arch_path", "verifier_path"),
+    ("checkpoint_path", "data"),
 )
-ALIASES = {name: other for pair in SAME for name, other in (pair, pair[::-1])}
 WORDS = {"devices": {"all": "-1", "-1": "-1"}}  # what stands for a number, whatever the range
 
 
@@ -115,8 +131,9 @@ def _joined(words: list[str]) -> list[str]:
 
 def _flag(word: str, kinds: dict[str, Any], short: dict[str, str]) -> str:
     """`name` or `name=value` of one word, with the name known and in underscores."""
-    if word[:2] in short and word[2:3] in ("", "="):
-        return short[word[:2]] + word[2:]
+    letters, equals, value = word.partition("=")
+    if letters in short:
+        return f"{short[letters]}{equals}{value}"
     if not word.startswith("--"):
         raise UsageError(
             f"unexpected argument '{word}'",
@@ -126,7 +143,9 @@ def _flag(word: str, kinds: dict[str, Any], short: dict[str, str]) -> str:
         )
     name, equals, value = word[2:].partition("=")
     name = name.replace("-", "_")
-    name = ALIASES[name] if name not in kinds and ALIASES.get(name) in kinds else name
+    if name not in kinds:
+        others = (other for pair in SAME for own, other in (pair, pair[::-1]) if own == name)
+        name = next((other for other in others if other in kinds), name)
     if name in kinds:
         return f"{name}{equals}{value}"
     if name[:2] == "no" and kinds.get(name[2:].lstrip("_")) is bool and not equals:

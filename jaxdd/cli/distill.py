@@ -5,8 +5,9 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from jaxdd.cli import pretrained
+from jaxdd.cli import decoupled, pretrained
 from jaxdd.cli.arguments import parse
+from jaxdd.cli.decoupled_resolve import method_of
 from jaxdd.cli.flags import Distill
 from jaxdd.cli.resolve import output_folder, resolve
 from jaxdd.cli.session import check, perform
@@ -26,6 +27,8 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
         JaxddError: anything a user can mend.
     """
     flags = parse(Distill, argv, programs["distill"])
+    if chain := method_of(flags):
+        return decoupled.run(flags, chain, programs)
     settings = resolve(flags)
     folder = output_folder(flags.output_dir, settings)
     check(flags, settings, folder)

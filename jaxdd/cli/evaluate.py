@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxdd.cli import checkpoints
+from jaxdd.cli import checkpoints, soft
 from jaxdd.cli.arguments import parse
 from jaxdd.cli.devices import start_one
 from jaxdd.cli.flags import Eval
@@ -43,10 +43,23 @@ def run(argv: Sequence[str], program: str, distiller: str) -> int:
     Raises:
         JaxddError: anything a user can mend.
     """
-    flags = parse(Eval, argv, program)
+    return perform(parse(Eval, argv, program), distiller)
+
+
+def perform(flags: Eval, distiller: str, labels: soft.Labels | None = None, notices: Sequence[str] = ()) -> int:
+    """Evaluates as the flags say.
+
+    Arguments:
+        flags: of `eval`.
+        distiller: how the command that distils is called, for advice.
+        labels: where soft labels come from; None for what lies beside the set.
+        notices: more that the user should be told.
+
+    Returns, Raises: as `run`.
+    """
     screen = Screen()
     try:
-        return _Session(screen, flags, distiller).go()
+        return _Session(screen, flags, distiller, labels or soft.Labels(), notices).go()
     except JaxddError as error:
         screen.record(f"error: {error}")
         raise
@@ -57,8 +70,8 @@ def run(argv: Sequence[str], program: str, distiller: str) -> int:
 class _Session:
     """One evaluation from the parsed flags to the result file; making it checks whatever needs no data."""
 
-    def __init__(self, screen: Screen, flags: Eval, distiller: str):
-        self.screen, self.flags = screen, flags
+    def __init__(self, screen: Screen, flags: Eval, distiller: str, labels: soft.Labels, notices: Sequence[str] = ()):
+        self.screen, self.flags, self.labels, self.notices = screen, flags, labels, notices
         _require_known_network(flags)
         named = {} if flags.dataset_name is None else {"dataset_name": ("--dataset_name", flags.dataset_name)}
         self.settings = build(flags.config_path, named, notices=no_effect(flags))
@@ -70,7 +83,10 @@ class _Session:
             made_by = default_config(self.distilled.provenance.get("method"))
             self.settings = build(made_by, named, notices=no_effect(flags))
         self.name = self._dataset_name(told)
-        self.recipes = _recipes(flags, self.settings, self.distilled)
+        if self.distilled.recipe.get("protocol") == "soft":
+            self.labels = labels.beside(self.found.beside)
+        self.recipes = _recipes(flags, self.settings, self.distilled, self.labels.recipe)
+        self.soft, self.about = soft.is_soft(self.recipes), {}
         self.folder = pathlib.Path(flags.output_dir).expanduser().absolute() if flags.output_dir else self.found.beside
         self._check()
 
@@ -88,6 +104,7 @@ class _Session:
                 begin.doing("reading the data")
                 dataset = self._read()
             self._facts(dataset, device)
+            options = self._labelled(dataset) if self.soft else {}
             line = Trainings(self.screen, should_stop, [training.steps for training in self._planned(dataset)])
             try:
                 with line.shown():
@@ -104,9 +121,11 @@ class _Session:
                         baselines=self._baselines,
                         full_data=self.flags.full_data,
                         report=line.row,
+                        **options,
                     )
             except signals.Stopped as stop:
-                self.screen.say("stopped: nothing was written", "bold")
+                kept = "finished networks are kept; the same command continues" if self.soft else "nothing was written"
+                self.screen.say(f"stopped: {kept}", "bold")
                 return stop.exit_code
         self._conclude(evaluation)
         return 0
@@ -140,6 +159,8 @@ class _Session:
         from jaxdd import data
         from jaxdd.run.precheck import require_writable
 
+        if self.soft:
+            self.labels.require()
         for recipe in self.recipes:
             recipe.network(_shape(self.distilled), self.distilled.classes, self.name)
             recipe.check(_shape(self.distilled)[0])
@@ -165,7 +186,7 @@ class _Session:
         images = f"{len(self.distilled)} images of {self.name}, {self.distilled.ipc} per class"
         self.screen.fact("jaxdd", f"{__version__}   evaluation of {images}", "bold")
         self.screen.fact("set", f"{self.found.path}" + (f" ({origin})" if origin else ""))
-        for notice in self.settings.notices:
+        for notice in (*self.settings.notices, *self.notices):
             self.screen.note(notice)
 
     def _read(self) -> Dataset:
@@ -185,6 +206,14 @@ class _Session:
             how = f"{recipe.models_to_test} networks per row, {recipe.summary(training)}"
             self.screen.fact("network", f"{type(module).__name__}, {depth}width {recipe.width}; {how}")
         self.screen.fact("device", device)
+
+    def _labelled(self, dataset: Dataset) -> dict[str, Any]:
+        """Gives the recipes their teacher and says how good it is; what else `api.evaluate` needs for soft labels."""
+        attached = self.labels.attach(self.recipes, self.distilled, dataset)
+        for name, text in attached.told:
+            self.screen.fact(name, text)
+        self.recipes, self.about = attached.recipes, {"set": soft.shards(self.found.path), **attached.about}
+        return {**attached.options, "keep": self.folder / "validation"}
 
     def _planned(self, dataset: Dataset, **options: Any) -> list[Training]:
         """Every training to come, in order."""
@@ -206,12 +235,13 @@ class _Session:
         from jaxdd.cli.progress import table
 
         self.screen.show(table(evaluation.rows))
-        if published := _published(self.settings, self.name):
+        method = self.distilled.provenance.get("method")
+        if published := soft.expected(method, self.name) if self.soft else _published(self.settings, self.name):
             self.screen.fact("expected", published)
         name = self.flags.save_name
         path = self.folder / (name if name.endswith(".json") else f"{name}.json")
         log_dir = self.flags.log_dir
-        io.write_json(path, {"checkpoint": str(self.found.path), **evaluation.as_dict()})
+        io.write_json(path, {"checkpoint": str(self.found.path), **self.about, **evaluation.as_dict()})
         self.screen.fact("numbers", str(path))
         self.screen.log_to((pathlib.Path(log_dir).expanduser().absolute() if log_dir else self.folder) / "log.txt")
 
@@ -221,7 +251,7 @@ def _require_known_network(flags: Eval) -> None:
     from jaxdd.models import ALIASES, NAMES, NORMALIZATIONS
 
     for name in _architectures(flags):
-        choose(name.lower(), (*NAMES, *ALIASES), kind="architecture", where="--eval_arch")
+        choose(name.lower(), (*NAMES, *ALIASES, *soft.STUDENTS), kind="architecture", where="--eval_arch")
     if flags.normalization is not None:
         choose(flags.normalization, NORMALIZATIONS, kind="normalization", where="--normalization")
 
@@ -230,15 +260,21 @@ def _architectures(flags: Eval) -> tuple[str, ...]:
     return tuple(name.strip() for name in (flags.eval_arch or "").split(",") if name.strip())
 
 
-def _recipes(flags: Eval, settings: Settings, distilled: DistilledSet) -> tuple[BaseRecipe, ...]:
+def _recipes(
+    flags: Eval, settings: Settings, distilled: DistilledSet, labelled: Mapping[str, Any]
+) -> tuple[BaseRecipe, ...]:
     """The config's recipe if a config was named, else the set's own; flags and `--set` override; one per architecture.
 
     Another protocol than the stored one takes over what all protocols have.
+
+    Arguments:
+        labelled: settings that stored labels are for.
     """
     from jaxdd.evaluation.base import BaseRecipe
     from jaxdd.evaluation.recipe import Recipe
 
-    stored = settings.run.stored_recipe(settings.method) if flags.config_path else distilled.recipe
+    own = {**distilled.recipe, **labelled}
+    stored = settings.run.stored_recipe(settings.method) if flags.config_path else own
     overrides = {name: (f"--{name}", value) for name in RECIPE_FLAGS if (value := getattr(flags, name)) is not None}
     overrides |= {name: ("--set", value) for name, value in configs.parse_assignments(flags.set).items()}
     given = {name: value for name, (_, value) in overrides.items()}
@@ -254,8 +290,10 @@ def _recipes(flags: Eval, settings: Settings, distilled: DistilledSet) -> tuple[
         if name not in fields:
             configs.build(origin, {"recipe": cls})
         configs.check(cls, fields[name], origin)
-    own = str(given.get("eval_arch", stored.get("eval_arch", Recipe.eval_arch)))
-    names = _architectures(flags) or (own,)
+    usual = str(given.get("eval_arch", stored.get("eval_arch", Recipe.eval_arch)))
+    names = _architectures(flags) or (usual,)
+    if cls.protocol == "soft":
+        return soft.recipes(stored, given, names)
     return tuple(Recipe.of({**Recipe.stored_for(stored, name), **given, "eval_arch": name}) for name in names)
 
 

@@ -1,4 +1,4 @@
-"""`jaxdd distill`, `jaxdd condense`, `jaxdd pretrain` and `jaxdd eval`; the root scripts come here too."""
+"""`jaxdd distill`, `jaxdd recover`, `jaxdd eval` and the other commands; the root scripts come here too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pathlib
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from jaxdd.cli.arguments import NO
 from jaxdd.cli.screen import shorter_path
@@ -18,9 +18,13 @@ COMMANDS = {
     "distill": "makes a distilled set",
     "condense": "makes one by matching gradients or features, with the flags of IDC, AccDD, DREAM and GA-DD",
     "pretrain": "trains the networks that AccDD and GA-DD start from",
+    "squeeze": "trains or imports the teacher of SRe2L, CDA and their successors",
+    "recover": "makes a set from a teacher, with the flags of SRe2L and CDA",
+    "relabel": "stores the teacher's soft labels of such a set",
+    "validate": "trains students on such a set by its soft labels, with the flags of SRe2L and CDA",
     "eval": "measures a distilled set",
 }
-SCRIPTS = {"distill": "distill_dataset.py", "condense": "condense.py", "pretrain": "pretrain.py", "eval": "eval.py"}
+SCRIPTS = {name: f"{name}.py" for name in COMMANDS} | {"distill": "distill_dataset.py"}
 
 
 def main(argv: Sequence[str] | None = None, *, script: str | None = None) -> int:
@@ -66,13 +70,26 @@ def _run(words: list[str], script: str | None) -> int:
         from jaxdd.cli import evaluate
 
         return evaluate.run(flags, programs["eval"], programs["distill"])
-    if command == "condense":
+    return _command(command)(flags, programs)
+
+
+def _command(name: str) -> Callable[[Sequence[str], Mapping[str, str]], int]:
+    """What runs a command; no other is imported."""
+    if name == "condense":
         from jaxdd.cli.condense import run
-    elif command == "pretrain":
+    elif name == "pretrain":
         from jaxdd.cli.pretrain import run
+    elif name == "squeeze":
+        from jaxdd.cli.squeeze import run
+    elif name == "recover":
+        from jaxdd.cli.recover import run
+    elif name == "relabel":
+        from jaxdd.cli.relabel import run
+    elif name == "validate":
+        from jaxdd.cli.validate import run
     else:
         from jaxdd.cli.distill import run
-    return run(flags, programs)
+    return run
 
 
 def _called(command: str, *, by_script: bool) -> str:

@@ -122,14 +122,15 @@ def pace(seconds_per_step: float) -> str:
 
 
 class Trainings(Line):
-    """Shows many trainings, one after the other, as one piece of work.
+    """Shows many trainings, or other pieces of work, one after the other, as one.
 
     Arguments:
         screen, should_stop: as in `Line`.
-        planned: the number of steps of each training, in order.
+        planned: the number of steps of each, in order.
     """
 
     remedies = "fewer --models_to_test, a smaller --width or a GPU"
+    piece = "network"
 
     def __init__(self, screen: Screen, should_stop: Callable[[], int | None], planned: Sequence[int]):
         super().__init__(screen, should_stop)
@@ -154,7 +155,7 @@ class Trainings(Line):
         else:
             self._began = time.monotonic()
         self._number += 1
-        self.doing(f"network {self._number} of {len(self._planned)}")
+        self.doing(f"{self.piece} {self._number} of {len(self._planned)}")
 
     def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
         if self._number == 1:
@@ -168,10 +169,100 @@ class Trainings(Line):
         overall = self._pure / before if before else seconds_per_step
         left = duration(remaining_seconds + after * overall)
         done = BAR * (before + step) // max(sum(self._planned), 1)
-        where = f"network {self._number} of {len(self._planned)}, step {step}/{steps}"
+        where = f"{self.piece} {self._number} of {len(self._planned)}, step {step}/{steps}"
         text = f"{where}  {pace(seconds_per_step)}  {left} left"
         self._text = f"{'━' * done}{'─' * (BAR - done)} {text}"
         self._screen.progress(text)
+
+
+class Chunks(Line):
+    """Shows the recovery of a set, chunk after chunk, each in one or several stages.
+
+    Arguments:
+        screen, should_stop: as in `Line`.
+        planned: steps of each chunk, of all its stages together.
+        images: of a chunk.
+    """
+
+    remedies = "fewer --iteration, --shard on several machines or a GPU"
+
+    def __init__(self, screen: Screen, should_stop: Callable[[], int | None], planned: Sequence[int], images: int):
+        super().__init__(screen, should_stop, sum(planned))
+        self._planned, self._images = planned, images
+        self._number, self._before, self._told = 0, 0, False  # of the chunk; steps of finished stages; the estimate
+
+    def begin(self, chunk: object, number: int, count: int) -> None:
+        """A chunk begins."""
+        self._number, self._before = number, sum(self._planned[:number])
+        self.doing(f"{chunk}, {number + 1} of {count}")
+
+    def made(self, chunk: object, entry: Mapping[str, Any]) -> None:
+        """A chunk is finished."""
+        losses = "  ".join(f"{name} {value:.4g}" for name, value in entry["losses"].items())
+        self._screen.progress(f"{chunk}: {duration(entry['seconds'])}  {losses}", last=True)
+
+    def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
+        if not self._told:
+            self._told = True
+            each, left = 1000 * seconds_per_step / self._images, self._steps - self._before
+            text = f"{each:.3g} ms per image-iteration: about {duration(seconds_per_step * left)} in all"
+            self._screen.say(text, "bold")
+            if seconds_per_step * left > LONG:
+                self._screen.note(f"that is more than an hour: {self.remedies} make it shorter")
+
+    def resumed(self, step: int) -> None:
+        self._screen.say(f"continuing chunk {self._number + 1} after {step} iterations of its stage")
+
+    def progress(
+        self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float
+    ) -> None:
+        self._metrics = dict(metrics) or self._metrics
+        self._doing = ""
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in self._metrics.items())
+        overall = self._before + step
+        left = duration(seconds_per_step * (self._steps - overall))
+        done = BAR * overall // max(self._steps, 1)
+        text = f"chunk {self._number + 1} of {len(self._planned)}, step {step}/{steps}  {numbers}  {left} left"
+        self._text = f"{'━' * done}{'─' * (BAR - done)} {text}"
+        self._screen.progress(text)
+
+    def finished(self, step: int) -> None:
+        self._before += step  # a stage
+
+
+class Epochs(Line):
+    """Shows the labelling of a set, epoch after epoch.
+
+    Arguments:
+        screen, should_stop: as in `Line`.
+        epochs: how many there are.
+    """
+
+    remedies = "fewer --epochs, --keep_epochs or a GPU, or no stored labels at all,"
+
+    def __init__(self, screen: Screen, should_stop: Callable[[], int | None], epochs: int):
+        super().__init__(screen, should_stop, epochs)
+        self._first: tuple[int, float] | None = None  # the first new epoch, and when it was ready
+
+    def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
+        """Of one epoch: said by `labelled`."""
+
+    def progress(
+        self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float
+    ) -> None:
+        """Within an epoch: nothing is said."""
+
+    def labelled(self, epoch: int, share: float) -> None:
+        """An epoch is ready; of so many of its images the largest logit is that of their own class."""
+        first, began = self._first = self._first or (epoch, time.monotonic())
+        made, left = epoch - first, self._steps - epoch - 1
+        each = (time.monotonic() - began) / made if made else float("nan")
+        if made == 1 and each * left > LONG:
+            self._screen.note(f"about {duration(each * left)} are left: {self.remedies} make it shorter")
+        done = BAR * (epoch + 1) // self._steps
+        text = f"epoch {epoch + 1}/{self._steps}  own class {100 * share:.1f} %  {duration(each * left)} left"
+        self._doing, self._text = "", f"{'━' * done}{'─' * (BAR - done)} {text}"
+        self._screen.progress(text, last=epoch + 1 == self._steps)
 
 
 def label(row: Row) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from jaxdd.cli.flags import Distill
 from jaxdd.core import config as configs
 from jaxdd.core.config import ConfigFile
-from jaxdd.core.errors import choose
+from jaxdd.core.errors import UsageError, choose
+from jaxdd.run.decoupled_settings import NAMES as CHAINS
 from jaxdd.run.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -80,7 +81,10 @@ def build(path: str | None, overrides: Mapping[str, tuple[str, Any]], *, notices
     from jaxdd.methods import METHODS  # imports JAX: not before the first checks
 
     method = _read(path).replace(plain).values.get("method", "rcig")
-    cls = METHODS[choose(str(method), METHODS, kind="method", where=overrides.get("method", ("method",))[0])]
+    where = overrides.get("method", ("method",))[0]
+    if str(method) in CHAINS:
+        raise UsageError(f"'{method}' is a chain of its own", where=where, expected="distill or recover for it")
+    cls = METHODS[choose(str(method), (*METHODS, *CHAINS), kind="method", where=where)]
     classes = {"method": cls, "run": RunSettings}
     file = _read(path, getattr(cls, "historical_names", None))
     _check_overrides(overrides, classes)

@@ -154,6 +154,11 @@ def duration(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
+def absolute(path: str | pathlib.Path) -> pathlib.Path:
+    """A path as users type it, from the root on."""
+    return pathlib.Path(path).expanduser().absolute()
+
+
 def shorter_path(path: pathlib.Path) -> str:
     """Relative to the working directory if it lies below it, else absolute."""
     here = pathlib.Path.cwd()

@@ -118,10 +118,8 @@ SPECS: dict[str, DataSpec] = {
         DataSpec("imagewoof", 128, 3, 10, splits=_VALIDATION, aliases=_WOOF_FOLDERS),
         _of_imagenet(imagenet.Subset(10)),
         _of_imagenet(imagenet.Subset(100)),
-        DataSpec("imagenet1k", 224, 3, 1000, splits=("train", "val"), space="standardised", aliases=("imagenet",)),
-        DataSpec(
-            "imagenet21k", 224, 3, 10450, splits=("train", "val"), space="standardised", aliases=("imagenet21k_p",)
-        ),
+        DataSpec("imagenet1k", 224, 3, 1000, splits=("train", "val"), aliases=("imagenet",)),
+        DataSpec("imagenet21k", 224, 3, 10450, splits=("train", "val"), aliases=("imagenet21k_p",)),
         DataSpec("imagenet_resized/32x32", 32, 3, 1000, splits=_VALIDATION, tfds="imagenet_resized/32x32"),
         DataSpec("imagenet_resized/64x64", 64, 3, 1000, splits=_VALIDATION, tfds="imagenet_resized/64x64"),
         DataSpec("caltech_birds2011", 32, 3, 200, tfds="caltech_birds2011", tensorflow=True),

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.quick
 
 NAMES = [
     *("digits", "mnist", "fashion_mnist", "svhn_cropped", "cifar10", "cifar100", "tiny_imagenet"),
-    *("imagenette", "imagewoof", "imagenet10", "imagenet100"),
+    *("imagenette", "imagewoof", "imagenet10", "imagenet100", "imagenet1k", "imagenet21k"),
     *("imagenet_resized/32x32", "imagenet_resized/64x64", "caltech_birds2011"),
 ]
 

@@ -1,0 +1,224 @@
+"""From the flags of squeeze, recover, relabel, validate and `distill --method cda` to the settings of a chain."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from jaxdd.cli.decoupled_flags import NO_EFFECT, PRESETS, SCRIPT, Recover, Shared, Squeeze
+from jaxdd.cli.flags import Distill
+from jaxdd.cli.resolve import PUBLISHED, no_effect
+from jaxdd.core import config as configs
+from jaxdd.core.config import ConfigFile
+from jaxdd.core.errors import UsageError, choose
+from jaxdd.run.decoupled_settings import GROUPS, NAMES, ChainSettings, architecture, merged
+
+if TYPE_CHECKING:
+    from jaxdd.data import DataSpec
+    from jaxdd.methods.sre2l_settings import Recovery
+    from jaxdd.training.teacher import Recipe
+
+USUAL = "cda"  # the method where nothing is said
+Overrides = dict[str, tuple[str, Any]]  # setting, perhaps of a group -> the flag it came by, and its value
+SAME_NAMES = ("jitter", "r_bn", "first_bn_multiplier", "tv_l2", "l2_scale", "easy2hard_mode", "milestone", "batch_size")
+OF_RECOVERY = {name: name for name in (*SAME_NAMES, "arch_name", "width")}  # flag of recover -> setting
+OF_RECOVERY |= {"iteration": "iterations", "lr": "lr_img", "ipc_end": "n_images"}
+OF_TEACHER = {name: f"squeeze.{name}" for name in ("epochs", "batch_size", "momentum", "weight_decay")}
+OF_TEACHER |= {"lr": "squeeze.learning_rate", "lr_warmup_epochs": "squeeze.warmup_epochs"}  # flag of squeeze -> setting
+OF_TEACHER |= {"arch_name": "arch_name", "width": "width"}
+CURRICULUM = ("easy2hard_mode", "milestone")  # which only CDA's scripts have
+OF_DISTILL = {"n_images": "n_images", "max_steps": "iterations", "width": "width"}  # flag of distill -> setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoupled:
+    """What a chain is made of.
+
+    Arguments:
+        config: the file, with everything that overrides it.
+        chain: data, teacher and labels.
+        recovery: how images are recovered.
+        teacher: how the teacher is trained.
+        spec: what is known of the data set before an image is read.
+        notices: what the user should be told.
+        typed: names of settings that flags gave.
+    """
+
+    config: ConfigFile
+    chain: ChainSettings
+    recovery: Recovery
+    teacher: Recipe
+    spec: DataSpec
+    notices: tuple[str, ...]
+    typed: frozenset[str] = frozenset()
+
+    @property
+    def method(self) -> str:
+        """`cda`, ..."""
+        return self.recovery.method
+
+    @property
+    def ipc(self) -> int:
+        """Images per class."""
+        return self.recovery.n_images
+
+    @property
+    def dataset(self) -> str:
+        """The data set's name."""
+        return self.chain.dataset_name
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(height, width, channels)`."""
+        side = self.spec.resolution or 0
+        return side, side, self.spec.channels or 0
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The students' recipe as the set stores it."""
+        from jaxdd.evaluation.soft import published
+
+        sizes = {"resolution": self.image_shape[0], "classes": self.spec.classes}
+        usual = published(self.method, self.dataset, self.ipc, **sizes)
+        own = architecture(self.chain.arch_name, self.chain.width)
+        student = {"eval_arch": own["name"], "width": own["width"], "depth": own["depth"]}
+        return {"protocol": "soft", **student, **usual, **self.chain.recipe}
+
+    def label_bytes(self, images: int) -> int:
+        """Of the logits of so many images in every epoch of a student, in 16 bits."""
+        recipe = self.recipe
+        batch = min(recipe.get("batch_size", 100), images)
+        epochs = recipe.get("pool") or recipe.get("epochs", 300)
+        return -(-images // batch) * batch * epochs * self.spec.classes * 2
+
+
+def of_squeeze(flags: Squeeze) -> Decoupled:
+    """What `squeeze` is to do."""
+    return build(flags, _given(flags, OF_TEACHER), None)
+
+
+def of_recover(flags: Recover) -> Decoupled:
+    """What `recover` is to do.
+
+    Raises:
+        UsageError, ConfigError: as in `build`; or flags that contradict each other.
+    """
+    overrides = _given(flags, OF_RECOVERY)
+    if flags.method is not None:
+        choose(flags.method, NAMES, kind="method", where="--method")
+    method = flags.method or USUAL
+    if _preset(flags) is None and not flags.config_path and method in ("sre2l", "cda"):
+        script = SCRIPT if method == "cda" else {key: SCRIPT[key] for key in SCRIPT if key not in CURRICULUM}
+        overrides = {name: ("the script's default", value) for name, value in script.items()} | overrides
+    return build(flags, overrides, flags.method)
+
+
+def of_distill(flags: Distill, method: str) -> Decoupled:
+    """What `distill` is to do by a method of this family."""
+    overrides = _given(flags, OF_DISTILL)
+    for name in ("use_x64", "skip_tune", "naive_loss", "init_random_noise", "init_from"):
+        if getattr(flags, name) is not None:
+            raise UsageError(f"{method} has no such setting", where=f"--{name}", remedy="leave it out")
+    shared = Shared(
+        dataset=flags.dataset_name,
+        data_path=flags.data_path,
+        config_path=flags.config_path,
+        set=tuple(text for text in flags.set if not text.startswith("method=")),
+        resolution=flags.resolution,
+    )
+    return build(shared, overrides, method)
+
+
+def method_of(flags: Distill) -> str | None:
+    """The method of this family that `distill` is asked for, by flag, by `--set` or in the config file."""
+    named = configs.parse_assignments(flags.set).get("method", flags.method)
+    if named is None and flags.config_path:
+        named = configs.read_config(configs.find_config(flags.config_path)).values.get("method")
+    return named if named in NAMES else None
+
+
+def build(flags: Shared, overrides: Overrides, method: str | None) -> Decoupled:
+    """Settings from preset, config file and what overrides them.
+
+    Arguments:
+        flags: of any of the commands.
+        overrides: what its own flags say.
+        method: that a flag names; None for the file's.
+
+    Raises:
+        ConfigError, UsageError: a file that is not there, an unknown key, method or data set, a bad value.
+    """
+    from jaxdd import data
+    from jaxdd.methods.sre2l_settings import Recovery
+
+    if flags.dataset is not None:
+        overrides["dataset_name"] = ("--dataset", flags.dataset)
+    if method is not None:
+        overrides["method"] = ("--method", method)
+    overrides |= {key: ("--set", value) for key, value in configs.parse_assignments(flags.set).items()}
+    file = _file(flags, method or USUAL)
+    if "iterations" in overrides:  # which stages then share as published
+        file = dataclasses.replace(file, values={key: file.values[key] for key in file.values if key != "stages"})
+    values = merged({"method": USUAL, **file.values}, {key: value for key, (_, value) in overrides.items()})
+    choose(str(values["method"]), NAMES, kind="method", where=overrides.get("method", ("method",))[0])
+    classes = {"chain": ChainSettings, "recovery": Recovery}
+    _check_overrides(overrides, classes)
+    values["dataset_name"] = data.canonical(str(values.get("dataset_name", "digits")))
+    data.check_available(values["dataset_name"], flags.data_path)
+    spec = data.describe(values["dataset_name"], flags.data_path, resolution=flags.resolution)
+    implied = Recovery.implied(values, resolution=spec.resolution, classes=spec.classes)
+    file = dataclasses.replace(file, values={**values, **implied.values})
+    built = configs.build(file, classes)
+    chain: ChainSettings = built["chain"]
+    architecture(chain.arch_name, chain.width)
+    told = [*file.notices, *no_effect(flags, NO_EFFECT), *(implied.notices if file.path == PUBLISHED else ())]
+    typed = frozenset(key for key, (flag, _) in overrides.items() if flag.startswith("--"))
+    return Decoupled(file, chain, built["recovery"], _teacher(chain, spec), spec, tuple(told), typed)
+
+
+def _preset(flags: Shared) -> str | None:
+    """The preset that is named; that of the digits where there are no others data."""
+    if flags.preset is None:
+        return "digits" if not flags.config_path and flags.dataset in (None, "digits") else None
+    if flags.config_path:
+        raise UsageError("two sources of settings", where="--preset and --config_path", remedy="keep one of them")
+    return choose(flags.preset, PRESETS, kind="preset", where="--preset")
+
+
+def _file(flags: Shared, method: str) -> ConfigFile:
+    """The config file that is named, or the preset's, or none."""
+    path, preset = flags.config_path, _preset(flags)
+    if preset:
+        own = "sre2l" if (method, preset) == ("cda", "cifar100") else method  # CDA publishes nothing for it
+        path = f"cda/{own}_{preset}.txt"
+    return configs.read_config(configs.find_config(path)) if path else ConfigFile(PUBLISHED, {})
+
+
+def _teacher(chain: ChainSettings, spec: DataSpec) -> Recipe:
+    """The teacher's recipe: as published, with what the group `squeeze` says."""
+    from jaxdd.training import teacher
+
+    usual = teacher.published(chain.dataset_name, spec.resolution or 32)
+    file = ConfigFile("squeeze", {**configs.as_dict(usual), **chain.squeeze})
+    return configs.build(file, {"recipe": teacher.Recipe})["recipe"]
+
+
+def _given(flags: Any, names: Mapping[str, str]) -> Overrides:
+    """What the flags say: setting -> flag and value."""
+    given = {flag: getattr(flags, flag) for flag in names}
+    return {names[flag]: (f"--{flag}", value) for flag, value in given.items() if value is not None}
+
+
+def _check_overrides(overrides: Overrides, classes: Mapping[str, type]) -> None:
+    """Refuses a bad override by the flag it came by."""
+    fields = {field.name: (cls, field) for cls in classes.values() for field in configs.settings_of(cls)}
+    for key, (flag, value) in overrides.items():
+        group, dot, _ = key.partition(".")
+        if dot and group in GROUPS:
+            continue  # which is checked with its group
+        origin = ConfigFile(flag, {key: value})
+        if key not in fields:
+            configs.build(origin, classes)  # says that it is unknown, and what is near
+        else:
+            configs.check(*fields[key], origin)

@@ -1,0 +1,273 @@
+"""The links of a chain on one screen: squeeze, recover, merge; each continues, or is found finished."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jaxdd.cli import teachers
+from jaxdd.cli.decoupled_resolve import Decoupled
+from jaxdd.cli.devices import start_one
+from jaxdd.cli.screen import Screen
+from jaxdd.cli.session import data_line
+from jaxdd.cli.soft import gigabytes
+from jaxdd.core.errors import JaxddError
+
+if TYPE_CHECKING:
+    from jaxdd.core.distilled import DistilledSet
+    from jaxdd.data import Dataset, Preprocessing
+    from jaxdd.run.recovery import Recovering
+    from jaxdd.run.teachers import Teacher
+
+
+@dataclasses.dataclass(frozen=True)
+class How:
+    """What does not belong to the settings of a chain.
+
+    Arguments:
+        data_path, resolution, seed, devices, checkpoint_every: as the flags of these names.
+    """
+
+    data_path: str | None = None
+    resolution: int | None = None
+    seed: int = 0
+    devices: int | None = None
+    checkpoint_every: float = 5.0
+
+    @classmethod
+    def of(cls, flags: Any) -> How:
+        """From the flags of a command."""
+        return cls(flags.data_path, flags.resolution, flags.random_seed, flags.devices, flags.checkpoint_every)
+
+
+@contextlib.contextmanager
+def screen() -> Iterator[Screen]:
+    """Where a command is shown; errors are kept in its log too."""
+    found = Screen()
+    try:
+        yield found
+    except JaxddError as error:
+        found.record(f"error: {error}")
+        raise
+    finally:
+        found.close()
+
+
+class Links:
+    """One or several links of a chain.
+
+    Arguments:
+        screen: where they are shown.
+        settings: what they are to do.
+        how: see `How`.
+        folder: the output folder.
+        should_stop: names a signal that was received.
+    """
+
+    def __init__(
+        self,
+        screen: Screen,
+        settings: Decoupled,
+        how: How,
+        folder: pathlib.Path,
+        should_stop: Callable[[], int | None] = lambda: None,
+    ):
+        self.screen, self.settings, self.how, self.folder = screen, settings, how, folder
+        self.should_stop = should_stop
+        self.dataset: Dataset
+        self.preprocessing: Preprocessing
+
+    def header(self, what: str) -> None:
+        """What is going to be done."""
+        from jaxdd import __version__
+
+        self.screen.fact("jaxdd", f"{__version__}   {what}", "bold")
+        self.screen.fact("output", str(self.folder))
+        for notice in self.settings.notices:
+            self.screen.note(notice)
+
+    def begin(self) -> None:
+        """Starts JAX and reads the data."""
+        from jaxdd import data
+        from jaxdd.cli.progress import Line
+
+        line = Line(self.screen, self.should_stop)
+        with line.shown():
+            line.doing("starting JAX")
+            device = start_one(self.how.devices)
+            line.doing("reading the data")
+            dataset = data.load(self.settings.dataset, self.how.data_path, resolution=self.how.resolution)
+            self.dataset, self.preprocessing = dataset, data.fit(dataset, family="sre2l", kind="raw")
+        self.screen.fact("data", data_line(self.dataset, self.preprocessing))
+        self.screen.fact("device", device)
+        self.screen.log_to(self.folder / "log.txt")
+
+    def squeeze(self, folder: pathlib.Path) -> Teacher:
+        """Trains the teacher, or continues, or finds it finished.
+
+        Raises:
+            Stopped: by a signal; its state is saved.
+            CheckpointError: the folder holds another one.
+        """
+        from jaxdd.run import teachers as made
+        from jaxdd.run.squeezing import Squeezing
+
+        words = made.words(self.settings.chain.architecture(), self.dataset.image_shape, self.dataset.classes)
+        squeezing = Squeezing.of(
+            self.dataset,
+            self.preprocessing,
+            made.network(words),
+            self.settings.teacher,
+            architecture=words,
+            seed=self.how.seed,
+        )
+        if not squeezing.finished(folder):
+            how = self.settings.teacher
+            self.screen.fact(
+                "teacher", f"{squeezing.network}, {how.epochs} epochs of {squeezing.procedure.steps_per_epoch} steps"
+            )
+            line = _line(self, squeezing.steps, "fewer --epochs, a smaller --width or a GPU")
+            with line.shown():
+                squeezing.make(
+                    folder,
+                    checkpoint_every=self.how.checkpoint_every,
+                    report=lambda epoch, loss, accuracy: self.screen.finding(
+                        f"epoch {epoch}: loss {loss:.3f}, test accuracy {100 * accuracy:.1f} %"
+                    ),
+                    reporter=line,
+                    should_stop=self.should_stop,
+                )
+        return made.load(folder)
+
+    def take_in(self, weights: pathlib.Path, folder: pathlib.Path) -> Teacher:
+        """Makes a teacher's folder of a file with weights.
+
+        Raises:
+            UsageError, CheckpointError: the file is none, or its tensors are of another architecture.
+        """
+        from jaxdd.run import teachers as made
+
+        words = self.settings.chain.architecture()
+        return made.take_in(weights, folder, self.dataset, self.preprocessing, words)
+
+    def tell_teacher(self, teacher: Teacher) -> None:
+        """What the teacher is, and its accuracy on the real test images: without it nothing after can be right.
+
+        Raises:
+            DataError: it does not know the classes.
+        """
+        from jaxdd import data
+        from jaxdd.evaluation.soft import teacher_accuracies
+
+        test = data.examples(self.dataset, self.preprocessing, "test")
+        (reached,) = teacher_accuracies((teacher.network,), (teacher.variables,), test)
+        self.screen.fact("teacher", f"{teachers.describe(teacher.about)}; test accuracy {100 * reached:.1f} %", "bold")
+
+    def recovering(self, teacher: Teacher) -> Recovering:
+        """The recovery of the whole set."""
+        from jaxdd.run.recovery import Recovering
+
+        recipe = self.settings.recipe
+        given = (self.settings.recovery, self.dataset, self.preprocessing, (teacher,))
+        return Recovering(*given, seed=self.how.seed, recipe=recipe)
+
+    def recover(
+        self, recovering: Recovering, *, shard: tuple[int, int] = (0, 1), ipc_indices: range | None = None
+    ) -> None:
+        """Makes the images that are not there yet, in `recovered/`.
+
+        Raises:
+            Stopped: by a signal; the chunk under way is saved.
+            JaxddError: as in `run.recovery.Recovering.recover`.
+        """
+        from jaxdd.cli.progress import Chunks
+        from jaxdd.run.recovery_chunks import share
+
+        chunks = share(recovering.chunks(ipc_indices), shard)
+        steps = sum(stage.steps for stage in recovering.stages)
+        self.sizes(sum(map(len, chunks)))
+        line = Chunks(self.screen, self.should_stop, [steps] * len(chunks), len(chunks[0]) if chunks else 1)
+        with line.shown():
+            recovering.recover(
+                self.folder / "recovered",
+                shard=shard,
+                ipc_indices=ipc_indices,
+                checkpoint_every=self.how.checkpoint_every,
+                on_class=lambda number: line.doing(f"choosing initial images, class {number}"),
+                on_chunk=line.begin,
+                on_recovered=line.made,
+                reporter=line,
+                should_stop=self.should_stop,
+            )
+
+    def recovered(self, recovering: Recovering) -> DistilledSet | None:
+        """The set, if it is finished and the one that is meant."""
+        from jaxdd.core.distilled import DistilledSet
+        from jaxdd.run import identity
+
+        if not (self.folder / "distilled" / "manifest.json").is_file():
+            return None
+        found, wanted = DistilledSet.load(self.folder / "distilled"), identity.as_json(recovering.identity)
+        same = all(found.provenance.get(name) == wanted[name] for name in ("settings", "seed", "teachers"))
+        return found if same and found.recipe == dict(recovering.recipe) else None
+
+    def merge(
+        self, folders: Sequence[pathlib.Path], *, files: bool, recipe: Mapping[str, Any] | None = None
+    ) -> DistilledSet:
+        """The set of all recovered chunks, in `distilled/`, its picture, and the image files.
+
+        Arguments:
+            folders: where chunks are.
+            files: whether the published folders are written, in `images/`.
+            recipe: of the students; None for the one that the run was begun with.
+
+        Raises:
+            CheckpointError: chunks are missing or damaged.
+        """
+        from jaxdd.publish import image_folder
+        from jaxdd.publish.grid import grid
+        from jaxdd.run.recovery_merge import merge
+
+        made = merge(folders, self.folder, publish=image_folder.write if files else None, recipe=recipe)
+        grid(made, self.folder / "distilled" / "grid.png")
+        return made
+
+    def verify(self, folder: pathlib.Path, made: DistilledSet) -> None:
+        """Tells the accuracy of a second network on the recovered images.
+
+        Raises:
+            CheckpointError: the folder holds no teacher.
+        """
+        from jaxdd.run import teachers as trained
+
+        second = trained.load(folder)
+        reached = second.accuracy_on(made, self.preprocessing)
+        self.screen.fact(
+            "verifier", f"{teachers.describe(second.about)}; {100 * reached:.1f} % of the recovered images"
+        )
+
+    def sizes(self, images: int) -> None:
+        """What is going to be made, in numbers; needs no data."""
+        from jaxdd.methods.sre2l_plan import plan
+
+        side, _, channels = self.settings.image_shape
+        iterations = images * sum(stage.iterations for stage in plan(self.settings.recovery, side))
+        work = f"{iterations:,} image-iterations" if iterations else "chosen, not optimised"
+        size = gigabytes(images * side * side * channels)
+        self.screen.fact("images", f"{images:,} of {side}x{side}x{channels}, {size}; {work}")
+        labels = self.settings.label_bytes(images)
+        stored = (
+            "stored" if self.settings.chain.labels == "stored" else "if they were stored; 0 as the teacher is asked"
+        )
+        self.screen.fact("labels", f"{gigabytes(labels)} {stored}")
+
+
+def _line(links: Links, steps: int, remedies: str) -> Any:
+    from jaxdd.cli.progress import Line
+
+    line = Line(links.screen, links.should_stop, steps)
+    line.remedies = remedies
+    return line

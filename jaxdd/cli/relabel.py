@@ -1,0 +1,158 @@
+"""`relabel`: a teacher's logits for every epoch of a student, on disk (FKD), with the flags of SRe2L's script."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jaxdd.cli import checkpoints, soft, teachers
+from jaxdd.cli.arguments import parse
+from jaxdd.cli.decoupled_flags import NO_EFFECT, Relabel
+from jaxdd.cli.devices import start_one
+from jaxdd.cli.links import How, screen
+from jaxdd.cli.resolve import no_effect
+from jaxdd.cli.screen import Screen, absolute, shorter_path
+from jaxdd.core import config as configs
+from jaxdd.core import io
+from jaxdd.core.distilled import DistilledSet
+from jaxdd.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from jaxdd.data import Preprocessing
+    from jaxdd.run.labels import Relabelling
+    from jaxdd.run.teachers import Teacher
+
+FKD_SEED = 42  # as in the script
+OF_RECIPE = {  # flag -> setting of the recipe
+    "batch_size": "batch_size",
+    "epochs": "epochs",
+    "min_scale_crops": "min_scale",
+    "fkd_seed": "label_seed",
+    "keep_epochs": "pool",
+}
+
+
+def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
+    """Parses, checks, labels, and says where the labels are.
+
+    Arguments:
+        argv: the flags.
+        programs: how each command is called, for help and advice.
+
+    Returns:
+        The exit code: 0, or 128 plus the number of the signal that stopped it.
+
+    Raises:
+        JaxddError: anything a user can mend.
+    """
+    from jaxdd.run.precheck import require_writable
+
+    flags = parse(Relabel, argv, programs["relabel"])
+    if flags.checkpoint_path is None:
+        raise UsageError("which set?", where="--checkpoint_path", expected="the output folder of recover")
+    if flags.max_scale_crops not in (None, 1.0):
+        raise UsageError("crops go up to the whole image", where="--max-scale-crops", expected="1, as published")
+    found = checkpoints.find(absolute(flags.checkpoint_path), programs["recover"])
+    distilled = found.read(dataset="", flip=False)
+    folder = absolute(flags.fkd_path) if flags.fkd_path else found.beside / "labels"
+    require_writable(folder)
+    given = absolute(flags.arch_path) if flags.arch_path else None
+    labels = soft.Labels(given, online=True).beside(found.beside)
+    labels.require()
+    with screen() as shown:
+        return _label(shown, flags, distilled, labels.teacher or found.beside, folder, programs["validate"])
+
+
+def _label(
+    shown: Screen, flags: Relabel, distilled: DistilledSet, source: pathlib.Path, folder: pathlib.Path, validate: str
+) -> int:
+    from jaxdd import __version__, data
+    from jaxdd.cli.progress import Line
+    from jaxdd.evaluation.soft import SoftRecipe, teacher_accuracies
+    from jaxdd.run import signals
+    from jaxdd.run import teachers as trained
+
+    student = distilled.recipe.get("eval_arch", SoftRecipe.eval_arch)
+    (recipe,) = soft.recipes(distilled.recipe, _settings(flags), [student])
+    shown.fact("jaxdd", f"{__version__}   labels for {len(distilled)} images of {distilled.dataset}", "bold")
+    shown.fact("output", str(folder))
+    for notice in no_effect(flags, NO_EFFECT):
+        shown.note(notice)
+    with signals.caught() as should_stop:
+        begin, how = Line(shown, should_stop), How.of(flags)
+        with begin.shown():
+            begin.doing("starting JAX")
+            start_one(how.devices)
+            begin.doing("reading the data")
+            dataset = data.load(distilled.dataset, how.data_path, resolution=distilled.images.shape[1])
+            preprocessing = data.fit(dataset, family="sre2l", kind="raw")
+        shown.log_to(folder / "log.txt")
+        teacher = trained.load(source)
+        test = data.examples(dataset, preprocessing, "test")
+        (reached,) = teacher_accuracies((teacher.network,), (teacher.variables,), test)
+        shown.fact("teacher", f"{teachers.describe(teacher.about)}; test accuracy {100 * reached:.1f} %")
+        relabelling = prepared(recipe, distilled, preprocessing, teacher, flags.prune)
+        if flags.dry_run:
+            shown.fact("labels", f"{relabelling.epochs} epochs, at most {soft.gigabytes(relabelling.bytes)}")
+            return 0
+        try:
+            write(shown, relabelling, folder, should_stop)
+        except signals.Stopped as stop:
+            shown.say("stopped: finished epochs are kept; the same command continues", "bold")
+            return stop.exit_code
+    words = ["--checkpoint_path", shorter_path(absolute(flags.checkpoint_path or "."))]
+    words += ["--data_path", flags.data_path] if flags.data_path else []
+    words += ["--fkd_path", shorter_path(folder)] if flags.fkd_path else []
+    shown.fact("next", f"{validate} {shlex.join(words)}")
+    return 0
+
+
+def prepared(
+    recipe: Any, distilled: DistilledSet, preprocessing: Preprocessing, teacher: Teacher, keep: int | None = None
+) -> Relabelling:
+    """The labels of a set, not yet made.
+
+    Arguments:
+        recipe: the students', an `evaluation.soft.SoftRecipe`.
+        distilled: the set.
+        preprocessing: of the real data.
+        teacher: who labels.
+        keep: logits of each image that are stored; None for all.
+    """
+    from jaxdd.run.labels import Relabelling
+
+    seed = FKD_SEED if recipe.label_seed is None else recipe.label_seed
+    recipe = dataclasses.replace(recipe, teachers=(teacher.network,), label_seed=seed)
+    return Relabelling(recipe, distilled, preprocessing, (teacher.variables,), keep)
+
+
+def write(shown: Screen, relabelling: Relabelling, folder: pathlib.Path, should_stop: Callable[[], int | None]) -> None:
+    """Labels what is not labelled yet; says how large it will be first.
+
+    Raises:
+        Stopped: by a signal; finished epochs are kept.
+        CheckpointError: the folder holds other labels, or the disk has no room for these.
+    """
+    from jaxdd.cli.progress import Epochs
+    from jaxdd.run.precheck import require_writable
+
+    shown.fact("labels", f"{relabelling.epochs} epochs, at most {soft.gigabytes(relabelling.bytes)}, in {folder}")
+    present = sum(path.stat().st_size for path in folder.glob("epoch-*.safetensors"))
+    require_writable(folder, max(0, relabelling.bytes - present))
+    io.write_json(folder / "epochs.json", {"epochs": relabelling.recipe.epochs, "pool": relabelling.recipe.pool})
+    line = Epochs(shown, should_stop, relabelling.epochs)
+    with line.shown():
+        relabelling.make(folder, report=line.labelled, reporter=line, should_stop=should_stop)
+
+
+def _settings(flags: Relabel) -> dict[str, Any]:
+    """What the flags say of the students' recipe.
+
+    Raises:
+        UsageError: an unknown way of mixing, or no setting.
+    """
+    given = {OF_RECIPE[name]: value for name in OF_RECIPE if (value := getattr(flags, name)) is not None}
+    return given | soft.mixing(flags) | configs.parse_assignments(flags.set)

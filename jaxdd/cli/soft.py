@@ -1,0 +1,201 @@
+"""Soft labels in an evaluation: the teacher beside a set, or the labels stored there, and students by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jaxdd.cli import teachers
+from jaxdd.cli.screen import shorter_path
+from jaxdd.core import config as configs
+from jaxdd.core import io
+from jaxdd.core.errors import CheckpointError, choose
+from jaxdd.run.decoupled_settings import ARCHITECTURES
+
+if TYPE_CHECKING:
+    from jaxdd.core.distilled import DistilledSet
+    from jaxdd.data import Dataset
+    from jaxdd.evaluation.base import BaseRecipe
+    from jaxdd.run.teachers import Teacher
+
+MIXES = ("cutmix", "mixup", "none")
+STUDENTS = {name: words for name, words in ARCHITECTURES.items() if name not in ("conv", "convnet")}
+
+
+def is_soft(recipes: Sequence[BaseRecipe]) -> bool:
+    """Whether networks are to learn from a teacher."""
+    return recipes[0].protocol == "soft"
+
+
+def recipes(stored: Mapping[str, Any], given: Mapping[str, Any], names: Sequence[str]) -> tuple[BaseRecipe, ...]:
+    """One recipe per student.
+
+    Arguments:
+        stored: the set's recipe.
+        given: what overrides it.
+        names: of students, e.g. resnet18 and resnet50, or as `models.build` knows them.
+    """
+    from jaxdd.evaluation.recipe import Recipe
+
+    found = []
+    for name in names:
+        built, depth = STUDENTS.get(name.lower(), (name, None))
+        own = Recipe.stored_for(stored, built)
+        own |= {"depth": depth} if name.lower() in STUDENTS else {}
+        found.append(Recipe.of({**own, **given, "eval_arch": own["eval_arch"]}))
+    return tuple(found)
+
+
+def mixing(flags: Any) -> dict[str, Any]:
+    """How --mix-type, --cutmix and --mixup have images mixed, as settings of the recipe.
+
+    Raises:
+        UsageError: an unknown way of mixing.
+    """
+    if flags.mix_type is None:
+        alpha = flags.mixup if flags.cutmix is None else flags.cutmix
+        return {} if alpha is None else {"mix_alpha": alpha}
+    name = choose(flags.mix_type.lower(), MIXES, kind="way of mixing", where="--mix-type")
+    given, usual = {"cutmix": (flags.cutmix, 1.0), "mixup": (flags.mixup, 0.8), "none": (None, 1.0)}[name]
+    return {"mix": name, "mix_alpha": usual if given is None else given}
+
+
+def expected(method: Any, dataset: str) -> str:
+    """What the header of a packaged config says of this method's accuracy on this data set."""
+    for name, path in configs.packaged_configs().items():
+        if name.startswith(f"cda/{method}_"):
+            file = configs.read_config(path)
+            if (file.values.get("method"), file.values.get("dataset_name")) == (method, dataset):
+                return file.header.get("accuracy", "")
+    return ""
+
+
+def shards(folder: pathlib.Path) -> list[str]:
+    """sha256 of every shard of a set: the same of the same images and labels."""
+    return [shard["sha256"] for shard in io.read_json(folder / "manifest.json")["shards"]]
+
+
+class Attached(NamedTuple):
+    """An evaluation whose students can be taught.
+
+    Arguments:
+        recipes: with their teacher.
+        options: more arguments of `api.evaluate`.
+        told: what to tell, names and texts.
+        about: what `eval.json` is to say of it.
+    """
+
+    recipes: tuple[BaseRecipe, ...]
+    options: dict[str, Any]
+    told: list[tuple[str, str]]
+    about: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """Where an evaluation's soft labels come from.
+
+    Arguments:
+        teacher: folder of the teacher; None for the one beside the set.
+        stored: folder of stored labels; None for the one beside the set, if it is there.
+        online: whether the teacher is asked even so.
+        checkpoint_every: minutes between two states of a student in training.
+        recipe: what stored labels say of the students' recipe.
+    """
+
+    teacher: pathlib.Path | None = None
+    stored: pathlib.Path | None = None
+    online: bool = False
+    checkpoint_every: float = 5.0
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def beside(self, folder: pathlib.Path) -> Labels:
+        """The same with what lies in a set's output folder, as far as nothing else is named.
+
+        Raises:
+            CheckpointError: the labels that are named are none.
+        """
+        named = self.stored is not None
+        stored = None if self.online else self.stored or folder / "labels"
+        if stored is not None and not (stored / "manifest.json").is_file():
+            if named:
+                raise CheckpointError("no labels", where=str(stored), expected="a folder that relabel.py wrote")
+            stored = None
+        found = {"teacher": self.teacher or folder / "teacher", "stored": stored}
+        return dataclasses.replace(self, **found, recipe=labelled(stored) if stored else {})
+
+    def require(self) -> None:
+        """Refuses to go on without a teacher: the baselines need one too.
+
+        Raises:
+            CheckpointError: see above.
+        """
+        from jaxdd.run.teachers import read_manifest
+
+        assert self.teacher is not None
+        if not (self.teacher / "manifest.json").is_file():
+            raise CheckpointError(
+                "the set's teacher is not beside it",
+                where=str(self.teacher),
+                expected="the folder of the teacher, which recover.py copies there",
+                remedy="copy it there, or name it: validate.py --arch-path",
+            )
+        read_manifest(self.teacher)
+
+    def attach(self, recipes: Sequence[BaseRecipe], distilled: DistilledSet, dataset: Dataset) -> Attached:
+        """The recipes with their teacher, and all that goes with it.
+
+        Raises:
+            CheckpointError: the teacher is another one than the set was made with, or the labels are of another set.
+            DataError: the teacher does not know the classes.
+        """
+        from jaxdd import data
+        from jaxdd.evaluation.soft import teacher_accuracies
+        from jaxdd.run import teachers as trained
+        from jaxdd.run.labels import Relabelling
+
+        assert self.teacher is not None
+        teacher, preprocessing = trained.load(self.teacher), data.fit(dataset, family="sre2l", kind="raw")
+        if self.teacher.name == "teacher":
+            _require_own(teacher, self.teacher, distilled)
+        given = (teacher.network,), (teacher.variables,)
+        (reached,) = teacher_accuracies(*given, data.examples(dataset, preprocessing, "test"))
+        told = [("teacher", f"{teachers.describe(teacher.about)}; test accuracy {100 * reached:.1f} %")]
+        taught: Any = tuple(dataclasses.replace(recipe, teachers=given[0]) for recipe in recipes)  # pyright: ignore
+        options: dict[str, Any] = {"networks": given[1], "checkpoint_every": self.checkpoint_every}
+        about: dict[str, Any] = {"teacher": {"digest": teacher.digest, "accuracy": reached}, "labels": "online"}
+        if self.stored is not None:
+            keep = io.read_json(self.stored / "manifest.json").get("keep")
+            labels = Relabelling(taught[0], distilled, preprocessing, given[1], keep)
+            options["labels"] = labels.read(self.stored)
+            size = sum(array.nbytes for array in options["labels"].values())
+            told.append(("labels", f"{shorter_path(self.stored)}, {gigabytes(size)}; the baselines ask the teacher"))
+            about["labels"] = str(self.stored)
+        return Attached(taught, options, told, about)
+
+
+def gigabytes(count: float) -> str:
+    """`0.75 GB`, and `0.12 MB` of what is small."""
+    return f"{count / 1e9:.3g} GB" if count >= 1e8 else f"{count / 1e6:.3g} MB"
+
+
+def labelled(stored: pathlib.Path) -> dict[str, Any]:
+    """Settings of a student's recipe that labels on disk are for; none where there are none."""
+    if not (stored / "manifest.json").is_file():
+        return {}
+    found, intended = io.read_json(stored / "manifest.json"), stored / "epochs.json"
+    plan = io.read_json(intended) if intended.is_file() else {}
+    return {**found.get("recipe", {}), **plan}
+
+
+def _require_own(teacher: Teacher, folder: pathlib.Path, distilled: DistilledSet) -> None:
+    made_with = distilled.provenance.get("teachers", [teacher.digest])
+    if teacher.digest not in made_with:
+        raise CheckpointError(
+            "the teacher beside the set is not the one that it was made with",
+            where=f"{folder}, digest {teacher.digest[:12]}",
+            expected=" or ".join(digest[:12] for digest in made_with),
+            remedy="copy the set's own teacher there, or name another on purpose: validate.py --arch-path",
+        )

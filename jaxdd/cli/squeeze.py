@@ -1,0 +1,59 @@
+"""`squeeze`: the teacher of SRe2L, CDA and their successors, trained on the real images or imported."""
+
+from __future__ import annotations
+
+import pathlib
+import shlex
+from collections.abc import Mapping, Sequence
+
+from jaxdd.cli import teachers
+from jaxdd.cli.arguments import parse
+from jaxdd.cli.decoupled_flags import Squeeze
+from jaxdd.cli.decoupled_resolve import Decoupled, of_squeeze
+from jaxdd.cli.links import How, Links, screen
+from jaxdd.cli.screen import shorter_path
+
+
+def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
+    """Parses, checks, trains or imports, and says how good the teacher is.
+
+    Arguments:
+        argv: the flags.
+        programs: how each command is called, for help and advice.
+
+    Returns:
+        The exit code: 0, or 128 plus the number of the signal that stopped it.
+
+    Raises:
+        JaxddError: anything a user can mend.
+    """
+    from jaxdd.run import signals
+    from jaxdd.run.precheck import require_writable
+
+    flags = parse(Squeeze, argv, programs["squeeze"])
+    settings = of_squeeze(flags)
+    given = flags.output_dir and pathlib.Path(flags.output_dir).expanduser().absolute()
+    folder = given or teachers.default_folder(settings, flags.random_seed)
+    weights = pathlib.Path(flags.arch_path).expanduser().absolute() if flags.arch_path else None
+    if weights:
+        teachers.require_weights(weights)
+    require_writable(folder)
+    with screen() as shown, signals.caught() as should_stop:
+        links = Links(shown, settings, How.of(flags), folder, should_stop)
+        links.header(f"teacher for {settings.dataset}, {settings.chain.arch_name}")
+        links.begin()
+        try:
+            teacher = links.take_in(weights, folder) if weights else links.squeeze(folder)
+        except signals.Stopped as stop:
+            shown.say("stopped: the state is kept; the same command continues it", "bold")
+            return stop.exit_code
+        links.tell_teacher(teacher)
+        shown.fact("next", _next(settings, folder, flags, programs["recover"]))
+    return 0
+
+
+def _next(settings: Decoupled, folder: pathlib.Path, flags: Squeeze, recover: str) -> str:
+    """The command that uses it."""
+    words = ["--preset", flags.preset] if flags.preset else ["--dataset", settings.dataset]
+    words += ["--data_path", flags.data_path] if flags.data_path else []
+    return f"{recover} {shlex.join([*words, '--arch-path', shorter_path(folder)])}"

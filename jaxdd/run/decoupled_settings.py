@@ -1,0 +1,81 @@
+"""What a chain of squeeze, select, recover, relabel and validate is made of, beside the settings of each link.
+
+    squeeze     `training.teacher.Recipe`            the group "squeeze" of a config file
+    recover     `methods.sre2l_settings.Recovery`    keys of the file itself
+    validate    `evaluation.soft.SoftRecipe`         the group "recipe"
+
+What a group leaves out is as published for the method and the data set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from jaxdd.core.config import setting
+from jaxdd.core.errors import choose
+
+NAMES = ("sre2l", "cda", "rded", "sre2l_pp", "fadrm")
+GROUPS = ("squeeze", "recipe")
+ARCHITECTURES = {  # as users call them -> name and depth for `models.build`
+    **{f"resnet{depth}": ("torchvision_resnet", depth) for depth in (18, 34, 50, 101)},
+    "vit": ("vit_bn", None),
+    "vit_bn": ("vit_bn", None),
+    "conv": ("conv", None),
+    "convnet": ("conv", None),
+}
+
+AS_STUDENTS = {"widening": False, "norm_epsilon": 1e-5, "initialization": "pytorch"}  # have them (`evaluation.soft`)
+
+
+@dataclasses.dataclass(frozen=True)
+class ChainSettings:
+    """Which data and which teacher, and how teacher and students are trained."""
+
+    dataset_name: str = setting("digits", "the data set, unless a flag says otherwise")
+    img_size: int | None = setting(None, "side of the images in pixels that the file was written for", low=1)
+    arch_name: str = setting("resnet18", "the teacher: resnet18, resnet34, resnet50, resnet101, vit or conv")
+    width: int = setting(128, "channels of the teacher; 128 stands for the published ones", low=1)
+    labels: Literal["online", "stored"] = setting("online", "whether the soft labels are stored before they are used")
+    squeeze: dict[str, Any] = dataclasses.field(  # a mutable default: `setting` cannot make it
+        default_factory=dict,
+        metadata={"help": "the teacher's training: what differs from the published recipe", "low": None, "high": None},
+    )
+    recipe: dict[str, Any] = dataclasses.field(
+        default_factory=dict,
+        metadata={"help": "the students' training: what differs from the published recipe", "low": None, "high": None},
+    )
+
+    def architecture(self) -> dict[str, Any]:
+        """The teacher's, as arguments of `models.build`."""
+        return architecture(self.arch_name, self.width)
+
+
+def architecture(name: str, width: int) -> dict[str, Any]:
+    """An architecture as arguments of `models.build`; always normalised by batches, on whose statistics all rests.
+
+    Arguments:
+        name: one of `ARCHITECTURES`.
+        width: channels.
+
+    Raises:
+        UsageError: the name is unknown.
+    """
+    built, depth = ARCHITECTURES[choose(name, ARCHITECTURES, kind="architecture", where="--arch-name")]
+    own = {"name": built, "depth": depth, "width": width, "normalization": "batch"}
+    return own | (AS_STUDENTS if built == "conv" else {})
+
+
+def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with others in their place; `squeeze.epochs` is the key `epochs` of the group `squeeze`."""
+    found = {**values, **{group: dict(values.get(group) or {}) for group in GROUPS if group in values}}
+    for key, value in overrides.items():
+        group, dot, inner = key.partition(".")
+        if dot and group in GROUPS:
+            found[group] = {**found.get(group, {}), inner: value}
+        elif key in GROUPS and isinstance(value, dict):
+            found[key] = {**found.get(key, {}), **value}
+        else:
+            found[key] = value
+    return found

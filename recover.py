@@ -1,0 +1,8 @@
+"""`python recover.py ...` is `jaxdd recover ...`; `--help` lists the flags."""
+
+import sys
+
+from jaxdd.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(script="recover"))

@@ -1,0 +1,8 @@
+"""`python validate.py ...` is `jaxdd validate ...`; `--help` lists the flags."""
+
+import sys
+
+from jaxdd.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(script="validate"))
