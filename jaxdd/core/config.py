@@ -15,7 +15,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import ml_collections
@@ -194,7 +194,20 @@ def build(config: ConfigFile, classes: Mapping[str, type]) -> dict[str, Any]:
     Raises:
         ConfigError: unknown key, wrong type, or out of range.
     """
-    known = {field.name for cls in classes.values() for field in settings_of(cls)}
+    require_known(config, classes.values())
+    return {
+        name: cls(**{f.name: check(cls, f, config) for f in settings_of(cls) if f.name in config.values})
+        for name, cls in classes.items()
+    }
+
+
+def require_known(config: ConfigFile, classes: Iterable[type]) -> None:
+    """Refuses a key that is no setting of any of the classes.
+
+    Raises:
+        ConfigError: names the file's line and the nearest key there is.
+    """
+    known = {field.name for cls in classes for field in settings_of(cls)}
     for key in config.values:
         if key not in known:
             raise ConfigError(
@@ -203,10 +216,6 @@ def build(config: ConfigFile, classes: Mapping[str, type]) -> dict[str, Any]:
                 expected="a key listed in configs_final/example_config.txt (other methods: configs_final/METHOD/)",
                 remedy=nearest(key, known) or "remove the key",
             )
-    return {
-        name: cls(**{f.name: check(cls, f, config) for f in settings_of(cls) if f.name in config.values})
-        for name, cls in classes.items()
-    }
 
 
 def settings_of(cls: type) -> list[dataclasses.Field]:
