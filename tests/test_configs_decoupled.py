@@ -11,6 +11,7 @@ from jaxdd.cli.arguments import parse
 from jaxdd.cli.decoupled_flags import PRESETS, Recover
 from jaxdd.cli.decoupled_resolve import Decoupled, of_recover
 from jaxdd.core.config import as_dict, read_config
+from jaxdd.core.errors import JaxddError
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.evaluation.soft import published
 from jaxdd.run.decoupled_settings import NAMES as METHODS
@@ -57,6 +58,43 @@ def test_values_are_as_published(name, values):
     assert own.first_bn_multiplier == 10 and (own.tv_l2, own.l2_scale) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    "line, student",
+    [
+        ("--preset in1k --method rded --ipc-end 50", {"batch_size": 200}),
+        ("--preset in1k --method fadrm --ipc-end 50", {"slowdown": 1.0}),
+        ("--preset tiny --method sre2l_pp --ipc-end 50", {"slowdown": 2.0}),
+        ("--preset tiny --method fadrm --ipc-end 1", {"epochs": 1000}),
+        ("--preset in1k --method sre2l", {"batch_size": 1024, "micro": 512}),
+        ("--preset in1k", {"batch_size": 128}),
+    ],
+)
+def test_students_are_those_published_for_the_number_of_images(line, student):
+    found = recovered(line).recipe
+    assert {name: found[name] for name in student} == student
+
+
+@pytest.mark.parametrize(
+    "line, what",
+    [
+        ("--preset in21k --method rded", "rded publishes no settings for 'in21k'"),
+        ("--preset cifar100 --method cda", "cda publishes no settings for 'cifar100'"),
+        ("--config_path cda/cda_tiny --method fadrm", "is for cda, not for fadrm"),
+        ("--preset cifar100 --easy2hard-mode cosine --milestone 1", "not cropped"),
+        ("--preset tiny --set recipe.temprature=3", "temprature"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(line, what):
+    with pytest.raises(JaxddError) as refusal:
+        recovered(line)
+    assert what in refusal.value.what
+
+
+def test_digits_are_not_mirrored_and_mosaics_have_enough_to_cut_from():
+    assert not recovered("--dataset mnist --method fadrm").recovery.flip
+    assert recovered("--preset in1k --method rded --ipc-end 100").recovery.candidates >= 400
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_and_its_command_and_the_tables_agree(name):
     file = recovered(f"--config_path cda/{name}")
@@ -71,6 +109,6 @@ def test_a_file_and_its_command_and_the_tables_agree(name):
     if preset != "digits":
         side, classes = file.image_shape[0], file.spec.classes
         usual = published(method, file.dataset, file.ipc, resolution=side, classes=classes)
-        assert Recipe.of({**file.recipe, **values["recipe"]}) == Recipe.of({**file.recipe, **usual})
+        assert Recipe.of(file.recipe) == Recipe.of({**file.recipe, **usual})
         trained = as_dict(teacher.published(file.dataset, side))
         assert {key: trained[key] for key in values.get("squeeze", {})} == values.get("squeeze", {})

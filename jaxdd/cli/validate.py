@@ -59,6 +59,7 @@ def as_eval(flags: Validate) -> Eval:
         baselines=flags.baselines,
         set=(*assigned, *flags.set),
         resolution=flags.resolution,
+        stream=flags.stream,
         devices=flags.devices,
         debug=flags.debug,
     )
@@ -74,10 +75,12 @@ def settings(flags: Validate) -> dict[str, Any]:
     given |= soft.mixing(flags)
     if flags.cos is not None:
         given["schedule"] = "cosine" if flags.cos else "linear"
-    sgd = flags.sgd or (flags.sgd is None and flags.learning_rate is not None and flags.adamw_lr is None)
-    if flags.sgd is not None or sgd:
-        given["optimizer"] = "sgd" if sgd else "adamw"
-    rate, decay = (flags.learning_rate, flags.weight_decay) if sgd else (flags.adamw_lr, flags.adamw_weight_decay)
+    of_adamw = flags.adamw_lr is not None or flags.adamw_weight_decay is not None
+    sgd = flags.learning_rate is not None and not of_adamw if flags.sgd is None else flags.sgd
+    said = flags.sgd is not None or sgd or of_adamw  # else it is the set's own optimiser that --weight-decay is for
+    given |= {"optimizer": "sgd" if sgd else "adamw"} if said else {}
+    rate = flags.learning_rate if sgd else flags.adamw_lr
+    decay = flags.adamw_weight_decay if said and not sgd else flags.weight_decay
     given |= {"eval_lr": rate} if rate is not None else {}
     return given | ({"weight_decay": decay} if decay is not None else {})
 

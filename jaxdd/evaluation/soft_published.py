@@ -2,7 +2,7 @@
 
 | set             | SRe2L (arXiv 2306.13092), CDA (2311.18838)                                                         |
 |-----------------|----------------------------------------------------------------------------------------------------|
-| ImageNet-1K     | AdamW 1e-3, 300 epochs, batches of 1024 (CDA: 128), T 20, CutMix                                   |
+| ImageNet-1K     | AdamW 1e-3, 300 epochs, batches of 1024 in two halves (CDA: 128), T 20, CutMix                     |
 | ImageNet-21K    | AdamW 2e-3, batches of 32, T 20, nothing mixed                                                     |
 | Tiny-ImageNet   | SGD 0.2, 100 epochs, 5 of warm-up, batches of 256, T 20 with T^2, nothing mixed                    |
 | CIFAR           | AdamW 1e-3 on all parameters, 400 epochs, batches of 128, T 30, mixup 0.8, padded crops; the       |
@@ -28,6 +28,7 @@ TINY |= {"epochs": 100, "warmup": 5, "batch_size": 256, "squared": True, "mix": 
 CIFAR = {"decay_all": True, "epochs": 400, "batch_size": 128, "temperature": 30.0}
 CIFAR |= {"mix": "mixup", "mix_alpha": 0.8, "crop": "padded", "batch_statistics": True}
 IMAGENET21K = {"eval_lr": 2e-3, "batch_size": 32, "mix": "none"}
+HALVED = {"micro": 512}  # SRe2L's --gradient-accumulation-steps 2
 OF_SET = {"imagenet": {}, "imagenet21k": IMAGENET21K, "tiny_imagenet": TINY, "cifar": CIFAR}
 IN_HALVES = {"batch_size": 16, "micro": 8, "batch_statistics": True, "group": 8}
 ONE_PER_CLASS = {"batch_size": 10, "micro": None, "batch_statistics": True, "group": None}  # for ten classes
@@ -80,8 +81,8 @@ def published(
         long = name == "cifar100" or (name == "tiny_imagenet" and ipc < 10)
         return {**IMAGENET, **rule, "epochs": 1000 if long else 300}
     of_set = OF_SET[_set(dataset, side)]
-    smaller = {"batch_size": 128} if method == "cda" and not of_set else {}
-    return {**IMAGENET, **of_set, **smaller}
+    own = {"batch_size": 128} if method == "cda" else HALVED
+    return {**IMAGENET, **of_set, **({} if of_set else own)}
 
 
 def _set(dataset: str, side: int) -> str:

@@ -25,6 +25,7 @@ from jaxdd.data import imagenet, registry
 
 NAMES = ("sre2l", "cda", "rded", "sre2l_pp", "fadrm")
 GROUP = 100  # images, of as many classes, whose statistics are matched together
+CANDIDATES = 300  # images per class that RDED cuts from
 MOSAIC_FROM = 128  # side in pixels from which RDED puts four crops into an image
 MANY_CLASSES = 5000  # from which a data set is taken for another ImageNet-21K
 LOW = 200 / 224  # FADRM's lower resolution, as a share of the data set's
@@ -79,7 +80,7 @@ class Recovery:
         "noise; random real images; those of medium difficulty for the teacher; mosaics of crops",
     )
     mosaic: int = setting(1, "crops along each side of a mosaic", low=1, high=16)
-    candidates: int = setting(300, "images per class that crops are taken from", low=1)
+    candidates: int = setting(CANDIDATES, "images per class that crops are taken from", low=1)
     crops: int = setting(5, "random crops of each of them, of which the best is kept", low=1)
 
     iterations: int = setting(4000, "iterations of all stages together; 0: images stay as they start", low=0)
@@ -117,6 +118,12 @@ class Recovery:
     quality: int = setting(75, "of the JPEG files; published 75", low=1, high=100)
 
     def __post_init__(self):
+        if not self.crop and self.easy2hard_mode != "none" and self.milestone > 0:
+            raise ConfigError(
+                "a curriculum of crops for images that are not cropped",
+                where="crop = false, easy2hard_mode, milestone",
+                expected="crops, or milestone 0 (SRe2L on CIFAR crops nothing)",
+            )
         if self.stages is None:
             return
         if any(size < 1 or iterations < 1 for size, iterations in self.stages) or not self.stages:
@@ -164,6 +171,9 @@ def implied(values: Mapping[str, Any], *, resolution: int | None = None, classes
     chosen = {**PUBLISHED[method][kind], "jitter": _jitter(side, kind), "method": method}
     chosen |= {"mosaic": 2 if method == "rded" and side >= MOSAIC_FROM else 1}
     chosen |= {"lr_img": 0.05} if (method, dataset) == ("fadrm", "imagenette") else {}
+    chosen |= {"flip": False} if registry.one_way(dataset) else {}
+    cells = _number(values.get("n_images")) * _number(values.get("mosaic", chosen["mosaic"])) ** 2
+    chosen |= {"candidates": cells} if method == "rded" and cells > CANDIDATES else {}
     group = min(GROUP, count) if count else GROUP
     chosen |= {"batch_size": group, "statistics_group": group}
     if method == "fadrm" and "stages" not in values:
@@ -227,6 +237,11 @@ def _stages(side: int, iterations: int, count: int) -> tuple[tuple[int, int], ..
     shares = [iterations // count] * (count - 1)
     sizes = [low if (count - number) % 2 == 0 else side for number in range(count)]
     return tuple(zip(sizes, [*shares, iterations - sum(shares)], strict=True))
+
+
+def _number(value: Any) -> int:
+    """A setting that may still be of the wrong type, which is told later."""
+    return value if isinstance(value, int) else 1
 
 
 def _total(stages: Any, otherwise: int) -> int:

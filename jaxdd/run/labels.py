@@ -1,6 +1,7 @@
 """A teacher's answers on disk, for students that learn from them (FKD's role in SRe2L, arXiv 2306.13092).
 
     labels/manifest.json            what the labels depend on; of every finished epoch file, size and sha256
+    labels/epochs.json              how many epochs they are meant for, and of how many there will be labels
     labels/epoch-007.safetensors    "logits" [batches, B, C] float16, raw: the temperature is the student's choice
 
 Nothing of crops, flips and mixes is stored, the key gives them again (`training.soft_views`). The manifest is written
@@ -154,6 +155,7 @@ class Relabelling:
         reporter = reporter or Reporter()
         with io.folder_lock(folder):
             entries = self._intact(folder, reporter)
+            io.write_json(folder / "epochs.json", {"epochs": self.recipe.epochs, "pool": self.recipe.pool})
             for epoch in range(self.epochs):
                 if str(epoch) in entries:
                     continue

@@ -54,7 +54,7 @@ class Teacher:
 
     def accuracy(self, dataset: data_room.Dataset, preprocessing: data_room.Preprocessing) -> float:
         """On the real test images, in [0, 1]."""
-        return accuracy(self.network, self.variables, data_room.examples(dataset, preprocessing, "test"))
+        return accuracy(self.network, self.variables, data_room.test_examples(dataset, preprocessing))
 
     def accuracy_on(self, made: DistilledSet, preprocessing: data_room.Preprocessing) -> float:
         """On the images of a raw set, in [0, 1]."""
@@ -146,9 +146,21 @@ def take_in(
 
 
 def copy(folder: pathlib.Path, place: pathlib.Path) -> None:
-    """Puts a teacher into another folder too, so that this is complete by itself; the manifest last."""
+    """Puts a teacher into another folder too, so that this is complete by itself; the manifest last.
+
+    Raises:
+        CheckpointError: another teacher is there already, on whom what lies beside it may rest.
+    """
     if folder == place:
         return
+    manifest = place / "manifest.json"
+    if manifest.is_file() and manifest.read_bytes() != (folder / "manifest.json").read_bytes():
+        raise CheckpointError(
+            "another teacher is there already, and the images beside it are from that one",
+            where=str(place),
+            expected=f"the teacher of {folder}",
+            remedy="choose another --output_dir or --exp-name, or leave --arch-path out",
+        )
     for name in (*(entry["file"] for entry in read_manifest(folder)["networks"]), "manifest.json"):
         content = (folder / name).read_bytes()
         if not (place / name).is_file() or (place / name).read_bytes() != content:

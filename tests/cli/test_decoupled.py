@@ -80,10 +80,25 @@ def test_every_flag_of_the_scripts_is_understood():
     assert parse(Relabel, shlex.split(relabel), "").checkpoint_path == "syn/x"
     settings = validate.settings(parse(Validate, shlex.split(validated), ""))
     wanted = {"batch_size": 1024, "epochs": 300, "temperature": 20.0, "mix": "cutmix", "mix_alpha": 1.0}
-    wanted |= {"schedule": "cosine", "eval_lr": 0.001, "weight_decay": 0.01, "label_seed": 42}
+    wanted |= {"schedule": "cosine", "eval_lr": 0.001, "weight_decay": 0.01, "label_seed": 42, "optimizer": "adamw"}
     assert settings == wanted
-    by_sgd = validate.settings(parse(Validate, shlex.split("--sgd -lr 0.2 --momentum .9 --weight-decay 1e-4"), ""))
-    assert by_sgd == {"optimizer": "sgd", "eval_lr": 0.2, "momentum": 0.9, "weight_decay": 1e-4}
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    "line, wanted",
+    [
+        ("--sgd -lr 0.2 --weight-decay 1e-4", {"optimizer": "sgd", "eval_lr": 0.2, "weight_decay": 1e-4}),
+        ("-lr 0.2", {"optimizer": "sgd", "eval_lr": 0.2}),
+        ("--adamw-lr 0.002", {"optimizer": "adamw", "eval_lr": 0.002}),
+        ("-lr 0.1 --adamw-lr 0.001", {"optimizer": "adamw", "eval_lr": 0.001}),
+        ("--weight-decay 5e-4", {"weight_decay": 5e-4}),
+        ("--mixup 0.4", {"mix": "mixup", "mix_alpha": 0.4}),
+        ("--mix-type cutmix --cutmix 1.0 --mixup 0.8", {"mix": "cutmix", "mix_alpha": 1.0}),
+    ],
+)
+def test_a_students_flags_mean_what_they_say(line, wanted):
+    assert validate.settings(parse(Validate, shlex.split(line), "")) == wanted
 
 
 @pytest.mark.quick
@@ -112,6 +127,8 @@ def test_a_squeeze_is_as_published_unless_flags_say_otherwise(monkeypatch):
         (["recover", "--set", "squeeze.epoch=3"], 2, ["'epoch'", "'epochs'"]),
         (["squeeze", "--output_dir", "weights.pth"], 3, ["is a file"]),
         (["relabel"], 2, ["--checkpoint_path"]),
+        (["relabel", "--checkpoint_path", "x", "--preset", "tiny"], 2, ["--preset", "--set"]),
+        (["validate", "--checkpoint_path", "x", "--cutmix", "1", "--mixup", "1"], 2, ["--mix-type"]),
         (["validate", "--checkpoint_path", "nowhere"], 3, ["nowhere"]),
         (["distill", "--method", "cda", "--set", "recipe.epoch=3"], 2, ["'epoch'", "'epochs'"]),
         (["distill", "--method", "sre2"], 2, ["'sre2l'"]),

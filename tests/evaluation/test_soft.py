@@ -73,7 +73,7 @@ def training(recipe: SoftRecipe, ipc: int = 10, **changes):
 class TestPublished:
     def test_sre2l_and_cda_on_imagenet_differ_in_the_batch_alone(self):
         own, other = (published(method, "imagenet1k", 50) for method in ("sre2l", "cda"))
-        assert (own["batch_size"], other["batch_size"]) == (1024, 128)
+        assert (own["batch_size"], own.pop("micro"), other["batch_size"]) == (1024, 512, 128)
         assert {**own, "batch_size": 0} == {**other, "batch_size": 0}
         how = training(SoftRecipe.published("cda", "imagenet1k", 50)).procedure
         assert (how.optimizer, how.learning_rate, how.weight_decay, how.decay_all) == ("adamw", 1e-3, 0.01, False)
@@ -134,6 +134,11 @@ class TestRecipe:
         assert (how.views.batch_size, how.micro, how.labeller.group) == (10, 5, 5)
         assert (steps, every, tests) == (10, 2, 5)
         assert training(recipe, ipc=10).steps == 70  # seven batches of 16 for 100 images
+
+    def test_a_batch_that_nothing_divides_stays_whole(self):
+        recipe = SoftRecipe(batch_size=16, micro=8, batch_statistics=True, group=8, epochs=10)
+        how = training(recipe, ipc=1, classes=11).procedure
+        assert (how.views.batch_size, how.micro, how.labeller.group) == (11, None, None)
 
     def test_digits_are_not_mirrored_unless_asked_for(self):
         flips = [training(RECIPE, dataset=name).procedure.views.show.flip for name in ("digits", "cifar10")]

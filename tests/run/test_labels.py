@@ -145,9 +145,10 @@ class TestStore:
     def test_labels_of_another_recipe_are_refused(self, changes, tmp_path):
         relabelling().make(tmp_path)
         (name,) = changes
-        for act in (relabelling(**changes).read, relabelling(**changes).make):
+        for act in (relabelling(**changes).read, relabelling(**changes, epochs=2).make):
             with pytest.raises(CheckpointError, match=f"other labels\n.*{name}"):
                 act(tmp_path)
+        assert json.loads((tmp_path / "epochs.json").read_text())["epochs"] == RECIPE.epochs
 
     def test_labels_by_another_teacher_or_of_another_set_are_refused(self, tmp_path):
         given = relabelling()
