@@ -56,6 +56,7 @@ def run(flags: Distill, method: str, programs: Mapping[str, str]) -> int:
             resolution=flags.resolution,
             random_seed=flags.random_seed,
             devices=flags.devices,
+            stream=flags.stream,
         ),
         programs["distill"],
         soft.Labels(checkpoint_every=flags.checkpoint_every),
@@ -64,6 +65,7 @@ def run(flags: Distill, method: str, programs: Mapping[str, str]) -> int:
 
 def _check(flags: Distill, settings: Decoupled, folder: pathlib.Path) -> None:
     """What can be refused before a device is touched or an image is read."""
+    from jaxdd.data import require_grain
     from jaxdd.evaluation.recipe import Recipe
     from jaxdd.run.precheck import refuse_other_run, require_writable
     from jaxdd.run.teachers import network, words
@@ -72,6 +74,8 @@ def _check(flags: Distill, settings: Decoupled, folder: pathlib.Path) -> None:
     recipe.check(settings.image_shape[0])
     recipe.network(settings.image_shape, settings.spec.classes, settings.dataset)
     network(words(settings.chain.architecture(), settings.image_shape, settings.spec.classes))
+    if flags.stream == "always":
+        require_grain()
     if flags.dry_run:
         return
     height, width, channels = settings.image_shape

@@ -30,7 +30,7 @@ SCRIPT: dict[str, Any] = {  # what recover_cda_*.py do where nothing is said
 _SCRIPT = "(default: the preset's, else the script's)"
 _PUBLISHED = "(default: as published)"
 
-_LOG = "everything is in log.txt and metrics.jsonl"
+_LOG = "everything is in log.txt, and the losses of every chunk in recovered/manifest.json"
 _PROCESSES = "images are read by JAX's process; devices are chosen with --devices, parts of a job with --shard"
 NO_EFFECT = {  # flag -> why
     "G": _PROCESSES,
@@ -45,7 +45,7 @@ NO_EFFECT = {  # flag -> why
     "num_classes": "the data set says it",
     "input_size": "the set's images say it",
     "start_epoch": "the same command continues by itself",
-    "gradient_accumulation_steps": "a batch is one step, whatever its size",
+    "gradient_accumulation_steps": "the batch is what decides; --set micro=512 is what the script's 2 means",
     "train_dir": "images and labels come with --checkpoint_path",
     "val_dir": "the test images come with --dataset and --data_path",
     "lr_scheduler": "it is always the cosine",
@@ -83,6 +83,8 @@ class Shared:
     """Seed of every random choice, also --seed."""
     resolution: OptionalInt = None
     """Side in pixels that images are resized to, also --size; otherwise the data set's own."""
+    stream: Annotated[str, shown("MODE", default)] = "auto"
+    """Read a folder's images while they are needed: auto (if they would fill memory), always or never."""
     checkpoint_every: Number = 5.0
     """Minutes between two checkpoints of the state."""
     devices: OptionalInt = None
@@ -191,7 +193,7 @@ class Recover(Shared):
     G: Ignored = None
     """Accepted as in the script: devices are chosen with --devices."""
     wandb_key: Ignored = None
-    """Accepted as in the script: everything is in log.txt and metrics.jsonl."""
+    """Accepted as in the script: everything is in log.txt, and the losses of every chunk in recovered/manifest.json."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -126,6 +126,7 @@ def of_distill(flags: Distill, method: str) -> Decoupled:
         config_path=flags.config_path,
         set=tuple(text for text in flags.set if not text.startswith("method=")),
         resolution=flags.resolution,
+        stream=flags.stream,
     )
     return build(shared, overrides, method)
 
@@ -147,9 +148,11 @@ def build(flags: Shared, overrides: Overrides, method: str | None) -> Decoupled:
         method: that a flag names; None for the file's.
 
     Raises:
-        ConfigError, UsageError: a file that is not there, an unknown key, method or data set, a bad value.
+        ConfigError, UsageError: a file that is not there, an unknown key, method or data set, a bad value, or a data
+            set that cannot be streamed.
     """
     from jaxdd import data
+    from jaxdd.evaluation.recipe import Recipe
     from jaxdd.methods.sre2l_settings import Recovery
 
     if flags.dataset is not None:
@@ -157,15 +160,16 @@ def build(flags: Shared, overrides: Overrides, method: str | None) -> Decoupled:
     if method is not None:
         overrides["method"] = ("--method", method)
     overrides |= {key: ("--set", value) for key, value in configs.parse_assignments(flags.set).items()}
-    file = _file(flags, method or USUAL)
+    classes = {"chain": ChainSettings, "recovery": Recovery}
+    file = _file(flags, method)
+    configs.require_known(file, classes.values())
     if "iterations" in overrides:  # which stages then share as published
         file = dataclasses.replace(file, values={key: file.values[key] for key in file.values if key != "stages"})
     values = merged({"method": USUAL, **file.values}, {key: value for key, (_, value) in overrides.items()})
     choose(str(values["method"]), NAMES, kind="method", where=overrides.get("method", ("method",))[0])
-    classes = {"chain": ChainSettings, "recovery": Recovery}
     _check_overrides(overrides, classes)
     values["dataset_name"] = data.canonical(str(values.get("dataset_name", "digits")))
-    data.check_available(values["dataset_name"], flags.data_path)
+    data.check_available(values["dataset_name"], flags.data_path, flags.stream)
     spec = data.describe(values["dataset_name"], flags.data_path, resolution=flags.resolution)
     implied = Recovery.implied(values, resolution=spec.resolution, classes=spec.classes)
     file = dataclasses.replace(file, values={**values, **implied.values})
@@ -173,8 +177,21 @@ def build(flags: Shared, overrides: Overrides, method: str | None) -> Decoupled:
     chain: ChainSettings = built["chain"]
     architecture(chain.arch_name, chain.width)
     told = [*file.notices, *no_effect(flags, NO_EFFECT), *(implied.notices if file.path == PUBLISHED else ())]
+    told += [] if "r_bn" in overrides else _of_architecture(chain.arch_name)
     typed = frozenset(key for key, (flag, _) in overrides.items() if flag.startswith("--"))
-    return Decoupled(file, chain, built["recovery"], _teacher(chain, spec), spec, tuple(told), typed)
+    found = Decoupled(file, chain, built["recovery"], _teacher(chain, spec), spec, tuple(told), typed)
+    Recipe.of(found.recipe)  # hours before students need it
+    return found
+
+
+def _of_architecture(name: str) -> list[str]:
+    """What is to be told where settings were published for ResNet-18 alone."""
+    if not name.startswith("resnet") or name == "resnet18":
+        return []
+    return [
+        f"r_bn and the students' rates are those of ResNet-18; for {name} none are published, and its statistics weigh "
+        "more (about 100 times for ResNet-50): watch 'ce' beside 'statistics', and set --r-bn"
+    ]
 
 
 def _preset(flags: Shared) -> str | None:
@@ -186,13 +203,36 @@ def _preset(flags: Shared) -> str | None:
     return choose(flags.preset, PRESETS, kind="preset", where="--preset")
 
 
-def _file(flags: Shared, method: str) -> ConfigFile:
-    """The config file that is named, or the preset's, or none."""
+def _file(flags: Shared, method: str | None) -> ConfigFile:
+    """The config file that is named, or the preset's, or none.
+
+    Raises:
+        ConfigError, UsageError: there is none; or it is another method's than the one that a flag names.
+    """
     path, preset = flags.config_path, _preset(flags)
     if preset:
-        own = "sre2l" if (method, preset) == ("cda", "cifar100") else method  # CDA publishes nothing for it
-        path = f"cda/{own}_{preset}.txt"
-    return configs.read_config(configs.find_config(path)) if path else ConfigFile(PUBLISHED, {})
+        packaged = configs.packaged_configs()
+        published = [name for name in NAMES if f"cda/{name}_{preset}.txt" in packaged]
+        usual = USUAL if USUAL in published else published[0]  # CDA publishes nothing for CIFAR-100
+        if method not in (None, *published):
+            raise UsageError(
+                f"{method} publishes no settings for '{preset}'",
+                where=f"--preset {preset} --method {method}",
+                expected=f"for this preset, {' or '.join(published)}",
+                remedy="name the data set by --dataset instead: the settings of the nearest published one are taken",
+            )
+        path = f"cda/{method or usual}_{preset}.txt"
+    if not path:
+        return ConfigFile(PUBLISHED, {})
+    file = configs.read_config(configs.find_config(path))
+    if method not in (None, own := file.values.get("method", method)):
+        raise UsageError(
+            f"the config file is for {own}, not for {method}",
+            where=f"--method {method}, --config_path {path}",
+            expected="one method",
+            remedy=f"take configs_final/cda/{method}_*.txt, or --preset with --method",
+        )
+    return file
 
 
 def _teacher(chain: ChainSettings, spec: DataSpec) -> Recipe:

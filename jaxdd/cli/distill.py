@@ -11,6 +11,8 @@ from jaxdd.cli.decoupled_resolve import method_of
 from jaxdd.cli.flags import Distill
 from jaxdd.cli.resolve import output_folder, resolve
 from jaxdd.cli.session import check, perform
+from jaxdd.core.errors import UsageError
+from jaxdd.run.decoupled_settings import NAMES
 
 
 def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
@@ -29,6 +31,13 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
     flags = parse(Distill, argv, programs["distill"])
     if chain := method_of(flags):
         return decoupled.run(flags, chain, programs)
+    if flags.stream == "always":
+        raise UsageError(
+            "this method reads its images from memory",
+            where="--stream always",
+            expected=f"one of {', '.join(NAMES)}, which need some images at a time",
+            remedy="leave it out",
+        )
     settings = resolve(flags)
     folder = output_folder(flags.output_dir, settings)
     check(flags, settings, folder)

@@ -164,7 +164,7 @@ class _Session:
         for recipe in self.recipes:
             recipe.network(_shape(self.distilled), self.distilled.classes, self.name)
             recipe.check(_shape(self.distilled)[0])
-        data.check_available(self.name, self.flags.data_path)
+        data.check_available(self.name, self.flags.data_path, self.flags.stream)
         spec, (_, _, channels) = data.describe(self.name, self.flags.data_path), _shape(self.distilled)
         if spec.classes != self.distilled.classes or spec.channels not in (None, channels):
             raise CheckpointError(
@@ -193,13 +193,10 @@ class _Session:
         from jaxdd import data
 
         resolution = self.flags.resolution or self.distilled.images.shape[1]
-        return data.load(self.name, self.flags.data_path, resolution=resolution)
+        return data.load(self.name, self.flags.data_path, resolution=resolution, stream=self.flags.stream)
 
     def _facts(self, dataset: Dataset, device: str) -> None:
-        from jaxdd import data
-
-        space = self.distilled.space
-        self.screen.fact("data", data_line(dataset, data.fit(dataset, kind="raw")).rsplit(",", 1)[0] + f", {space}")
+        self.screen.fact("data", data_line(dataset, self.distilled.space))
         for recipe, training in zip(self.recipes, self._first_trainings(dataset), strict=True):
             module: Any = recipe.network(_shape(self.distilled), self.distilled.classes, self.name).module
             depth = f"depth {module.depth}, " if hasattr(module, "depth") else ""

@@ -114,6 +114,8 @@ class Distill(Run):
     """Start from noise instead of real images."""
     method: ConfigText = None
     """The method, e.g. rcig or frepo; an unknown name lists all of them."""
+    stream: Annotated[str, shown("MODE", default)] = "auto"
+    """SRe2L's family: read images of a folder as they are needed: auto (if they would fill memory), always or never."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +178,8 @@ class Eval:
     """Overrides a field of the recipe, e.g. steps=300 or test_aug=null."""
     resolution: OptionalInt = None
     """Side in pixels that images are resized to; otherwise the set's own."""
+    stream: Annotated[str, shown("MODE", default)] = "auto"
+    """Read a folder's images while they are needed: auto (if they would fill memory), always or never."""
     devices: OptionalInt = None
     """Number of devices; otherwise one."""
     debug: Switch = False

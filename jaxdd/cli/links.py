@@ -28,7 +28,7 @@ class How:
     """What does not belong to the settings of a chain.
 
     Arguments:
-        data_path, resolution, seed, devices, checkpoint_every: as the flags of these names.
+        data_path, resolution, seed, devices, checkpoint_every, stream: as the flags of these names.
     """
 
     data_path: str | None = None
@@ -36,11 +36,27 @@ class How:
     seed: int = 0
     devices: int | None = None
     checkpoint_every: float = 5.0
+    stream: str = "auto"
 
     @classmethod
     def of(cls, flags: Any) -> How:
         """From the flags of a command."""
-        return cls(flags.data_path, flags.resolution, flags.random_seed, flags.devices, flags.checkpoint_every)
+        of = flags
+        return cls(of.data_path, of.resolution, of.random_seed, of.devices, of.checkpoint_every, of.stream)
+
+    def load(self, name: str, resolution: int | None = None) -> Dataset:
+        """The data set, or a list of its files where it is too large.
+
+        Arguments:
+            name: of the data set.
+            resolution: side in pixels, in place of the flag's.
+
+        Raises:
+            UsageError, DataError: as in `data.load`.
+        """
+        from jaxdd import data
+
+        return data.load(name, self.data_path, resolution=resolution or self.resolution, stream=self.stream)
 
 
 @contextlib.contextmanager
@@ -90,7 +106,7 @@ class Links:
             self.screen.note(notice)
 
     def begin(self) -> None:
-        """Starts JAX and reads the data."""
+        """Starts JAX and reads the data, or lists it."""
         from jaxdd import data
         from jaxdd.cli.progress import Line
 
@@ -99,9 +115,9 @@ class Links:
             line.doing("starting JAX")
             device = start_one(self.how.devices)
             line.doing("reading the data")
-            dataset = data.load(self.settings.dataset, self.how.data_path, resolution=self.how.resolution)
-            self.dataset, self.preprocessing = dataset, data.fit(dataset, family="sre2l", kind="raw")
-        self.screen.fact("data", data_line(self.dataset, self.preprocessing))
+            self.dataset = self.how.load(self.settings.dataset)
+            self.preprocessing = data.fit(self.dataset, family="sre2l", kind="raw")
+        self.screen.fact("data", data_line(self.dataset, self.preprocessing.space))
         self.screen.fact("device", device)
         self.screen.log_to(self.folder / "log.txt")
 
@@ -140,7 +156,7 @@ class Links:
                     reporter=line,
                     should_stop=self.should_stop,
                 )
-        return made.load(folder)
+        return made.load(folder, self.settings.recovery.precision)
 
     def take_in(self, weights: pathlib.Path, folder: pathlib.Path) -> Teacher:
         """Makes a teacher's folder of a file with weights.
@@ -151,7 +167,8 @@ class Links:
         from jaxdd.run import teachers as made
 
         words = self.settings.chain.architecture()
-        return made.take_in(weights, folder, self.dataset, self.preprocessing, words)
+        made.take_in(weights, folder, self.dataset, self.preprocessing, words)
+        return made.load(folder, self.settings.recovery.precision)
 
     def tell_teacher(self, teacher: Teacher) -> None:
         """What the teacher is, and its accuracy on the real test images: without it nothing after can be right.
@@ -162,7 +179,7 @@ class Links:
         from jaxdd import data
         from jaxdd.evaluation.soft import teacher_accuracies
 
-        test = data.examples(self.dataset, self.preprocessing, "test")
+        test = data.test_examples(self.dataset, self.preprocessing)
         (reached,) = teacher_accuracies((teacher.network,), (teacher.variables,), test)
         self.screen.fact("teacher", f"{teachers.describe(teacher.about)}; test accuracy {100 * reached:.1f} %", "bold")
 

@@ -164,7 +164,7 @@ class _Session:
     def _facts(self, training: Pretraining, device: str) -> None:
         method, how = training.method, training.training
         augmented = f"{how.kind} {how.strategy}".rstrip() + (f", CutMix {how.mix_p:g}" if how.mix_p else "")
-        self.screen.fact("data", data_line(training.dataset, training.preprocessing))
+        self.screen.fact("data", data_line(training.dataset, training.preprocessing.space))
         self.screen.fact("network", f"{training.network}, {method.norm_type} norm")
         self.screen.fact("training", f"SGD {how.learning_rate:g}, batches of {how.batch_size}, {augmented}")
         self.screen.fact("device", device)

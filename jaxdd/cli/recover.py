@@ -111,6 +111,7 @@ def _conclude(shown: Screen, flags: Recover, folder: pathlib.Path, validate: str
         shown.fact("images", str(folder / "images"))
     shown.fact("set", str(folder / "distilled"))
     words = ["--checkpoint_path", shorter_path(folder)] + (["--data_path", flags.data_path] if flags.data_path else [])
+    words += [] if flags.stream == "auto" else ["--stream", flags.stream]
     shown.fact("next", f"{validate} {shlex.join(words)}")
 
 
@@ -147,6 +148,7 @@ def _verifier(flags: Recover) -> pathlib.Path | None:
 
     Raises:
         UsageError: it is asked for and none is named.
+        CheckpointError: what is named is none.
     """
     if not flags.verifier:
         return None
@@ -157,4 +159,8 @@ def _verifier(flags: Recover) -> pathlib.Path | None:
             expected="--verifier-arch-path with a folder that squeeze.py wrote",
             remedy="squeeze one: squeeze.py --arch-name resnet50 ...; nothing is downloaded",
         )
-    return pathlib.Path(flags.verifier_arch_path).expanduser().absolute()
+    from jaxdd.run.teachers import read_manifest
+
+    folder = pathlib.Path(flags.verifier_arch_path).expanduser().absolute()
+    read_manifest(folder)  # which refuses what is no network
+    return folder

@@ -16,7 +16,6 @@ from jaxdd.cli.links import How, screen
 from jaxdd.cli.resolve import no_effect
 from jaxdd.cli.screen import Screen, absolute, shorter_path
 from jaxdd.core import config as configs
-from jaxdd.core import io
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import UsageError
 
@@ -53,6 +52,9 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
     flags = parse(Relabel, argv, programs["relabel"])
     if flags.checkpoint_path is None:
         raise UsageError("which set?", where="--checkpoint_path", expected="the output folder of recover")
+    if flags.preset or flags.config_path:
+        where = "--preset" if flags.preset else "--config_path"
+        raise UsageError("the set has its recipe with it", where=where, remedy="leave it out; --set changes a setting")
     if flags.max_scale_crops not in (None, 1.0):
         raise UsageError("crops go up to the whole image", where="--max-scale-crops", expected="1, as published")
     found = checkpoints.find(absolute(flags.checkpoint_path), programs["recover"])
@@ -87,11 +89,11 @@ def _label(
             begin.doing("starting JAX")
             start_one(how.devices)
             begin.doing("reading the data")
-            dataset = data.load(distilled.dataset, how.data_path, resolution=distilled.images.shape[1])
+            dataset = how.load(distilled.dataset, distilled.images.shape[1])
             preprocessing = data.fit(dataset, family="sre2l", kind="raw")
         shown.log_to(folder / "log.txt")
         teacher = trained.load(source)
-        test = data.examples(dataset, preprocessing, "test")
+        test = data.test_examples(dataset, preprocessing)
         (reached,) = teacher_accuracies((teacher.network,), (teacher.variables,), test)
         shown.fact("teacher", f"{teachers.describe(teacher.about)}; test accuracy {100 * reached:.1f} %")
         relabelling = prepared(recipe, distilled, preprocessing, teacher, flags.prune)
@@ -106,6 +108,7 @@ def _label(
     words = ["--checkpoint_path", shorter_path(absolute(flags.checkpoint_path or "."))]
     words += ["--data_path", flags.data_path] if flags.data_path else []
     words += ["--fkd_path", shorter_path(folder)] if flags.fkd_path else []
+    words += [] if flags.stream == "auto" else ["--stream", flags.stream]
     shown.fact("next", f"{validate} {shlex.join(words)}")
     return 0
 
@@ -142,7 +145,6 @@ def write(shown: Screen, relabelling: Relabelling, folder: pathlib.Path, should_
     shown.fact("labels", f"{relabelling.epochs} epochs, at most {soft.gigabytes(relabelling.bytes)}, in {folder}")
     present = sum(path.stat().st_size for path in folder.glob("epoch-*.safetensors"))
     require_writable(folder, max(0, relabelling.bytes - present))
-    io.write_json(folder / "epochs.json", {"epochs": relabelling.recipe.epochs, "pool": relabelling.recipe.pool})
     line = Epochs(shown, should_stop, relabelling.epochs)
     with line.shown():
         relabelling.make(folder, report=line.labelled, reporter=line, should_stop=should_stop)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jaxdd.cli.progress import Line
-    from jaxdd.data import Dataset, Preprocessing
+    from jaxdd.data import Dataset
     from jaxdd.evaluation.protocol import Row
     from jaxdd.run.api import Distillation
     from jaxdd.run.devices import Layout
@@ -248,7 +248,7 @@ class _Session:
         )
 
     def _facts(self, run: Distillation, layout: Layout, device: str) -> None:
-        self.screen.fact("data", data_line(run.dataset, run.preprocessing))
+        self.screen.fact("data", data_line(run.dataset, run.preprocessing.space))
         self.screen.fact("network", run.method.describe(run.dataset.image_shape, run.dataset.classes))
         for place in self.networks:
             self.screen.fact("start", pretrained.describe(place))
@@ -299,8 +299,11 @@ class _Session:
         return " ".join(parts)
 
 
-def data_line(dataset: Dataset, preprocessing: Preprocessing) -> str:
+def data_line(dataset: Dataset, space: str) -> str:
     """`digits: 1438 train and 359 test images, 8x8x1, 10 classes, standardised`."""
+    from jaxdd.data import LargeDataset
+
     shape = "x".join(map(str, dataset.image_shape))
     counts = f"{len(dataset.train_images)} train and {len(dataset.test_images)} test images"
-    return f"{dataset.name}: {counts}, {shape}, {dataset.classes} classes, {preprocessing.space}"
+    streamed = ", streamed" * isinstance(dataset, LargeDataset)
+    return f"{dataset.name}: {counts}, {shape}, {dataset.classes} classes, {space}{streamed}"

@@ -11,7 +11,7 @@ from jaxdd.cli import teachers
 from jaxdd.cli.screen import shorter_path
 from jaxdd.core import config as configs
 from jaxdd.core import io
-from jaxdd.core.errors import CheckpointError, choose
+from jaxdd.core.errors import CheckpointError, UsageError, choose
 from jaxdd.run.decoupled_settings import ARCHITECTURES
 
 if TYPE_CHECKING:
@@ -52,11 +52,13 @@ def mixing(flags: Any) -> dict[str, Any]:
     """How --mix-type, --cutmix and --mixup have images mixed, as settings of the recipe.
 
     Raises:
-        UsageError: an unknown way of mixing.
+        UsageError: an unknown way of mixing, or two.
     """
     if flags.mix_type is None:
-        alpha = flags.mixup if flags.cutmix is None else flags.cutmix
-        return {} if alpha is None else {"mix_alpha": alpha}
+        named = {name: value for name in MIXES[:2] if (value := getattr(flags, name)) is not None}
+        if len(named) > 1:
+            raise UsageError("two ways of mixing", where="--cutmix and --mixup", remedy="name one by --mix-type")
+        return {"mix": name, "mix_alpha": named[name]} if (name := next(iter(named), None)) else {}
     name = choose(flags.mix_type.lower(), MIXES, kind="way of mixing", where="--mix-type")
     given, usual = {"cutmix": (flags.cutmix, 1.0), "mixup": (flags.mixup, 0.8), "none": (None, 1.0)}[name]
     return {"mix": name, "mix_alpha": usual if given is None else given}
@@ -161,7 +163,7 @@ class Labels:
         if self.teacher.name == "teacher":
             _require_own(teacher, self.teacher, distilled)
         given = (teacher.network,), (teacher.variables,)
-        (reached,) = teacher_accuracies(*given, data.examples(dataset, preprocessing, "test"))
+        (reached,) = teacher_accuracies(*given, data.test_examples(dataset, preprocessing))
         told = [("teacher", f"{teachers.describe(teacher.about)}; test accuracy {100 * reached:.1f} %")]
         taught: Any = tuple(dataclasses.replace(recipe, teachers=given[0]) for recipe in recipes)  # pyright: ignore
         options: dict[str, Any] = {"networks": given[1], "checkpoint_every": self.checkpoint_every}

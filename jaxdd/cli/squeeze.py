@@ -27,6 +27,7 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
     Raises:
         JaxddError: anything a user can mend.
     """
+    from jaxdd.data import require_grain
     from jaxdd.run import signals
     from jaxdd.run.precheck import require_writable
 
@@ -37,6 +38,8 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
     weights = pathlib.Path(flags.arch_path).expanduser().absolute() if flags.arch_path else None
     if weights:
         teachers.require_weights(weights)
+    elif flags.stream == "always":
+        require_grain()
     require_writable(folder)
     with screen() as shown, signals.caught() as should_stop:
         links = Links(shown, settings, How.of(flags), folder, should_stop)
@@ -56,4 +59,6 @@ def _next(settings: Decoupled, folder: pathlib.Path, flags: Squeeze, recover: st
     """The command that uses it."""
     words = ["--preset", flags.preset] if flags.preset else ["--dataset", settings.dataset]
     words += ["--data_path", flags.data_path] if flags.data_path else []
+    words += ["--resolution", str(flags.resolution)] if flags.resolution else []
+    words += [] if flags.stream == "auto" else ["--stream", flags.stream]
     return f"{recover} {shlex.join([*words, '--arch-path', shorter_path(folder)])}"

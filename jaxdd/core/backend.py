@@ -191,6 +191,11 @@ def memory_bytes() -> int:
     """Bytes of one device's memory: what its allocator may hand out; on CPU that of the machine or its container."""
     if not on_cpu():
         return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", UNKNOWN_MEMORY)
+    return machine_bytes()
+
+
+def machine_bytes() -> int:
+    """Bytes of the machine's own memory, or its container's."""
     if not hasattr(os, "sysconf"):
         return UNKNOWN_MEMORY
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

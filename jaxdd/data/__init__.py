@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxdd.data.dataset import Dataset
-    from jaxdd.data.locate import check_available
+    from jaxdd.data.large import LargeDataset, test_examples
+    from jaxdd.data.locate import check_available, require_grain
     from jaxdd.data.preprocess import Preprocessing, clip, examples, fit
     from jaxdd.data.readers import describe, load
     from jaxdd.data.registry import SPECS, DataSpec, canonical
     from jaxdd.data.resident import resident_type
-    from jaxdd.data.sampling import real_images, sample
+    from jaxdd.data.sampling import real_images, real_rows, sample
     from jaxdd.data.selection import kmeans_images
 
 __all__ = [
     "SPECS",
     "DataSpec",
     "Dataset",
+    "LargeDataset",
     "Preprocessing",
     "canonical",
     "check_available",
@@ -32,14 +34,18 @@ __all__ = [
     "kmeans_images",
     "load",
     "real_images",
+    "real_rows",
+    "require_grain",
     "resident_type",
     "sample",
+    "test_examples",
 ]
 
 _HOMES = {
     "SPECS": "registry",
     "DataSpec": "registry",
     "Dataset": "dataset",
+    "LargeDataset": "large",
     "Preprocessing": "preprocess",
     "canonical": "registry",
     "check_available": "locate",
@@ -50,8 +56,11 @@ _HOMES = {
     "kmeans_images": "selection",
     "load": "readers",
     "real_images": "sampling",
+    "real_rows": "sampling",
+    "require_grain": "locate",
     "resident_type": "resident",
     "sample": "sampling",
+    "test_examples": "large",
 }
 
 

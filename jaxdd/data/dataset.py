@@ -98,16 +98,21 @@ class Dataset:
         train_y = check_labels(labels["train"], len(images["train"]), known, f"{where} (train labels)")
         names = known or tuple(str(index) for index in range(int(train_y.max()) + 1))
         test_y = check_labels(labels["test"], len(images["test"]), names, f"{where} (test labels)")
-        missing = np.setdiff1d(np.arange(len(names)), train_y)
-        if missing.size:
-            shown = ", ".join(f"{index} ({names[index]})" for index in missing[:5])
-            raise DataError(
-                f"{missing.size} of {len(names)} classes have no train image: {shown}",
-                where=where,
-                expected="at least one train image of every class",
-                remedy="complete the download, or number the labels 0 .. classes-1 without gaps",
-            )
+        require_every_class(train_y, names, where)
         return cls(name, _frozen(images["train"]), train_y, _frozen(images["test"]), test_y, names)
+
+
+def require_every_class(labels: np.ndarray, names: Sequence[str], where: str) -> None:
+    """Raises `DataError` unless every class has a train image; arguments as in `check_labels`."""
+    missing = np.setdiff1d(np.arange(len(names)), labels)
+    if missing.size:
+        shown = ", ".join(f"{index} ({names[index]})" for index in missing[:5])
+        raise DataError(
+            f"{missing.size} of {len(names)} classes have no train image: {shown}",
+            where=where,
+            expected="at least one train image of every class",
+            remedy="complete the download, or number the labels 0 .. classes-1 without gaps",
+        )
 
 
 def as_uint8(images: np.ndarray, where: str) -> np.ndarray:

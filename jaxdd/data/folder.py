@@ -5,6 +5,7 @@ Of ImageNet's tree only the class folders of a subset are looked into.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pathlib
 from collections.abc import Sequence
@@ -116,6 +117,20 @@ def read_split(place: pathlib.Path, names: Sequence[str], *, part: bool = False)
         raise DataError("no images", where=str(place), expected=LAYOUT, remedy="check the layout of the folder")
     encoded = Encoded(len(files), lambda item: read_file(files[item]), lambda item: str(files[item]))
     return encoded, np.asarray(labels, np.int32)
+
+
+def digest(encoded: Encoded, labels: np.ndarray, names: Sequence[str]) -> str:
+    """sha256 of the files' names, in order, and their labels; reads no file.
+
+    Arguments:
+        encoded: the images.
+        labels: `[n]` class indices.
+        names: of the classes, in label order.
+    """
+    hasher = hashlib.sha256("\n".join(names).encode())
+    for index, label in enumerate(labels):
+        hasher.update(f"\n{pathlib.PurePath(encoded.where(index)).name} {label}".encode())
+    return hasher.hexdigest()
 
 
 def _annotated(place: pathlib.Path) -> list[tuple[pathlib.Path, str]]:

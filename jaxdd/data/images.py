@@ -233,15 +233,18 @@ def decode_all(
         resolution, channels = survey(encoded, resolution, channels)
     out = np.empty((encoded.count, resolution, resolution, channels), np.uint8)
 
+    threads = os.cpu_count() or 1
+    chunk = max(1, min(_CHUNK, encoded.count // threads))  # so that all of them have some
+
     def fill(start: int) -> None:
-        for index in range(start, min(start + _CHUNK, encoded.count)):
+        for index in range(start, min(start + chunk, encoded.count)):
             where = encoded.where(index)
             image = crop(decode(encoded.read(index), where), resolution)
             out[index] = to_channels(image, channels, where)
 
-    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    pool = concurrent.futures.ThreadPoolExecutor(threads)
     try:
-        for _ in pool.map(fill, range(0, encoded.count, _CHUNK)):
+        for _ in pool.map(fill, range(0, encoded.count, chunk)):
             pass
     finally:
         pool.shutdown(cancel_futures=True)  # a broken image ends it at once

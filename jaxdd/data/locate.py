@@ -16,11 +16,12 @@ import os
 import pathlib
 from typing import Literal
 
-from jaxdd.core.errors import DataError
+from jaxdd.core.errors import DataError, UsageError, choose
 from jaxdd.data import folder as folders
 from jaxdd.data import npz, parquet, tfds
 from jaxdd.data.registry import ALIASES, DataSpec, spec, user_kind
 
+STREAM = ("auto", "always", "never")  # whether images are read while they are needed
 LAYOUTS = (
     f"one .npz file ({npz.LAYOUT})",
     f"Hugging Face parquet ({parquet.LAYOUT})",
@@ -74,15 +75,47 @@ def locate(name: str, data_path: str | os.PathLike | None = None) -> Source:
     return _through_tfds(entry, root)
 
 
-def check_available(name: str, data_path: str | os.PathLike | None = None) -> None:
+def check_available(name: str, data_path: str | os.PathLike | None = None, stream: str = "never") -> None:
     """Raises the error that `load` would raise for a set that cannot be found; takes milliseconds.
 
-    Arguments and Raises: as `locate`. A set that TFDS would have to download counts as available if TFDS and what it
-    needs are installed.
+    Arguments and Raises: as `load` and `locate`. A set that TFDS would have to download counts as available if TFDS and
+    what it needs are installed.
     """
+    choose(stream, STREAM, kind="way of reading", where="--stream")
     source = locate(name, data_path)
+    if stream == "always":
+        require_folder(source, name)
     if source.kind == "parquet":
         parquet.import_pyarrow(str(source.path))
+
+
+def require_folder(source: Source, name: str) -> None:
+    """Refuses to stream what does not lie in one file per image.
+
+    Raises:
+        UsageError: see above.
+    """
+    if source.kind != "folder":
+        raise UsageError(
+            f"'{name}' cannot be streamed: it is no folder of images",
+            where="--stream always",
+            expected=folders.LAYOUT,
+            remedy="unpack its images into such folders, or leave --stream out",
+        )
+
+
+def require_grain() -> None:
+    """Refuses to train on streamed images without the package that reads them ahead.
+
+    Raises:
+        UsageError: see above.
+    """
+    if importlib.util.find_spec("grain") is None:
+        raise UsageError(
+            "reading images while a run goes on needs grain",
+            where="a stream of images",
+            remedy="pip install 'jaxdd[stream]', or --stream never with a set that fits into memory",
+        )
 
 
 def _places(entry: DataSpec, root: pathlib.Path | None) -> list[pathlib.Path]:

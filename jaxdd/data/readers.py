@@ -6,16 +6,16 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from jaxdd.core.errors import DataError, UsageError
+from jaxdd.core.errors import DataError, UsageError, choose
 from jaxdd.data import folder as folders
 from jaxdd.data import images as pixels
 from jaxdd.data import npz, parquet, tfds
 from jaxdd.data.dataset import Dataset, as_uint8
-from jaxdd.data.locate import Source, locate
+from jaxdd.data.locate import STREAM, Source, locate, require_folder
 from jaxdd.data.registry import DataSpec, canonical, user_kind
 from jaxdd.data.registry import spec as entry_of
 
@@ -23,8 +23,14 @@ MAX_RESOLUTION = 1024
 Splits = dict[str, tuple[Any, np.ndarray]]  # split -> (`Encoded` or array, labels)
 
 
-def load(name: str, data_path: str | os.PathLike | None = None, *, resolution: int | None = None) -> Dataset:
-    """Reads a data set into host memory.
+def load(
+    name: str,
+    data_path: str | os.PathLike | None = None,
+    *,
+    resolution: int | None = None,
+    stream: Literal["auto", "always", "never"] | str = "never",
+) -> Dataset:
+    """Reads a data set into host memory, or lists its files.
 
     Arguments:
         name: a name of the registry or an alias, a subset of ImageNet (`data.imagenet`), or a user's own set:
@@ -32,12 +38,14 @@ def load(name: str, data_path: str | os.PathLike | None = None, *, resolution: i
         data_path: folder with the local files, in `<data_path>/<name>/` or itself named so (`locate`); `None`: TFDS's
             folder.
         resolution: side in pixels to crop and resize to; `None`: the registry's, or the images' own.
+        stream: `always`: the files of an image folder are listed, and read while they are needed; `auto`: so where the
+            train images would take more than a quarter of the machine's memory.
 
     Returns:
-        Both splits as uint8; grey images are RGB where the set is RGB.
+        Both splits as uint8; grey images are RGB where the set is RGB. A `LargeDataset` of what is streamed.
 
     Raises:
-        UsageError: unknown name or resolution out of range.
+        UsageError: unknown name or resolution out of range, or a set that cannot be streamed.
         DataError: the set is not there, unreadable, or not what it claims to be.
     """
     if resolution is not None and not 1 <= resolution <= MAX_RESOLUTION:
@@ -52,6 +60,13 @@ def load(name: str, data_path: str | os.PathLike | None = None, *, resolution: i
     side = resolution or (spec.resolution if spec else None)
     channels = spec.channels if spec else None
     crop = pixels.shorter_side if spec and spec.subset else pixels.central_area
+    if _streams(choose(stream, STREAM, kind="way of reading", where="stream"), source, name, splits["train"][0], side):
+        from jaxdd.data.large import LargeDataset  # which needs JAX
+
+        if spec is not None:
+            names = _known_names(spec, names, splits["train"][1], where)
+        given = {"name": name, "class_names": names or (), "resolution": side, "crop": crop, "where": where}
+        return LargeDataset.of_files(splits["train"], splits["test"], **given)
     arrays = {}
     for split in ("train", "test"):  # the test split follows the train split's shape
         arrays[split] = _pixels(splits[split][0], side, channels, f"{where} ({split} images)", crop)
@@ -97,6 +112,18 @@ def describe(name: str, data_path: str | os.PathLike | None = None, *, resolutio
     space = "zca" if channels == 3 else "standardised"
     side = resolution or min(height, width)
     return DataSpec(name, side, channels, classes, class_names=names or (), space=space)
+
+
+def _streams(stream: str, source: Source, name: str, train: Any, side: int | None) -> bool:
+    """Whether images stay in their files."""
+    if stream == "always":
+        require_folder(source, name)
+        return True
+    if stream == "never" or source.kind != "folder":
+        return False
+    from jaxdd.data.large import exceeds_memory  # which needs JAX
+
+    return exceeds_memory(train.count, side or min(pixels.header(train.read(0), train.where(0))[:2]))
 
 
 def _pixels(

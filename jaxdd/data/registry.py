@@ -40,6 +40,7 @@ class DataSpec:
         space: the preprocessing of the RCIG family, `zca` or `standardised`.
         aliases: folder names that the set's own archive unpacks to.
         subset: which classes of a larger tree, for subsets of ImageNet.
+        one_way: whether a mirror image shows something else, as of digits.
     """
 
     name: str
@@ -53,6 +54,7 @@ class DataSpec:
     space: Space = "zca"
     aliases: tuple[str, ...] = ()
     subset: imagenet.Subset | None = None
+    one_way: bool = False
 
     @property
     def image_shape(self) -> tuple[int | None, int | None, int | None]:
@@ -88,8 +90,18 @@ _VALIDATION = ("train", "validation")
 SPECS: dict[str, DataSpec] = {
     spec.name: spec
     for spec in (
-        DataSpec("digits", 8, 1, 10, class_names=_DIGITS, space="standardised"),
-        DataSpec("mnist", 28, 1, 10, class_names=_DIGITS, tfds="mnist", tensorflow=True, space="standardised"),
+        DataSpec("digits", 8, 1, 10, class_names=_DIGITS, space="standardised", one_way=True),
+        DataSpec(
+            "mnist",
+            28,
+            1,
+            10,
+            class_names=_DIGITS,
+            tfds="mnist",
+            tensorflow=True,
+            space="standardised",
+            one_way=True,
+        ),
         DataSpec(
             "fashion_mnist",
             28,
@@ -100,7 +112,7 @@ SPECS: dict[str, DataSpec] = {
             tensorflow=True,
             space="standardised",
         ),
-        DataSpec("svhn_cropped", 32, 3, 10, class_names=_DIGITS, tfds="svhn_cropped"),
+        DataSpec("svhn_cropped", 32, 3, 10, class_names=_DIGITS, tfds="svhn_cropped", one_way=True),
         DataSpec("cifar10", 32, 3, 10, class_names=_CIFAR10, tfds="cifar10", tensorflow=True),
         DataSpec("cifar100", 32, 3, 100, tfds="cifar100", tensorflow=True),
         DataSpec("tiny_imagenet", 64, 3, 200, aliases=("tiny-imagenet-200",)),
@@ -207,6 +219,11 @@ def spec(name: str) -> DataSpec:
     if name not in SPECS:  # someone typed the literal `folder:PATH`
         choose(name, SPECS, kind="data set", where="--dataset_name")
     return SPECS[name]
+
+
+def one_way(name: str) -> bool:
+    """Whether mirror images of a data set show something else; of a user's own nothing is known, so it is False."""
+    return name in SPECS and SPECS[name].one_way
 
 
 def statistics(family: str, name: str) -> Statistics | None:

@@ -64,11 +64,14 @@ def first_images(examples: Examples, ipc: int, key: Key) -> Examples:
 
 def class_indices(examples: Examples, size: int, key: Key) -> Array:
     """`[classes * size]` indices of random examples, class-major; a class with fewer than `size` is cycled."""
-    labels = hard_labels(examples)
-    room = max(1, (examples.classes - 1).bit_length())
+    return _class_rows(hard_labels(examples), examples.classes, size, key)
+
+
+def _class_rows(labels: Array, classes: int, size: int, key: Key) -> Array:
+    room = max(1, (classes - 1).bit_length())
     random = jax.random.bits(key, labels.shape, jnp.uint32) >> room
     order = jnp.argsort((labels.astype(jnp.uint32) << (32 - room)) | random)
-    counts = jnp.zeros(examples.classes, jnp.int32).at[labels].add(1)
+    counts = jnp.zeros(classes, jnp.int32).at[labels].add(1)
     starts = jnp.cumsum(counts) - counts
     within = jnp.arange(size)[None, :] % jnp.maximum(counts, 1)[:, None]
     return order[(starts[:, None] + within).reshape(-1)]
@@ -105,6 +108,20 @@ def real_images(source: Examples | Dataset, ipc: int, key: Key) -> Examples:
         labels = np.asarray(hard_labels(source))
     check_ipc(labels, source.classes, ipc)
     return sample(source, BatchRule("class", ipc), key)
+
+
+def real_rows(labels: np.ndarray, classes: int, ipc: int, key: Key) -> np.ndarray:
+    """Which images `real_images` takes: `[classes * ipc]` indices, class-major; needs no image.
+
+    Arguments:
+        labels: `[n]` class indices of all images.
+        classes, ipc, key: as there.
+
+    Raises:
+        DataError: a class has fewer than `ipc` images.
+    """
+    check_ipc(labels, classes, ipc)
+    return np.asarray(_class_rows(jnp.asarray(labels), classes, ipc, key))
 
 
 def check_ipc(labels: np.ndarray, classes: int, ipc: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ from jaxdd.data.sampling import check_ipc
 _MINI_BATCH_FROM = 2000  # images per class from which the mini-batch form is used
 
 
-def kmeans_images(images: np.ndarray, labels: np.ndarray, ipc: int, seed: int) -> np.ndarray:
+def kmeans_images(
+    images: np.ndarray | Callable[[np.ndarray], np.ndarray], labels: np.ndarray, ipc: int, seed: int
+) -> np.ndarray:
     """Indices of `ipc` distinct real images of every class, each the nearest to a k-means centroid.
 
     Arguments:
-        images: `[n, ...]` preprocessed pixels (or features), flattened for distances.
+        images: `[n, ...]` preprocessed pixels (or features), flattened for distances; or what gives those of some
+            indices, which is asked for one class at a time.
         labels: `[n]` integers.
         ipc: images per class, the number of clusters.
         seed: decides the initial centroids; equal seeds give equal choices.
@@ -34,10 +38,11 @@ def kmeans_images(images: np.ndarray, labels: np.ndarray, ipc: int, seed: int) -
     labels = np.asarray(labels)
     classes = int(labels.max()) + 1
     check_ipc(labels, classes, ipc)
+    take = images if callable(images) else np.asarray(images).__getitem__
     chosen = []
     for label in range(classes):
         members = np.flatnonzero(labels == label)
-        points = np.asarray(images)[members].reshape(len(members), -1).astype(np.float32)
+        points = take(members).reshape(len(members), -1).astype(np.float32)
         settings: Any = {"n_clusters": ipc, "n_init": 1, "random_state": seed}
         small = len(members) < _MINI_BATCH_FROM
         model: Any = KMeans(**settings) if small else MiniBatchKMeans(**settings, batch_size=1024)

@@ -20,23 +20,22 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-import hashlib
-import importlib.util
 import itertools
 import math
 import os
 import pathlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd.core.errors import DataError, UsageError
+from jaxdd.core.errors import DataError
 from jaxdd.core.types import Examples
 from jaxdd.data import folder as folders
 from jaxdd.data.images import Encoded, decode, shorter_side, to_channels
+from jaxdd.data.locate import require_grain
 
 Batch = Mapping[str, Any]  # field of `Examples` -> what takes its place, numpy arrays
 
@@ -75,9 +74,10 @@ class ImageStream(Stream):
         resolution: side in pixels of what is shown.
         batch_size: images per step.
         seed: of shuffles and crops, 0 <= seed < 2**32.
-        scale: least and largest share of the image's area in a random crop; None for the central square of every image.
+        scale: least and largest share of the image's area in a random crop; None for `crop` of every image.
         shuffle: whether every epoch has an order of its own; else it is that of the files.
         threads: that read ahead; 0 for none. No number depends on it.
+        crop: makes of an image its central square, `[resolution, resolution, channels]`.
 
     Raises:
         UsageError: grain is not installed.
@@ -92,14 +92,10 @@ class ImageStream(Stream):
     scale: tuple[float, float] | None = SCALE
     shuffle: bool = True
     threads: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)
+    crop: Callable[[np.ndarray, int], np.ndarray] = shorter_side
 
     def __post_init__(self):
-        if importlib.util.find_spec("grain") is None:
-            raise UsageError(
-                "reading images while a run goes on needs grain",
-                where="a stream of images",
-                remedy="pip install 'jaxdd[stream]', or load a set that fits into memory",
-            )
+        require_grain()
 
     @classmethod
     def of_folder(
@@ -159,10 +155,7 @@ class ImageStream(Stream):
     @functools.cached_property
     def digest(self) -> str:
         """sha256 of the files' names, in order, and their labels."""
-        hasher = hashlib.sha256("\n".join(self.class_names).encode())
-        for index, label in enumerate(self.labels):
-            hasher.update(f"\n{pathlib.PurePath(self.encoded.where(index)).name} {label}".encode())
-        return hasher.hexdigest()
+        return folders.digest(self.encoded, self.labels, self.class_names)
 
     def examples(self, constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None) -> Examples:
         """What is resident beside the stream: no image, but their shape, and the constants that standardise them."""
@@ -205,7 +198,7 @@ class ImageStream(Stream):
         where = self.encoded.where(index)
         image = decode(self.encoded.read(index), where)
         if self.scale is None:
-            image = shorter_side(image, self.resolution)
+            image = self.crop(image, self.resolution)
         else:
             image = resized(image, window(random, *image.shape[:2], self.scale), self.resolution)
         return {"images": to_channels(image, 3, where), "labels": self.labels[index]}

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxdd import data as data_room
 from jaxdd.core.distilled import Decode, DistilledSet
+from jaxdd.core.errors import UsageError
 from jaxdd.core.random import key_for
 from jaxdd.core.types import Array, Examples, PyTree
 from jaxdd.evaluation.base import Subject
@@ -98,8 +99,17 @@ def contenders(
     Arguments:
         targets, compact: as in `placed`.
         distilled, dataset, preprocessing, baselines, full_data, seed, networks, labels: as in `protocol.evaluate`.
+
+    Raises:
+        UsageError: the full data is asked for, and is not in memory.
     """
-    sizes = dict(subjects(distilled, dataset.name, len(dataset.train_images), baselines, full_data))
+    sizes = dict(subjects(distilled, dataset.name, len(dataset.train_labels), baselines, full_data))
+    if full_data and isinstance(dataset, data_room.LargeDataset):
+        raise UsageError(
+            f"training on all {len(dataset.train_labels)} images of a data set that is streamed",
+            where="full_data",
+            remedy="leave it out: the teacher's accuracy is what the whole data set gives; or --stream never",
+        )
 
     def attached(found: DistilledSet, start: PyTree = ()) -> Examples:
         own = placed(found, preprocessing, targets, compact=compact)
@@ -108,23 +118,37 @@ def contenders(
     yield Contender("distilled", sizes["distilled"], lambda i: attached(distilled, jax.device_put(labels)))
     if len(sizes) == 1:
         return
-    real = data_room.examples(dataset, preprocessing, "train")
-    one_hot = np.eye(real.classes, dtype=np.float32) - 1 / np.float32(real.classes)
+    take, classes = _taking(dataset, preprocessing), dataset.classes
+    one_hot = np.eye(classes, dtype=np.float32) - 1 / np.float32(classes)
 
-    def as_set(images: Array, labels: Array) -> Examples:
+    def as_set(rows: np.ndarray) -> Examples:
         mirrored = Decode(flip=distilled.decode.flip)  # and in one piece, however distilled images are cut
-        chosen = {"images": np.asarray(images), "labels": one_hot[np.asarray(labels)], "pixels": None}
+        chosen = {"images": take(rows), "labels": one_hot[dataset.train_labels[rows]], "pixels": None}
         return attached(distilled.replace(**chosen, decode=mirrored))
 
     def random(i: int) -> Examples:
-        chosen = data_room.real_images(real, distilled.ipc, key_for(seed, "random baseline", i))
-        return as_set(chosen.images, chosen.labels)
+        key = key_for(seed, "random baseline", i)
+        return as_set(data_room.real_rows(dataset.train_labels, classes, distilled.ipc, key))
 
     if "random" in baselines:
         yield Contender("random real", sizes["random real"], random, shared=False)
     if "kmeans" in baselines:
-        nearest = data_room.kmeans_images(np.asarray(real.images), np.asarray(real.labels), distilled.ipc, seed)
-        chosen = real.take(nearest), real.labels[nearest]
-        yield Contender("k-means real", sizes["k-means real"], lambda i: as_set(*chosen))
+        nearest = data_room.kmeans_images(take, dataset.train_labels, distilled.ipc, seed)
+        yield Contender("k-means real", sizes["k-means real"], lambda i: as_set(nearest))
     if full_data:
-        yield Contender("full data", sizes["full data"], lambda i: as_set(real.take(slice(None)), real.labels))
+        everything = np.arange(len(dataset.train_labels))
+        yield Contender("full data", sizes["full data"], lambda i: as_set(everything))
+
+
+def _taking(dataset: data_room.Dataset, preprocessing: data_room.Preprocessing) -> Callable[[np.ndarray], np.ndarray]:
+    """Gives train images by their indices, preprocessed; of a large data set they are read then, raw ones uint8."""
+    if isinstance(dataset, data_room.LargeDataset):
+        raw = preprocessing.space == "raw"
+
+        def read(rows: np.ndarray) -> np.ndarray:
+            pixels = dataset.train_images[rows]
+            return pixels if raw else preprocessing.apply(pixels)
+
+        return read
+    real = data_room.examples(dataset, preprocessing, "train")
+    return lambda rows: np.asarray(real.take(rows))

@@ -24,13 +24,13 @@ import jax.numpy as jnp
 from jaxdd import models
 from jaxdd.core.config import setting
 from jaxdd.core.types import Array
+from jaxdd.data.registry import one_way
 from jaxdd.evaluation.base import BaseRecipe, Subject, Training
 from jaxdd.models.network import Network
 from jaxdd.training.classifier import ClassifierTraining, Kind, augmentation
 from jaxdd.training.schedules import two_thirds_and_five_sixths
 
 STRATEGY = "color_crop_cutout_flip_scale_rotate"
-ONE_WAY = ("mnist", "svhn_cropped", "digits")  # data sets whose mirror images are something else; digits are ours
 CIFAR = ("cifar10", "cifar100")
 SMALL = 64  # pixels; above, the published rules are those of ImageNet subsets
 EPOCHS = ((1, 3000), (10, 2000), (50, 1500), (200, 1000), (500, 500))  # up to so many images per class -> epochs
@@ -178,7 +178,7 @@ class IdcRecipe(SgdRecipe):
         """Kind and strategy: no flips of digits; no cutout beside CutMix, nor for MNIST with several images in one."""
         if self.dsa_strategy is None and subject.resolution > SMALL:
             return "imagenet", ""
-        flips = ("flip",) if subject.dataset in ONE_WAY else ()
+        flips = ("flip",) if one_way(subject.dataset) else ()
         several = subject.dataset == "mnist" and subject.factor > 1
         cuts = ("cutout",) if self.mix_p_of(subject) or several else ()
         strategy = without(STRATEGY if self.dsa_strategy is None else self.dsa_strategy, *flips, *cuts, "none")

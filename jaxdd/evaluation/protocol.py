@@ -20,6 +20,7 @@ from jaxdd.core.errors import CheckpointError
 from jaxdd.core.procedure import Procedure, Runner
 from jaxdd.core.random import key_for
 from jaxdd.core.types import Examples, PyTree
+from jaxdd.data.large import Parts
 from jaxdd.evaluation.base import BaseRecipe, Training
 from jaxdd.evaluation.contenders import Contender, contenders, subjects
 from jaxdd.models.network import Network
@@ -126,7 +127,7 @@ def evaluate(
     rows = []
     for each in (recipe, *others):
         network = each.network(dataset.image_shape, dataset.classes, dataset.name)
-        test = data_room.examples(dataset, preprocessing, "test", dtype=network.activations or np.float32)
+        test = data_room.test_examples(dataset, preprocessing, dtype=network.activations or np.float32)
         options: dict[str, Any] = {"baselines": tuple(baselines), "full_data": full_data, "seed": seed}
         options |= {"networks": networks, "labels": labels, "compact": each.compact}
         for contender in contenders(distilled, dataset, preprocessing, each.targets, **options):
@@ -149,7 +150,7 @@ def planned(
 ) -> list[Training]:
     """What `evaluate` will give to `run`, in order."""
     height, width, channels = distilled.images.shape[1:]
-    sizes = subjects(distilled, dataset.name, len(dataset.train_images), tuple(baselines), full_data)
+    sizes = subjects(distilled, dataset.name, len(dataset.train_labels), tuple(baselines), full_data)
     trainings = []
     for recipe in recipes:
         network = recipe.network((height, width, channels), distilled.classes, dataset.name)
@@ -191,7 +192,14 @@ def require_same_origin(
 
 
 def _tested(
-    network: Network, training: Training, given: Contender, test: Examples, count: int, *, run: Runner, seed: int
+    network: Network,
+    training: Training,
+    given: Contender,
+    test: Examples | Parts,
+    count: int,
+    *,
+    run: Runner,
+    seed: int,
 ) -> list[list[float]]:
     """Test accuracies of `count` networks at every test, `[tests][count]`; the last test is at the end."""
     train = _train_together if backend.maps_networks() else _train_in_turn
@@ -199,7 +207,14 @@ def _tested(
 
 
 def _train_in_turn(
-    network: Network, training: Training, given: Contender, test: Examples, count: int, *, run: Runner, seed: int
+    network: Network,
+    training: Training,
+    given: Contender,
+    test: Examples | Parts,
+    count: int,
+    *,
+    run: Runner,
+    seed: int,
 ) -> list[list[float]]:
     """One after another."""
     procedure, tests = _with_tests(training)
@@ -214,7 +229,14 @@ def _train_in_turn(
 
 
 def _train_together(
-    network: Network, training: Training, given: Contender, test: Examples, count: int, *, run: Runner, seed: int
+    network: Network,
+    training: Training,
+    given: Contender,
+    test: Examples | Parts,
+    count: int,
+    *,
+    run: Runner,
+    seed: int,
 ) -> list[list[float]]:
     """The same numbers, to rounding, from one program that trains all networks at once."""
     if given.shared:

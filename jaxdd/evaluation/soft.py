@@ -22,8 +22,9 @@ from jaxdd.augment.replay import Mix, Show
 from jaxdd.core.config import setting
 from jaxdd.core.errors import DataError
 from jaxdd.core.types import Array, Examples, PyTree
+from jaxdd.data.large import Parts
+from jaxdd.data.registry import one_way
 from jaxdd.evaluation.base import BaseRecipe, Subject, Training
-from jaxdd.evaluation.matching import ONE_WAY
 from jaxdd.evaluation.soft_published import published as published
 from jaxdd.models.network import Network
 from jaxdd.training.soft_labels import Labeller, SoftLabelTraining
@@ -135,7 +136,7 @@ class SoftRecipe(BaseRecipe):
 
     def views(self, subject: Subject) -> Views:
         """Which images of a set a step sees, and how."""
-        flip = self.flip if self.flip is not None else subject.dataset not in ONE_WAY
+        flip = self.flip if self.flip is not None else not one_way(subject.dataset)
         show = Show(
             size=subject.resolution,
             scale=(self.min_scale, 1.0) if self.crop == "resized" else None,
@@ -180,13 +181,15 @@ class SoftRecipe(BaseRecipe):
         return ", ".join(parts)
 
 
-def teacher_accuracies(teachers: tuple[Network, ...], variables: tuple[PyTree, ...], test: Examples) -> list[float]:
+def teacher_accuracies(
+    teachers: tuple[Network, ...], variables: tuple[PyTree, ...], test: Examples | Parts
+) -> list[float]:
     """Each teacher's accuracy on the real test images, in [0, 1]: to be shown before anything rests on its labels.
 
     Arguments:
         teachers: the networks.
         variables: of each.
-        test: the real test images as the networks see them, or raw with constants.
+        test: the real test images as the networks see them, or raw with constants (`data.test_examples`).
 
     Raises:
         DataError: one of them does not know the classes: they are in another order, or the pixels in another space.
@@ -205,7 +208,7 @@ def teacher_accuracies(teachers: tuple[Network, ...], variables: tuple[PyTree, .
 
 
 def _dividing(batch: int, most: int | None) -> int | None:
-    """The largest divisor of the batch that is at most `most`; None for the whole."""
+    """The largest divisor of the batch that is at most `most`; None for the whole, also where there is none above 1."""
     if most is None or most >= batch:
         return None
-    return max(size for size in range(1, most + 1) if batch % size == 0)
+    return max((size for size in range(2, most + 1) if batch % size == 0), default=None)

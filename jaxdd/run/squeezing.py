@@ -21,6 +21,8 @@ from jaxdd.core import backend
 from jaxdd.core.config import as_dict
 from jaxdd.core.errors import UsageError
 from jaxdd.core.types import Examples, PyTree
+from jaxdd.data.large import Parts
+from jaxdd.data.streaming import ImageStream
 from jaxdd.models.network import Network
 from jaxdd.run import loop, networks
 from jaxdd.run.checkpoint import Storage
@@ -28,28 +30,32 @@ from jaxdd.run.metrics import MetricsFile
 from jaxdd.training.teacher import Recipe, Squeeze
 from jaxdd.training.trainer import accuracy
 
+STREAMED_BYTES = 256 << 20  # of the images of one dispatch
+
 Report = Callable[[int, float, float], Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Squeezing:
-    """A teacher, complete but not begun; `Squeezing.of` makes one of a data set in memory.
+    """A teacher, complete but not begun; `Squeezing.of` makes one of a data set.
 
     Arguments:
         network: its architecture.
-        train: the images to train on, raw.
+        train: the images to train on, raw; of a stream, none of them.
         test: those to test on.
         recipe: how it is trained.
         about: what else the teacher depends on, for its manifest: data set, preprocessing, architecture; JSON types.
         seed: the teacher is a function of it.
+        stream: where the images to train on come from, if they are not in memory.
     """
 
     network: Network
     train: Examples
-    test: Examples
+    test: Examples | Parts
     recipe: Recipe
     about: Mapping[str, Any]
     seed: int = 0
+    stream: ImageStream | None = None
 
     @classmethod
     def of(
@@ -62,16 +68,16 @@ class Squeezing:
         architecture: Mapping[str, Any],
         seed: int = 0,
     ) -> Squeezing:
-        """A teacher for a data set that fits into memory.
+        """A teacher for a data set in memory or, as `load` may give it, in files.
 
         Arguments:
-            dataset: the real images.
+            dataset: the real images; those in files are cropped on the host, from their own size.
             preprocessing: fitted on them, of the space `raw`: augmentations work on pixels.
             network, recipe, seed: as in `Squeezing`.
             architecture: the words and numbers by which `models.build` makes the network; JSON types.
 
         Raises:
-            UsageError: the preprocessing is of another space.
+            UsageError: the preprocessing is of another space, or a stream needs grain.
         """
         if preprocessing.space != "raw":
             raise UsageError(
@@ -80,13 +86,20 @@ class Squeezing:
                 expected="raw: they are augmented first and standardised then",
                 remedy="fit it with kind='raw'",
             )
-        train, test = (data_room.examples(dataset, preprocessing, split) for split in ("train", "test"))
+        stream = None
+        if isinstance(dataset, data_room.LargeDataset):
+            cropped = recipe.augmentation == "resized_crop"
+            stream = dataset.stream(batch_size=recipe.batch_size, seed=seed, cropped=cropped)
+            train = stream.examples((preprocessing.mean, preprocessing.std))
+        else:
+            train = data_room.examples(dataset, preprocessing, "train")
+        test = data_room.test_examples(dataset, preprocessing)
         about = {
             "dataset": {"name": dataset.name, "digest": dataset.digest},
             "preprocessing": preprocessing.describe(),
             "architecture": dict(architecture),
         }
-        return cls(network, train, test, recipe, about, seed)
+        return cls(network, train, test, recipe, about, seed, stream)
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -96,7 +109,12 @@ class Squeezing:
     @property
     def procedure(self) -> Squeeze:
         """How it is trained."""
-        return Squeeze(self.network, self.recipe, math.ceil(len(self.train) / self.recipe.batch_size))
+        recipe = self.recipe
+        if self.stream is None:
+            return Squeeze(self.network, recipe, math.ceil(len(self.train) / recipe.batch_size))
+        if recipe.augmentation == "resized_crop":
+            recipe = dataclasses.replace(recipe, augmentation="flip")  # the stream has cropped already
+        return Squeeze(self.network, recipe, self.stream.steps_per_epoch, streamed=True)
 
     @property
     def steps(self) -> int:
@@ -160,9 +178,18 @@ class Squeezing:
             observers=(tests,),
             observe_at=range(every, self.steps, every),
             log_every=procedure.steps_per_epoch,
-            steps_per_dispatch=backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH),
+            steps_per_dispatch=backend.steps_per_dispatch(self._most_steps),
+            stream=self.stream,
             **options,
         )
+
+    @property
+    def _most_steps(self) -> int:
+        """Of one dispatch, whose batches of a stream are on the device together."""
+        if self.stream is None:
+            return backend.TRAINING_STEPS_PER_DISPATCH
+        batch = self.recipe.batch_size * math.prod(self.train.image_shape)
+        return max(1, min(backend.TRAINING_STEPS_PER_DISPATCH, STREAMED_BYTES // batch))
 
 
 class _Tests:

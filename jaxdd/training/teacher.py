@@ -34,10 +34,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxdd.augment.imagenet import random_resized_crop
+from jaxdd.augment.replay import padded_crop
 from jaxdd.core.config import setting
 from jaxdd.core.procedure import BatchRule, Procedure
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
+from jaxdd.data.registry import one_way
 from jaxdd.models.network import Network
 from jaxdd.training import sgd
 from jaxdd.training.schedules import by_epoch
@@ -46,7 +48,6 @@ Augmentation = Literal["resized_crop", "pad_crop", "flip", "none"]
 
 SCALE = (0.08, 1.0)  # of the area that `resized_crop` shows
 PADDING = 4  # pixels around the image of which `pad_crop` shows a window
-ONE_WAY = ("digits", "mnist", "svhn_cropped")  # data sets whose mirror images are something else
 SMALL, MEDIUM = 32, 64  # pixels up to which the recipe of CIFAR, and of Tiny-ImageNet, is taken for other sets
 
 
@@ -82,7 +83,7 @@ def published(dataset: str, resolution: int) -> Recipe:
         dataset: its name in the registry; any other name for a user's own.
         resolution: side of its images in pixels.
     """
-    if dataset in ONE_WAY:
+    if one_way(dataset):
         return DIGITS
     return CIFAR if resolution <= SMALL else TINY if resolution <= MEDIUM else IMAGENET
 
@@ -188,16 +189,6 @@ def augment(name: Augmentation, key: Key, images: Array) -> Array:
     if name == "resized_crop":
         images = random_resized_crop(purpose_key(key, "crop"), images, images.shape[1], SCALE)
     elif name == "pad_crop":
-        images = pad_crop(purpose_key(key, "crop"), images)
+        images = padded_crop(purpose_key(key, "crop"), images, PADDING)
     mirrored = jax.random.bernoulli(purpose_key(key, "flip"), 0.5, (len(images), 1, 1, 1))
     return jnp.where(mirrored, images[:, :, ::-1], images)
-
-
-def pad_crop(key: Key, images: Array) -> Array:
-    """A window of each image's own size, out of the image with `PADDING` zeros on all sides."""
-    n, height, width, _ = images.shape
-    padded = jnp.pad(images, ((0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)))
-    top, left = jax.random.randint(key, (2, n, 1), 0, 2 * PADDING + 1)
-    rows, columns = top + jnp.arange(height)[None], left + jnp.arange(width)[None]
-    tall = jnp.take_along_axis(padded, rows[:, :, None, None], 1)
-    return jnp.take_along_axis(tall, columns[:, None, :, None], 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -81,27 +82,35 @@ class NetworkTraining(Procedure[TrainingState]):
         return optax.adam(schedule)
 
 
-def accuracy(network: Network, variables: PyTree, data: Examples, *, batch_size: int | None = None) -> float:
+def accuracy(
+    network: Network, variables: PyTree, data: Examples | Iterable[Examples], *, batch_size: int | None = None
+) -> float:
     """Share of `data` classified correctly, in [0, 1].
 
     Arguments:
-        data: labels are class indices `[n]`.
+        data: labels are class indices `[n]`; what is too large for the device comes in parts (`data.large.Parts`).
         batch_size: images per forward pass; None for 1000 of 32x32, fewer of larger ones.
     """
     return accuracies(network, jax.tree.map(lambda leaf: leaf[None], variables), data, batch_size=batch_size)[0]
 
 
-def accuracies(network: Network, variables: PyTree, data: Examples, *, batch_size: int | None = None) -> list[float]:
+def accuracies(
+    network: Network, variables: PyTree, data: Examples | Iterable[Examples], *, batch_size: int | None = None
+) -> list[float]:
     """The accuracy of each of several networks; the host reads once, at the end.
 
     Arguments:
         variables: of the networks, stacked.
         data, batch_size: as in `accuracy`.
     """
-    height, width, _ = data.image_shape
-    size = min(batch_size or min(1000, max(16, 1000 * 32**2 // (height * width))), len(data))
-    hits = [_hits(network, variables, data, size, np.int32(start)) for start in range(0, len(data), size)]
-    return [int(count) / len(data) for count in np.sum(jax.device_get(hits), axis=0)]
+    hits, total = [], 0
+    for part in (data,) if isinstance(data, Examples) else data:
+        jax.block_until_ready(hits[-1:])  # the device has two parts at the most: the next is read while it computes
+        height, width, _ = part.image_shape
+        size = min(batch_size or min(1000, max(16, 1000 * 32**2 // (height * width))), len(part))
+        hits += [_hits(network, variables, part, size, np.int32(start)) for start in range(0, len(part), size)]
+        total += len(part)
+    return [int(count) / total for count in np.sum(jax.device_get(hits), axis=0)]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))

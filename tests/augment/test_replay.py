@@ -110,3 +110,13 @@ def test_a_padded_crop_is_a_window_of_the_image_with_black_around():
         places += matches
         assert len(matches) == 1
     assert len(set(places)) > 6
+
+
+def test_all_windows_of_a_padded_crop_are_as_likely():
+    image = np.random.default_rng(0).uniform(0.1, 1, (1, 6, 6, 3)).astype(np.float32)
+    shown = np.asarray(padded_crop(KEY, jnp.asarray(np.repeat(image, 800, 0)), 4))
+    padded = np.pad(image[0], ((4, 4), (4, 4), (0, 0)))
+    windows = {padded[i : i + 6, j : j + 6].tobytes(): (i, j) for i in range(9) for j in range(9)}
+    places = [windows[each.tobytes()] for each in shown]  # every one is a window
+    assert len(set(places)) == 81
+    assert np.abs(np.mean(places, 0) - 4).max() < 0.35

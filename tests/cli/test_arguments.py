@@ -41,9 +41,10 @@ OURS = {
         "process_id",
         "dry_run",
         "debug",
+        "stream",
     },
     Eval: {
-        *("full_data", "baselines", "set", "resolution", "devices", "debug"),
+        *("full_data", "baselines", "set", "resolution", "stream", "devices", "debug"),
         *("epochs", "same_compute", "dsa_strategy", "mixup"),
     },
 }

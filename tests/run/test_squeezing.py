@@ -97,16 +97,21 @@ class Deadly(Reporter):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.slow
-def test_a_killed_training_goes_on_bit_equal(whole, tmp_path):
-    folder = tmp_path / "teacher"
+def killed(made: str, folder: pathlib.Path) -> None:
+    """Has another process make a teacher and die of it; `made` is an expression of this module's names."""
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from jaxdd.core import backend;"
         "backend.use_compilation_cache(); from tests.run.test_squeezing import *;"
-        f"squeezing().make({str(folder)!r}, test_every=2, checkpoint_every=0, reporter=Deadly())"
+        f"{made}.make({str(folder)!r}, test_every=2, checkpoint_every=0, reporter=Deadly())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_bit_equal(whole, tmp_path):
+    folder = tmp_path / "teacher"
+    killed("squeezing()", folder)
     lines = (folder / "training" / "metrics.jsonl").read_text().splitlines()
     assert 1 <= len(lines) < 3 and json.loads(lines[-1])["epoch_loss"] > 0
     squeezing().make(folder, test_every=2)
@@ -124,3 +129,29 @@ def test_teachers_of_two_seeds_differ(whole, tmp_path):
     other = squeezing(seed=2).make(tmp_path)
     one = networks.load(whole[0]).variables["params"]["Dense_0"]["kernel"]
     assert np.abs(one - other.variables["params"]["Dense_0"]["kernel"]).max() > 1e-3
+
+
+def streamed(root: str | os.PathLike) -> Squeezing:
+    """A teacher whose images are read while it is trained."""
+    files = data.load(f"folder:{root}", resolution=8, stream="always")
+    options = {name: value for name, value in WORDS.items() if name != "name"}
+    network = models.build("conv", image_shape=files.image_shape, classes=3, **options)
+    recipe = dataclasses.replace(RECIPE, learning_rate=0.05, batch_size=12, augmentation="resized_crop", epochs=8)
+    return Squeezing.of(files, data.fit(files, family="sre2l", kind="raw"), network, recipe, architecture=WORDS)
+
+
+@pytest.mark.slow
+def test_a_streamed_teacher_learns_and_killed_it_goes_on_bit_equal(tmp_path):
+    pytest.importorskip("grain")
+    from tests.data.test_large import write
+
+    write(tmp_path / "data", 36)
+    heard, made = [], streamed(tmp_path / "data")
+    made.make(tmp_path / "whole", test_every=2, report=lambda *told: heard.append(told))
+    assert made.procedure.recipe.augmentation == "flip" and made.manifest["recipe"]["augmentation"] == "resized_crop"
+    assert [epoch for epoch, *_ in heard] == [2, 4, 6, 8] and heard[-1][1] < 0.8 * heard[0][1] and heard[-1][2] > 0.5
+    folder = tmp_path / "killed"
+    killed(f"streamed({str(tmp_path / 'data')!r})", folder)
+    assert (folder / "training").is_dir() and not made.finished(folder)
+    streamed(tmp_path / "data").make(folder, test_every=2)
+    assert same(folder, tmp_path / "whole")
