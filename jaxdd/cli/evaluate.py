@@ -248,7 +248,9 @@ def _require_known_network(flags: Eval) -> None:
     from jaxdd.models import ALIASES, NAMES, NORMALIZATIONS
 
     for name in _architectures(flags):
-        choose(name.lower(), (*NAMES, *ALIASES, *soft.STUDENTS), kind="architecture", where="--eval_arch")
+        choose(
+            name.lower(), dict.fromkeys((*NAMES, *ALIASES, *soft.STUDENTS)), kind="architecture", where="--eval_arch"
+        )
     if flags.normalization is not None:
         choose(flags.normalization, NORMALIZATIONS, kind="normalization", where="--normalization")
 

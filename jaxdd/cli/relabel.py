@@ -64,8 +64,9 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
     given = absolute(flags.arch_path) if flags.arch_path else None
     labels = soft.Labels(given, online=True).beside(found.beside)
     labels.require()
+    assert labels.teacher is not None  # which is beside the set at the least
     with screen() as shown:
-        return _label(shown, flags, distilled, labels.teacher or found.beside, folder, programs["validate"])
+        return _label(shown, flags, distilled, labels.teacher, folder, programs["validate"])
 
 
 def _label(

@@ -156,7 +156,9 @@ def _arrange(ipc: int, limit: int, image: tuple[int, int], names: list[str]) -> 
 def _captions(distilled: DistilledSet, shown: int) -> tuple[str, str]:
     """The title, and the line of details below it."""
     plural = "image" if distilled.ipc == 1 else "images"
-    title = f"{distilled.dataset or 'distilled set'}, {distilled.ipc} {plural} per class"
+    kind, colon, place = distilled.dataset.partition(":")
+    own = colon + pathlib.PurePath(place).name if "/" in place else colon + place  # a picture to share names no folders
+    title = f"{kind + own or 'distilled set'}, {distilled.ipc} {plural} per class"
     facts = []
     if method := distilled.provenance.get("method"):
         facts.append(str(method).upper())

@@ -124,3 +124,9 @@ def test_sets_with_unequal_classes_are_grouped_by_label(tmp_path):
         images=distilled.images[:3], labels=distilled.labels[[1, 0, 1]], pixels=distilled.pixels[:3]
     )
     assert grid(uneven, tmp_path / "grid.png").is_file()
+
+
+def test_the_title_names_no_folder_of_the_users(tmp_path):
+    names = ("folder:/home/somebody/pictures/birds", "folder:birds")
+    pictures = [read(grid(flat_set(3, 1, 8, dataset=name), tmp_path / f"{len(name)}.png")) for name in names]
+    np.testing.assert_array_equal(*pictures)
