@@ -88,9 +88,7 @@ class Decoupled:
     def label_bytes(self, images: int) -> int:
         """Of the logits of so many images in every epoch of a student, in 16 bits."""
         recipe = self.recipe
-        batch = min(recipe.get("batch_size", 100), images)
-        epochs = recipe.get("pool") or recipe.get("epochs", 300)
-        return -(-images // batch) * batch * epochs * self.spec.classes * 2
+        return images * (recipe.get("pool") or recipe.get("epochs", 300)) * self.spec.classes * 2
 
 
 def of_squeeze(flags: Squeeze) -> Decoupled:

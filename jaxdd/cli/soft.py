@@ -172,8 +172,8 @@ class Labels:
             keep = io.read_json(self.stored / "manifest.json").get("keep")
             labels = Relabelling(taught[0], distilled, preprocessing, given[1], keep)
             options["labels"] = labels.read(self.stored)
-            size = sum(array.nbytes for array in options["labels"].values())
-            told.append(("labels", f"{shorter_path(self.stored)}, {gigabytes(size)}; the baselines ask the teacher"))
+            size = gigabytes(options["labels"].nbytes)
+            told.append(("labels", f"{shorter_path(self.stored)}, {size}; the baselines ask the teacher"))
             about["labels"] = str(self.stored)
         return Attached(taught, options, told, about)
 

@@ -225,6 +225,6 @@ class Method(Procedure[State]):
 class Runner(Protocol):
     """How floors below `run/` have a procedure driven: the loop itself, handed in by the caller."""
 
-    def __call__(self, procedure: Procedure, data: Examples, *, steps: int, seed: int) -> Any:
-        """Runs `steps` steps and returns `procedure.result(state)`."""
+    def __call__(self, procedure: Procedure, data: Examples, *, steps: int, seed: int, stream: Any = None) -> Any:
+        """Runs `steps` steps and returns `procedure.result(state)`; `stream` as its batch rule asks for one."""
         ...

@@ -45,7 +45,13 @@ ATTEMPTS = 10
 
 
 class Stream(abc.ABC):
-    """Batches by step number. Subclasses need `batch` alone."""
+    """Batches by step number. Subclasses need `batch` alone.
+
+    Attributes:
+        digest: one word for all that it holds; empty where that is not known.
+    """
+
+    digest: str = ""
 
     @abc.abstractmethod
     def batch(self, step: int) -> Batch:

@@ -25,6 +25,7 @@ class Subject:
         dataset: name of the data set.
         factor: cells per side that the distilled images are cut into; of a baseline, that of the set it stands beside.
         whole: whether it is the whole training split.
+        labelled: whether its soft labels are on disk.
     """
 
     stored: int
@@ -34,6 +35,7 @@ class Subject:
     dataset: str = ""
     factor: int = 1
     whole: bool = False
+    labelled: bool = False
 
     @property
     def images(self) -> int:

@@ -13,6 +13,7 @@ from jaxdd.core.distilled import Decode, DistilledSet
 from jaxdd.core.errors import UsageError
 from jaxdd.core.random import key_for
 from jaxdd.core.types import Array, Examples, PyTree
+from jaxdd.data.streaming import Stream
 from jaxdd.evaluation.base import Subject
 
 Targets = Callable[[Array], Array]
@@ -29,12 +30,14 @@ class Contender:
         subject: what the rules of training look at.
         of: network number -> what it is trained on, decoded, on the device.
         shared: whether that is the same for all networks.
+        labels: its soft labels on disk, the same for all networks; None where there are none.
     """
 
     name: str
     subject: Subject
     of: Callable[[int], Examples]
     shared: bool = True
+    labels: Stream | None = None
 
 
 def subjects(
@@ -91,7 +94,7 @@ def contenders(
     full_data: bool,
     seed: int,
     networks: PyTree = (),
-    labels: PyTree = (),
+    labels: Stream | None = None,
     compact: bool = False,
 ) -> Iterator[Contender]:
     """The set, then the baselines.
@@ -111,11 +114,11 @@ def contenders(
             remedy="leave it out: the teacher's accuracy is what the whole data set gives; or --stream never",
         )
 
-    def attached(found: DistilledSet, start: PyTree = ()) -> Examples:
-        own = placed(found, preprocessing, targets, compact=compact)
-        return dataclasses.replace(own, networks=networks, start=start)
+    def attached(found: DistilledSet) -> Examples:
+        return dataclasses.replace(placed(found, preprocessing, targets, compact=compact), networks=networks)
 
-    yield Contender("distilled", sizes["distilled"], lambda i: attached(distilled, jax.device_put(labels)))
+    own = dataclasses.replace(sizes["distilled"], labelled=labels is not None)
+    yield Contender("distilled", own, lambda i: attached(distilled), labels=labels)
     if len(sizes) == 1:
         return
     take, classes = _taking(dataset, preprocessing), dataset.classes

@@ -21,6 +21,7 @@ from jaxdd.core.procedure import Procedure, Runner
 from jaxdd.core.random import key_for
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.data.large import Parts
+from jaxdd.data.streaming import Stream
 from jaxdd.evaluation.base import BaseRecipe, Training
 from jaxdd.evaluation.contenders import Contender, contenders, subjects
 from jaxdd.models.network import Network
@@ -100,7 +101,7 @@ def evaluate(
     full_data: bool = False,
     others: Sequence[BaseRecipe] = (),
     networks: PyTree = (),
-    labels: PyTree = (),
+    labels: Stream | None = None,
     report: Callable[[Row], None] = lambda row: None,
 ) -> Evaluation:
     """Trains `recipe.models_to_test` networks on the set and on every baseline, in each of the recipe's ways.
@@ -116,8 +117,8 @@ def evaluate(
         full_data: also train on the whole training split.
         others: more recipes, all rows again for each: the same one for other architectures.
         networks: variables of the teachers, for recipes that have some: every row has the same.
-        labels: those of the set that are on disk (`run.labels`), in place of its teachers' answers; the baselines have
-            none, their teachers are asked.
+        labels: those of the set that are on disk (`run.stored_labels`), in place of its teachers' answers; the
+            baselines have none, their teachers are asked.
         report: called with each row when it is ready.
 
     Raises:
@@ -222,7 +223,7 @@ def _train_in_turn(
     found = []
     for i in range(count):
         examples = given.of(i) if shared is None else shared
-        variables = run(procedure, examples, steps=training.steps, seed=_network_seed(seed, i))
+        variables = run(procedure, examples, steps=training.steps, seed=_network_seed(seed, i), stream=given.labels)
         stacked = jax.tree.map(lambda leaf: leaf[None, None] if tests == 1 else leaf[:, None], variables)
         found.append([accuracies(network, trees.take(stacked, t), test)[0] for t in range(tests)])
     return [list(at_once) for at_once in zip(*found, strict=True)]
@@ -247,7 +248,7 @@ def _train_together(
         examples = dataclasses.replace(each[0], **stacked)
     ensemble = Ensemble(training.procedure, tuple(_network_seed(seed, i) for i in range(count)))
     procedure, tests = _with_tests(training._replace(procedure=ensemble))
-    variables = run(procedure, examples, steps=training.steps, seed=seed)
+    variables = run(procedure, examples, steps=training.steps, seed=seed, stream=given.labels)
     stacked = jax.tree.map(lambda leaf: leaf[None] if tests == 1 else leaf, variables)
     return [accuracies(network, trees.take(stacked, t), test) for t in range(tests)]
 

@@ -130,6 +130,7 @@ class SoftRecipe(BaseRecipe):
             ema=self.ema,
             micro=_dividing(views.batch_size, self.micro),
             half=self.half,
+            streamed=subject.labelled,
         )
         every = self.epochs // self.tests * per_epoch if self.tests > 1 else 0
         return Training(procedure, self.epochs * per_epoch, every, self.tests if every else 1)

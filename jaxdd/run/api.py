@@ -26,6 +26,7 @@ from jaxdd.core.errors import CheckpointError, ConfigError
 from jaxdd.core.procedure import Method, Procedure
 from jaxdd.core.types import Examples
 from jaxdd.data.resident import resident_type
+from jaxdd.data.streaming import Stream
 from jaxdd.evaluation import protocol
 from jaxdd.evaluation.base import BaseRecipe
 from jaxdd.evaluation.recipe import Recipe
@@ -336,12 +337,13 @@ def evaluate(
     recipe = Recipe.of(distilled.recipe) if recipe is None else recipe
     numbers = itertools.count()
 
-    def run(procedure: Procedure, data: Examples, *, steps: int, seed: int) -> Any:
+    def run(procedure: Procedure, data: Examples, *, steps: int, seed: int, stream: Stream | None = None) -> Any:
         on_training()
         number = next(numbers)
         with contextlib.ExitStack() as stack:
             if keep is not None:  # told apart by what it is trained on and how
                 identity = {"procedure": repr(procedure), "data": digest(data), "steps": steps, "seed": seed}
+                identity |= {} if stream is None else {"stream": stream.digest}
                 place = pathlib.Path(keep) / str(number) / identities.digest(identity)[:12]
                 storage = stack.enter_context(Storage(place, identity, checkpoint_every=checkpoint_every))
             else:
@@ -354,6 +356,7 @@ def evaluate(
                 storage=storage,
                 reporter=reporter,
                 should_stop=should_stop,
+                stream=stream,
                 log_every=steps,
                 steps_per_dispatch=backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH),
             )

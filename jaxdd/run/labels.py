@@ -2,14 +2,15 @@
 
     labels/manifest.json            what the labels depend on; of every finished epoch file, size and sha256
     labels/epochs.json              how many epochs they are meant for, and of how many there will be labels
-    labels/epoch-007.safetensors    "logits" [batches, B, C] float16, raw: the temperature is the student's choice
+    labels/epoch-007.safetensors    "logits" [N, C] float16, in the order in which the images are shown; raw: the
+                                    temperature is the student's choice
 
 Nothing of crops, flips and mixes is stored, the key gives them again (`training.soft_views`). The manifest is written
 after every epoch, last: a run that was killed goes on with the first epoch that is missing, one that is there is never
 made again, and a flipped bit is found. With `keep` only the k largest logits of an image are stored, and beside them
-"classes" [batches, B, k] int16: LPQLD's "MR-k" (arXiv 2410.15919 and its successor).
+"classes" [N, k] int16: LPQLD's "MR-k" (arXiv 2410.15919 and its successor).
 
-    bytes = epochs * rows * C * 2          rows: the images, filled up to whole batches; pruned: epochs * rows * k * 4
+    bytes = epochs * N * C * 2             pruned: epochs * N * k * 4
 """
 
 from __future__ import annotations
@@ -39,9 +40,11 @@ from jaxdd.run import identity as identities
 from jaxdd.run import loop
 from jaxdd.run.networks import digest
 from jaxdd.run.progress import Reporter
+from jaxdd.run.stored_labels import Labels, StoredLabels
 from jaxdd.training.soft_labels import Labelling
+from jaxdd.training.soft_views import Views
 
-FORMAT = 1
+FORMAT = 2
 OVERHEAD = 512  # bytes, at the most, of a shard's header and of what the manifest says of it
 HEAD = 16384  # bytes, at the most, of what the manifest says of the labels as a whole
 OF_LABELS = (  # settings of the recipe that decide what the teacher sees and says
@@ -49,23 +52,16 @@ OF_LABELS = (  # settings of the recipe that decide what the teacher sees and sa
     *("batch_statistics", "group", "teacher_weights", "precision"),
 )
 
-Labels = dict[str, np.ndarray]  # "logits", and "classes" where only some were kept
 
-
-def store_bytes(
-    images: int, epochs: int, classes: int, *, batch_size: int | None = None, keep: int | None = None
-) -> int:
+def store_bytes(images: int, epochs: int, classes: int, *, keep: int | None = None) -> int:
     """Bytes on disk, files' headers included, at the most: on paper, before anything is made.
 
     Arguments:
         images: that are labelled in each epoch.
         epochs, classes: how many.
-        batch_size: to whose multiple an epoch is filled up; None where it divides the images.
         keep: how many logits of each image; None for all.
     """
-    batch = batch_size or 1
-    rows = -(-images // batch) * batch
-    return epochs * (rows * (classes * 2 if keep is None else keep * 4) + OVERHEAD) + HEAD
+    return epochs * (images * (classes * 2 if keep is None else keep * 4) + OVERHEAD) + HEAD
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,8 +106,7 @@ class Relabelling:
     @property
     def bytes(self) -> int:
         """On disk, at the most."""
-        sizes = {"batch_size": self._labelling.views.batch_size, "keep": self.keep}
-        return store_bytes(len(self._examples), self.epochs, self.distilled.classes, **sizes)
+        return store_bytes(len(self._examples), self.epochs, self.distilled.classes, keep=self.keep)
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
@@ -162,16 +157,14 @@ class Relabelling:
                 own = dataclasses.replace(examples, start={"epoch": np.int32(epoch)})
                 run = {"steps": steps, "seed": self.recipe.label_seed, "log_every": steps, "reporter": reporter}
                 state, _ = loop.final_state(procedure, own, **run, **options)
-                entries[str(epoch)] = _write(folder, epoch, _pruned(np.asarray(state.logits), self.keep))
+                logits = np.asarray(state.logits).reshape(-1, state.logits.shape[-1])[: len(examples)]
+                entries[str(epoch)] = _write(folder, epoch, _pruned(logits, self.keep))
                 self._write_manifest(folder, entries)
                 report(epoch, float(state.own_class) / steps)
         return folder
 
-    def read(self, folder: str | os.PathLike) -> Labels:
-        """The labels of all epochs, verified: what `evaluation.protocol.evaluate` takes.
-
-        Returns:
-            `logits` `[epochs * batches, B, C]` float16; pruned `[.., k]`, and `classes` int16 of that shape.
+    def read(self, folder: str | os.PathLike) -> StoredLabels:
+        """The labels of all epochs, verified but not kept in memory: what `evaluation.protocol.evaluate` takes.
 
         Raises:
             CheckpointError: there are none, or not all; they are others; or a file is missing or damaged.
@@ -185,13 +178,9 @@ class Relabelling:
                 where=str(folder),
                 remedy="run relabel again, which goes on, or train with the teacher itself",
             )
-        found: Labels = {}
-        for epoch in range(self.epochs):  # into one array each: two copies of many GB need not fit
-            for name, array in _read(folder, entries[str(epoch)]).items():
-                room = (self.epochs * len(array), *array.shape[1:])
-                place = slice(epoch * len(array), (epoch + 1) * len(array))
-                found.setdefault(name, np.empty(room, array.dtype))[place] = array
-        return found
+        files = tuple(_verified(folder, entries[str(epoch)]) for epoch in range(self.epochs))
+        word = identities.digest({"epochs": [entries[str(epoch)]["sha256"] for epoch in range(self.epochs)]})
+        return StoredLabels(files, len(self._examples), self._views, word)
 
     @property
     def _each(self) -> list[tuple[Any, PyTree]]:
@@ -204,10 +193,13 @@ class Relabelling:
 
     @property
     def _labelling(self) -> Labelling:
+        return Labelling(self.recipe.labeller(self._views.batch_size), dataclasses.replace(self._views, pool=0))
+
+    @property
+    def _views(self) -> Views:
         stored, side = len(self.distilled), self.distilled.images.shape[1]
         sizes = {"classes": self.distilled.classes, "resolution": side, "dataset": self.distilled.dataset}
-        views = self.recipe.views(Subject(stored, len(self._examples), **sizes))
-        return Labelling(self.recipe.labeller(views.batch_size), dataclasses.replace(views, pool=0))
+        return self.recipe.views(Subject(stored, len(self._examples), **sizes))
 
     def _write_manifest(self, folder: pathlib.Path, entries: Mapping[str, Any]) -> None:
         ordered = dict(sorted(entries.items(), key=lambda item: int(item[0])))
@@ -218,7 +210,7 @@ class Relabelling:
         intact = {}
         for epoch, entry in _entries(folder, self.identity).items():
             with contextlib.suppress(CheckpointError):
-                _payload(folder, entry)
+                _verified(folder, entry)
                 intact[epoch] = entry
                 continue
             reporter.warning(f"the labels of epoch {epoch} are damaged or missing: they are made again")
@@ -269,12 +261,11 @@ def _entries(folder: pathlib.Path, identity: Mapping[str, Any]) -> dict[str, Any
     return found["epochs"]
 
 
-def _payload(folder: pathlib.Path, entry: Mapping[str, Any]) -> bytes:
-    """The bytes of one shard, verified."""
+def _verified(folder: pathlib.Path, entry: Mapping[str, Any]) -> pathlib.Path:
+    """One shard, as it was written."""
     try:
         path = folder / pathlib.PurePath(entry["file"]).name
-        payload = path.read_bytes() if path.is_file() else b""
-        intact = len(payload) == entry["bytes"] and io.sha256(payload) == entry["sha256"]
+        intact = path.is_file() and path.stat().st_size == entry["bytes"] and io.sha256(path) == entry["sha256"]
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"the manifest lacks or garbles {error}", where=str(folder)) from None
     if not intact:
@@ -284,8 +275,4 @@ def _payload(folder: pathlib.Path, entry: Mapping[str, Any]) -> bytes:
             expected=f"{entry['bytes']} bytes with sha256 {entry['sha256'][:12]}...",
             remedy="run relabel again, which makes what is damaged anew",
         )
-    return payload
-
-
-def _read(folder: pathlib.Path, entry: Mapping[str, Any]) -> Labels:
-    return safetensors.numpy.load(_payload(folder, entry))
+    return path

@@ -43,8 +43,9 @@ class Ensemble(Procedure[EnsembleState]):
 
     @property
     def batch_rule(self) -> BatchRule:
-        """Everything: each network draws its own batch from it."""
-        return BatchRule("all")
+        """Everything: each network draws its own batch from it; what a stream has is the same for all."""
+        rule = self.training.batch_rule
+        return rule if rule.kind == "stream" else BatchRule("all")
 
     def init(self, key: Key, data: Examples) -> EnsembleState:
         """Fresh networks; `key` is not used."""

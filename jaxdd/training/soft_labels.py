@@ -43,7 +43,7 @@ from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
 from jaxdd.models.network import Network
 from jaxdd.training.schedules import by_epoch
 from jaxdd.training.soft_losses import SoftLoss
-from jaxdd.training.soft_views import View, Views
+from jaxdd.training.soft_views import Views
 
 STORED = jnp.float16  # type of logits on disk
 KL = SoftLoss()
@@ -118,9 +118,9 @@ class SoftLabelTraining(Procedure[StudentState]):
     """Trains a student; its result is the network's variables. See the module's header.
 
     It reads the whole distilled set: `images` raw with `constants`, or as networks see them; `labels` `[n]` or
-    `[n, classes]`; `networks`: a tuple, the variables of each teacher. Where `start` is `{"logits": [batches, B, C]}`
-    these are the labels, batch by batch, and no teacher is asked; with `"classes"` of the same shape they are the
-    logits of these classes, and there are no others.
+    `[n, classes]`; `networks`: a tuple, the variables of each teacher. With `streamed` the run's stream has the labels
+    of every step in place of `start`, `{"logits": [B, C]}`, and no teacher is asked; with `"classes"` of the same shape
+    they are the logits of these classes, and there are no others.
 
     Arguments:
         network: what is trained.
@@ -137,6 +137,7 @@ class SoftLabelTraining(Procedure[StudentState]):
         ema: d, 0 <= d < 1.
         micro: b, a divisor of the batch; None for the whole batch.
         half: whether the teacher's logits are rounded to float16 first, as those on disk are.
+        streamed: whether labels come from a stream (`run.stored_labels`).
     """
 
     network: Network
@@ -155,11 +156,12 @@ class SoftLabelTraining(Procedure[StudentState]):
     ema: float = 0.0
     micro: int | None = None
     half: bool = False
+    streamed: bool = False
 
     @property
     def batch_rule(self) -> BatchRule:
-        """Everything: a step takes its rows itself."""
-        return BatchRule("all")
+        """Everything: a step takes its rows itself, of the images; of labels it is given those that it needs."""
+        return BatchRule("stream", self.views.batch_size) if self.streamed else BatchRule("all")
 
     def init(self, key: Key, data: Examples) -> StudentState:
         """A fresh network."""
@@ -179,7 +181,7 @@ class SoftLabelTraining(Procedure[StudentState]):
         """
         view = self.views.at(batch, state.seed, self.views.number(state.seed, state.step, len(batch)))
         # From here on all is the same wherever labels come from, to the bit: nothing is fused with their making.
-        teacher = jax.lax.optimization_barrier(self._labels(batch, view).astype(view.images.dtype))
+        teacher = jax.lax.optimization_barrier(self._labels(batch, view.images).astype(view.images.dtype))
         labels = batch.labels[view.rows]
         classes = jnp.argmax(labels, 1) if labels.ndim == 2 else labels
         value, slope, variables = self._gradient(state.variables, view.images, teacher, classes)
@@ -196,10 +198,9 @@ class SoftLabelTraining(Procedure[StudentState]):
         """The trained variables, with the averaged parameters where there is an average."""
         return {**state.variables, "params": state.average} if self.ema else state.variables
 
-    def _labels(self, data: Examples, view: View) -> Array:
-        stored = data.start if isinstance(data.start, dict) else {}
-        if "logits" in stored:
-            own = trees.take(stored, view.number)
+    def _labels(self, data: Examples, images: Array) -> Array:
+        if self.streamed:
+            own = data.start
             return own["logits"] if "classes" not in own else spread(own["logits"], own["classes"], data.classes)
         if not self.labeller.networks:
             raise UsageError(
@@ -208,7 +209,7 @@ class SoftLabelTraining(Procedure[StudentState]):
                 expected="networks trained on the real images, or labels on disk",
                 remedy="train a teacher with squeeze, and name it",
             )
-        return answers(self.labeller, data.networks, view.images, half=self.half)
+        return answers(self.labeller, data.networks, images, half=self.half)
 
     def _gradient(
         self, variables: PyTree, images: Array, teacher: Array, classes: Array

@@ -1,9 +1,10 @@
 """What a step of soft-label training sees: which images, and how they are shown; a function of (seed, step) alone.
 
-Epoch e is one permutation of the N images, step s of it its rows s B to (s + 1) B - 1; the last batch is filled up from
-the permutation's start, so that all batches are of one size. What is shown (crops, flips, mix) comes from one key per
-step. A teacher's answers can so be stored without any geometry, and a student that meets step s again sees to the bit
-what the teacher saw (FKD's role in SRe2L, arXiv 2306.13092).
+Epoch e is one permutation of the N images, step s of it its rows s B to (s + 1) B - 1. Where B does not divide N the
+last batch has only N mod B views, and repeats them until it is full: all batches are of one size, an epoch has N views
+to label, and means over the last batch are those of a smaller one as far as N mod B divides B. What is shown (crops,
+flips, mix) comes from one key per step. A teacher's answers can so be stored without any geometry, and a student that
+meets step s again sees to the bit what the teacher saw (FKD's role in SRe2L, arXiv 2306.13092).
 
 With a pool, a student sees the first P epochs' batches again and again: step t shows batch
 
@@ -32,12 +33,10 @@ class View(NamedTuple):
     Arguments:
         images: `[batch, height, width, channels]`, as networks see them.
         rows: `[batch]` int32, which images of the set these are.
-        number: of the batch, int32, counted from the first epoch's first; the step itself where there is no pool.
     """
 
     images: Array
     rows: Array
-    number: Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +65,25 @@ class Views:
         """The batch that step `step` of a student shows, a function of the seed too where there is a pool."""
         if not self.pool:
             return step
-        per_epoch = self.steps_per_epoch(count)
         if self.replacement:
-            return jax.random.randint(key_for(seed, "pool", step), (), 0, self.pool * per_epoch, jnp.int32)
-        epoch, place = jnp.divmod(step, per_epoch)
+            return self._drawn(seed, step, count)
+        epoch, place = jnp.divmod(step, self.steps_per_epoch(count))
+        return self.numbers(seed, epoch, count)[place]
+
+    def numbers(self, seed: Array | int, epoch: Array | int, count: int) -> Array:
+        """`[S]` int32: the same for all steps of an epoch of the student."""
+        per_epoch = self.steps_per_epoch(count)
+        steps = epoch * per_epoch + jnp.arange(per_epoch, dtype=jnp.int32)
+        if not self.pool:
+            return steps
+        if self.replacement:
+            return jax.vmap(lambda step: self._drawn(seed, step, count))(steps)
         order = jax.random.permutation(key_for(seed, "pool", epoch), self.pool * per_epoch)
-        return order[place].astype(jnp.int32)
+        return order[:per_epoch].astype(jnp.int32)
+
+    def _drawn(self, seed: Array | int, step: Array, count: int) -> Array:
+        batches = self.pool * self.steps_per_epoch(count)
+        return jax.random.randint(key_for(seed, "pool", step), (), 0, batches, jnp.int32)
 
     def at(self, data: Examples, seed: Array, number: Array) -> View:
         """The view of one batch.
@@ -79,11 +91,15 @@ class Views:
         Arguments:
             data: the whole set: floats, or uint8; standardised here if it has `constants`.
             seed: uint32 scalar.
-            number: int32 scalar.
+            number: of the batch, int32 scalar, counted from the first epoch's first.
         """
         epoch, place = jnp.divmod(number, self.steps_per_epoch(len(data)))
         order = jax.random.permutation(key_for(seed, "order", epoch), len(data))
-        rows = order[(place * self.batch_size + jnp.arange(self.batch_size)) % len(data)]
+        own = jnp.arange(self.batch_size)
+        if rest := len(data) % self.batch_size:
+            own = jnp.where(place == self.steps_per_epoch(len(data)) - 1, own % rest, own)
+        rows = order[place * self.batch_size + own]
         images = data.standardise(self.show.show(key_for(seed, "show", number), data.take(rows)))
+        images = images[own] if rest else images
         # Nothing that is computed from them can change how they are computed: labels on disk are of these very images.
-        return View(jax.lax.optimization_barrier(images), rows, number)
+        return View(jax.lax.optimization_barrier(images), rows)

@@ -215,7 +215,7 @@ class TestTogether:
     def test_one_training_per_row_holds_each_network_s_own_set_and_seed(self, monkeypatch):
         calls = []
 
-        def run(procedure, data, *, steps, seed):
+        def run(procedure, data, *, steps, seed, stream=None):
             calls.append((procedure, data))
             return procedure.result(procedure.init(jax.random.key(seed), data))
 
@@ -265,7 +265,7 @@ class TestMatchingProtocols:
         monkeypatch.setattr(backend, "maps_networks", lambda: False)
         calls = []
 
-        def run(procedure, data, *, steps, seed):
+        def run(procedure, data, *, steps, seed, stream=None):
             calls.append((procedure, data, steps))
             return loop.run(procedure, data, steps=steps, seed=seed)
 
@@ -285,7 +285,7 @@ class TestMatchingProtocols:
         monkeypatch.setattr(backend, "maps_networks", lambda: together)
         by_seed = {}
 
-        def run(procedure, data, *, steps, seed):
+        def run(procedure, data, *, steps, seed, stream=None):
             assert steps == 8 and (procedure.every, procedure.count) == (2, 3)
             variables = loop.run(procedure, data, steps=steps, seed=seed)
             by_seed[seed] = variables

@@ -19,6 +19,7 @@ from jaxdd.evaluation.recipe import Recipe
 from jaxdd.evaluation.soft import SoftRecipe, teacher_accuracies
 from jaxdd.evaluation.soft_published import published
 from jaxdd.run import loop
+from jaxdd.run.stored_labels import StoredLabels
 from jaxdd.training.classifier import ClassifierTraining
 
 pytestmark = pytest.mark.quick
@@ -174,18 +175,18 @@ class TestEvaluation:
         network, variables = teacher()
         seen = []
 
-        def run(procedure, data, *, steps, seed):
-            seen.append(data)
+        def run(procedure, data, *, steps, seed, stream=None):
+            seen.append((data, procedure.batch_rule.kind, stream))
             return procedure.network.init(jax.random.key(seed))
 
-        labels = {"logits": np.zeros((2, 4, 3), np.float16)}
+        labels = StoredLabels((), 6, RECIPE.views(Subject(6, resolution=8)))
         recipe = dataclasses.replace(RECIPE, teachers=(network,), models_to_test=1, tests=1)
         options = {"run": run, "seed": 0, "networks": (variables,), "labels": labels, "baselines": ("random",)}
         protocol.evaluate(distilled(), dataset, preprocessing, recipe, **options)
-        own, random = seen
-        assert own.start["logits"].shape == (2, 4, 3) and random.start == ()
+        (own, *of_own), (_, *of_random) = seen
+        assert of_own == ["stream", labels] and of_random == ["all", None]
         assert own.images.dtype == jnp.uint8 and own.labels.shape == (6,) and own.constants is not None
-        assert all(len(data.networks) == 1 for data in seen)
+        assert all(len(data.networks) == 1 for data, *_ in seen)
 
     def test_a_teacher_that_does_not_know_the_classes_is_refused(self):
         dataset, preprocessing = digits()

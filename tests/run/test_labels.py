@@ -13,6 +13,7 @@ from jaxdd import data as data_room
 from jaxdd.core import backend
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, UsageError
+from jaxdd.data.streaming import Stream
 from jaxdd.evaluation import protocol
 from jaxdd.evaluation.soft import SoftRecipe
 from jaxdd.run import loop
@@ -52,12 +53,13 @@ def relabelling(keep: int | None = None, **changes) -> Relabelling:
     return Relabelling(recipe, distilled, preprocessing, (variables,), keep)
 
 
-def accuracies(given: Relabelling, labels) -> list[np.ndarray]:
+def student(given: Relabelling, labels: Stream | None = None) -> list[np.ndarray]:
     """The variables of a student."""
     found = []
 
-    def run(procedure, data, *, steps, seed):
-        found.append(loop.run(procedure, data, steps=steps, seed=seed))
+    def run(procedure, data, *, steps, seed, stream=None):
+        assert stream is labels
+        found.append(loop.run(procedure, data, steps=steps, seed=seed, stream=stream))
         return found[-1]
 
     options = {"run": run, "seed": 0, "baselines": (), "networks": given.networks, "labels": labels}
@@ -70,8 +72,6 @@ class TestSizes:
     def test_imagenet_at_50_images_per_class_and_300_epochs_fits_into_28_gib(self):
         assert pytest.approx(27.94, abs=0.005) == 50_000 * 300 * 1_000 * 2 / GIB
         assert 50_000 * 300 * 1_000 * 2 < store_bytes(50_000, 300, 1_000) <= 28.0 * GIB
-        for batch in (16, 100, 128):
-            assert store_bytes(50_000, 300, 1_000, batch_size=batch) <= 28.0 * GIB
         pool, pruned = store_bytes(50_000, 30, 1_000), store_bytes(50_000, 30, 1_000, keep=100)
         assert 300 / 30 * pool == pytest.approx(store_bytes(50_000, 300, 1_000), rel=1e-3)
         assert pruned == pytest.approx(store_bytes(50_000, 300, 1_000) / 50, rel=1e-3)  # ids take as much as logits
@@ -80,15 +80,15 @@ class TestSizes:
     def test_a_shard_holds_exactly_what_is_predicted_and_the_folder_no_more(self, keep, tmp_path):
         given = relabelling(keep)
         given.make(tmp_path)
-        payload = 12 * (3 * 2 if keep is None else keep * 4)  # nine images are three batches of four
+        payload = 9 * (3 * 2 if keep is None else keep * 4)  # in batches of four: the last one repeats its own view
         for epoch in range(3):
             raw = (tmp_path / f"epoch-{epoch:03d}.safetensors").read_bytes()
             assert len(raw) - 8 - int.from_bytes(raw[:8], "little") == payload
         written = sum(path.stat().st_size for path in tmp_path.iterdir() if path.name != ".lock")
-        assert 3 * payload < written <= given.bytes == store_bytes(9, 3, 3, batch_size=4, keep=keep)
+        assert 3 * payload < written <= given.bytes == store_bytes(9, 3, 3, keep=keep)
 
     def test_a_teacher_that_is_asked_stores_nothing(self):
-        assert accuracies(relabelling(), ()) and store_bytes(50_000, 0, 1_000) < 2**15
+        assert student(relabelling()) and store_bytes(50_000, 0, 1_000) < 2**15
 
 
 class TestStore:
@@ -97,12 +97,26 @@ class TestStore:
             pytest.skip("bit-equal on CPU")
         given = relabelling()
         labels = given.read(given.make(tmp_path))
-        assert {name: (a.shape, str(a.dtype)) for name, a in labels.items()} == {"logits": ((9, 4, 3), "float16")}
-        for asked, read in zip(accuracies(given, ()), accuracies(given, labels), strict=True):
+        for epoch in range(3):
+            told = {name: (a.shape, str(a.dtype)) for name, a in labels.epoch(epoch).items()}
+            assert told == {"logits": ((9, 3), "float16")}
+        for asked, read in zip(student(given), student(given, labels), strict=True):
             np.testing.assert_array_equal(asked, read)
-        assert any(
-            (a != b).any() for a, b in zip(accuracies(given, ()), accuracies(given, _moved(labels)), strict=True)
-        )
+        moved = dataclasses.replace(labels, files=labels.files[::-1])
+        assert any((a != b).any() for a, b in zip(student(given), student(given, moved), strict=True))
+
+    def test_a_batch_is_the_labels_of_its_views_and_one_file_is_read_for_it(self, tmp_path):
+        given = relabelling()
+        labels = given.read(given.make(tmp_path))
+        first = labels.epoch(1)["logits"]
+        np.testing.assert_array_equal(labels.batch(4)["start"]["logits"], first[4:8])
+        np.testing.assert_array_equal(labels.batch(5)["start"]["logits"], first[[8, 8, 8, 8]])
+        assert labels.nbytes == sum(path.stat().st_size for path in labels.files)
+        for path in (labels.files[0], labels.files[2]):
+            path.unlink()
+        assert set(labels.batch(3)["start"]) == {"logits"}
+        with pytest.raises(CheckpointError, match="run relabel again"):
+            labels.batch(0)
 
     def test_a_stop_keeps_finished_epochs_which_are_never_made_again(self, tmp_path):
         whole, heard = relabelling().make(tmp_path / "whole"), []
@@ -161,20 +175,30 @@ class TestStore:
 
     def test_pruned_labels_are_the_largest_logits_and_their_classes(self, tmp_path):
         given = relabelling(2)
-        full, some = (r.read(r.make(tmp_path / str(r.keep))) for r in (relabelling(), given))
+        both = [r.read(r.make(tmp_path / str(r.keep))) for r in (relabelling(), given)]
+        full, some = (labels.epoch(2) for labels in both)
         largest = np.sort(full["logits"], axis=-1)[..., -2:]
         np.testing.assert_array_equal(np.sort(some["logits"], axis=-1), largest)
         np.testing.assert_array_equal(
             np.take_along_axis(full["logits"], some["classes"].astype(int), -1), some["logits"]
         )
-        assert all(np.isfinite(leaf).all() for leaf in accuracies(given, some))
+        assert all(np.isfinite(leaf).all() for leaf in student(given, both[1]))
 
-    def test_a_pool_is_labelled_once_and_used_in_every_epoch(self, tmp_path):
-        given = relabelling(pool=2, epochs=4)
+    @pytest.mark.parametrize("replacement", [False, True])
+    def test_a_pool_is_labelled_once_and_used_in_every_epoch(self, replacement, tmp_path):
+        given = relabelling(pool=2, epochs=4, replacement=replacement)
         labels = given.read(given.make(tmp_path))
-        assert labels["logits"].shape == (6, 4, 3)
-        for asked, read in zip(accuracies(given, ()), accuracies(given, labels), strict=True):
+        assert len(labels.files) == 2
+        for asked, read in zip(student(given), student(given, labels), strict=True):
             np.testing.assert_array_equal(asked, read)
+
+    def test_students_that_are_trained_at_once_read_the_same_labels(self, tmp_path, monkeypatch):
+        given = relabelling(models_to_test=2)
+        labels = given.read(given.make(tmp_path))
+        monkeypatch.setattr(backend, "maps_networks", lambda: True)
+        for asked, read in zip(student(given), student(given, labels), strict=True):
+            assert len(read) == 2 and (read[0] != read[1]).any()
+            np.testing.assert_allclose(asked, read, rtol=1e-4, atol=1e-5)
 
     def test_what_cannot_be_stored_is_refused(self, tmp_path):
         with pytest.raises(UsageError, match="of a seed"):
@@ -191,7 +215,3 @@ class TestStore:
         told = json.loads((tmp_path / "manifest.json").read_text())
         assert told["recipe"]["label_seed"] == 42 and list(told["epochs"]) == ["0", "1", "2"]
         assert set(safetensors.numpy.load((tmp_path / "epoch-000.safetensors").read_bytes())) == {"logits"}
-
-
-def _moved(labels):
-    return {**labels, "logits": labels["logits"][::-1]}

@@ -16,7 +16,8 @@ def rows(seed: int, step: int, count: int, batch: int) -> list[int]:
     per_epoch = math.ceil(count / batch)
     epoch, place = step // per_epoch, step % per_epoch
     order = [int(i) for i in jax.random.permutation(key_for(seed, "order", epoch), count)]
-    return [order[(place * batch + i) % count] for i in range(batch)]
+    own = order[place * batch : (place + 1) * batch]
+    return [own[i % len(own)] for i in range(batch)]
 
 
 def cosine(peak: float, epoch: int, epochs: int, eta: float = 1.0) -> float:

@@ -11,6 +11,7 @@ from jaxdd.augment.replay import Show
 from jaxdd.core import backend
 from jaxdd.core.errors import ConfigError, UsageError
 from jaxdd.core.types import Examples
+from jaxdd.data.streaming import Stream
 from jaxdd.run import loop
 from jaxdd.training.soft_labels import Labeller, Labelling, SoftLabelTraining, spread
 from jaxdd.training.soft_losses import SoftLoss
@@ -26,6 +27,16 @@ STILL = Show(4, scale=None, flip=False, mix="none")
 LIVELY = Show(4, scale=(0.3, 1.0), mix="cutmix")
 SEED, BATCH, COUNT = 7, 4, 10
 TRAINING = SoftLabelTraining(NETWORK, Labeller((NETWORK,)), Views(STILL, BATCH, SEED), epochs=2)
+
+
+class Held(Stream):
+    """Logits of every step."""
+
+    def __init__(self, logits: np.ndarray):
+        self.logits = logits
+
+    def batch(self, step: int):
+        return {"start": {"logits": self.logits[step]}}
 
 
 def teacher(seed: int = 11):
@@ -181,8 +192,8 @@ class TestLabels:
             own = dataclasses.replace(examples, start={"epoch": np.int32(epoch)})
             logits.append(np.asarray(loop.run(Labelling(labeller, views), own, steps=3, seed=99)))
         assert logits[0].shape == (3, BATCH, tiny.CLASSES) and logits[0].dtype == np.float16
-        stored = dataclasses.replace(examples, networks=(), start={"logits": jnp.asarray(np.concatenate(logits))})
-        read = loop.run(dataclasses.replace(student, labeller=Labeller()), stored, steps=steps, seed=0)
+        stored, reader = Held(np.concatenate(logits)), dataclasses.replace(student, labeller=Labeller(), streamed=True)
+        read = loop.run(reader, dataclasses.replace(examples, networks=()), steps=steps, seed=0, stream=stored)
         jax.tree.map(np.testing.assert_array_equal, asked, read)
         exact = loop.run(dataclasses.replace(student, half=False), examples, steps=steps, seed=0)
         assert any(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a != b).any()), asked, exact)))
@@ -205,13 +216,25 @@ class TestLabels:
 
 
 class TestViews:
-    def test_an_epoch_is_a_permutation_and_its_last_batch_is_filled_up_from_its_start(self):
-        views, examples = Views(STILL, BATCH, SEED), data()
-        rows = [np.asarray(views.at(examples, jnp.uint32(SEED), jnp.int32(i)).rows) for i in range(6)]
+    def test_an_epoch_is_a_permutation_and_its_last_batch_repeats_its_own_views(self):
+        views, examples = Views(LIVELY, BATCH, SEED), data()
+        found = [views.at(examples, jnp.uint32(SEED), jnp.int32(i)) for i in range(6)]
+        rows = [np.asarray(view.rows) for view in found]
         for epoch in (np.concatenate(rows[:3]), np.concatenate(rows[3:])):
             assert sorted(epoch[:COUNT]) == list(range(COUNT))
-            np.testing.assert_array_equal(epoch[COUNT:], epoch[:2])
+            np.testing.assert_array_equal(epoch[COUNT:], epoch[COUNT - 2 : COUNT])
         assert (np.concatenate(rows[:3]) != np.concatenate(rows[3:])).any()
+        for view in (found[2], found[5]):  # crops and mixes too: there are no more views than labels
+            np.testing.assert_array_equal(view.images[:2], view.images[2:])
+        assert len(np.unique(np.asarray(found[0].images), axis=0)) == BATCH
+
+    def test_one_batch_has_all_images_and_one_image_fills_a_batch(self):
+        for count, batch in ((4, 4), (5, 4), (3, 4)):
+            views, examples = Views(STILL, min(batch, count), SEED), data(count)
+            steps = views.steps_per_epoch(count)
+            rows = np.concatenate([views.at(examples, jnp.uint32(1), jnp.int32(i)).rows for i in range(steps)])
+            assert steps == (2 if count == 5 else 1) and set(rows) == set(range(count))
+            assert len(set(rows[4:])) == (1 if count == 5 else 0)
 
     def test_uint8_images_are_standardised_after_they_are_shown(self):
         raw = np.random.default_rng(0).integers(0, 256, (COUNT, 4, 4, 3), np.uint8)
