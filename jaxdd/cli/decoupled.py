@@ -80,7 +80,7 @@ def _check(flags: Distill, settings: Decoupled, folder: pathlib.Path) -> None:
         return
     height, width, channels = settings.image_shape
     require_writable(folder, settings.ipc * settings.spec.classes * height * width * channels)
-    known = {"settings": as_dict(settings.recovery), "seed": flags.random_seed}
+    known = {"settings": settings.recovery.identity, "seed": flags.random_seed}
     refuse_other_run(folder / "recovered", {**known, "dataset": {"name": settings.dataset}})
 
 
@@ -95,7 +95,7 @@ def _make(links: Links) -> None:
     made = links.recovered(recovering)
     if made is None:
         links.recover(recovering)
-        made = links.merge([links.folder / "recovered"], files=True, recipe=recovering.recipe)
+        made = links.merge([links.folder / "recovered"], files=True, recipe=recovering.recipe, ipc=links.settings.ipc)
     links.screen.fact("set", str(links.folder / "distilled"))
     links.screen.fact("pictures", str(links.folder / "distilled" / "grid.png"))
     if links.settings.chain.labels == "stored":

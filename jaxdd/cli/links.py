@@ -228,11 +228,17 @@ class Links:
         if not (self.folder / "distilled" / "manifest.json").is_file():
             return None
         found, wanted = DistilledSet.load(self.folder / "distilled"), identity.as_json(recovering.identity)
+        wanted["settings"]["n_images"] = recovering.settings.n_images
         same = all(found.provenance.get(name) == wanted[name] for name in ("settings", "seed", "teachers"))
         return found if same and found.recipe == dict(recovering.recipe) else None
 
     def merge(
-        self, folders: Sequence[pathlib.Path], *, files: bool, recipe: Mapping[str, Any] | None = None
+        self,
+        folders: Sequence[pathlib.Path],
+        *,
+        files: bool,
+        recipe: Mapping[str, Any] | None = None,
+        ipc: int | None = None,
     ) -> DistilledSet:
         """The set of all recovered chunks, in `distilled/`, its picture, and the image files.
 
@@ -240,6 +246,7 @@ class Links:
             folders: where chunks are.
             files: whether the published folders are written, in `images/`.
             recipe: of the students; None for the one that the run was begun with.
+            ipc: images per class; None for the most that a process was asked for.
 
         Raises:
             CheckpointError: chunks are missing or damaged.
@@ -248,7 +255,7 @@ class Links:
         from jaxdd.publish.grid import grid
         from jaxdd.run.recovery_merge import merge
 
-        made = merge(folders, self.folder, publish=image_folder.write if files else None, recipe=recipe)
+        made = merge(folders, self.folder, publish=image_folder.write if files else None, recipe=recipe, ipc=ipc)
         grid(made, self.folder / "distilled" / "grid.png")
         return made
 

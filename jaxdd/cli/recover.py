@@ -76,12 +76,13 @@ def _recover(
         except signals.Stopped as stop:
             shown.say("stopped: finished chunks and the state are kept; the same command continues", "bold")
             return stop.exit_code
-        if shard != (0, 1) or len(indices) < settings.ipc:
+        if shard != (0, 1) or not recovering.complete(folder / "recovered"):
             shown.fact(
                 "finished", f"this part; when all parts are, the same command with --merge {shorter_path(folder)}"
             )
             return 0
-        made = links.merge([folder / "recovered"], files=flags.store_best_images or flags.store_last_images)
+        files = flags.store_best_images or flags.store_last_images
+        made = links.merge([folder / "recovered"], files=files, ipc=settings.ipc)
         if second is not None:
             links.verify(second, made)
         _conclude(shown, flags, folder, programs["validate"])
@@ -94,7 +95,7 @@ def _merge(shown: Screen, settings: Decoupled, flags: Recover, folder: pathlib.P
     links = Links(shown, settings, How.of(flags), folder)
     links.header(f"merging {', '.join(map(shorter_path, given))}")
     places = [place / "recovered" if (place / "recovered").is_dir() else place for place in given]
-    links.merge(places, files=flags.store_best_images or flags.store_last_images)
+    links.merge(places, files=flags.store_best_images or flags.store_last_images, ipc=flags.ipc_end)
     from jaxdd.run import teachers as trained
 
     for place in given:

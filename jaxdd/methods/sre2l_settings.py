@@ -17,7 +17,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from jaxdd.core.config import setting
+from jaxdd.core.config import as_dict, setting
 from jaxdd.core.errors import ConfigError
 from jaxdd.core.precision import Precision
 from jaxdd.core.procedure import Implied
@@ -149,6 +149,15 @@ class Recovery:
     ) -> Implied:
         """What the method's name and the data set imply, for all settings that are not given; see `implied`."""
         return implied(values, resolution=resolution, classes=classes)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings on which an image depends, JSON types: not how many there are, so that a set can grow.
+
+        Mosaics depend on it: the best crops are shared out among all.
+        """
+        every = as_dict(self)
+        return every if self.initialise == "mosaic" else {k: value for k, value in every.items() if k != "n_images"}
 
     def statistics_weight(self, teacher: int) -> float:
         """`r_bn` of one teacher."""

@@ -28,7 +28,6 @@ import numpy as np
 import jaxdd
 from jaxdd import data as data_room
 from jaxdd.core import backend
-from jaxdd.core.config import as_dict
 from jaxdd.core.errors import ConfigError
 from jaxdd.core.types import Examples
 from jaxdd.data.encoding import truncate
@@ -92,7 +91,7 @@ class Recovering:
     def identity(self) -> dict[str, Any]:
         """What the numbers depend on, for `config.json`."""
         return {
-            "settings": as_dict(self.settings),
+            "settings": self.settings.identity,
             "dataset": {"name": self.dataset.name, "digest": self.dataset.digest},
             "constants": [list(row) for row in self.constants],
             "teachers": [teacher.digest for teacher in self.teachers],
@@ -107,6 +106,7 @@ class Recovering:
             "image_shape": list(self.dataset.image_shape),
             "preprocessing": self.preprocessing.describe(),
             "recipe": dict(self.recipe),
+            "n_images": self.settings.n_images,
         }
 
     @property
@@ -118,6 +118,11 @@ class Recovering:
         """All of them, or those of some images of every class, in the published order."""
         indices = range(self.settings.n_images) if ipc_indices is None else ipc_indices
         return chunks(self.dataset.classes, indices, self.settings.batch_size, self.settings.statistics_group)
+
+    def complete(self, folder: str | os.PathLike) -> bool:
+        """Whether every chunk of the set is there."""
+        present = Pieces(folder, KEYS).present()
+        return all((chunk.ipc_index, chunk.first) in present for chunk in self.chunks())
 
     def recover(
         self,

@@ -1,6 +1,7 @@
-"""What a recovery starts from: real images chosen once per run and kept in files of their own, one per class.
+"""What a recovery starts from: real images chosen once per run and kept in files of their own, by class.
 
-A file is a function of (seed, class, teacher, settings); what is there when a run goes on is verified and left alone.
+A file holds some images of one class in a row, a function of (seed, class, teacher, settings); what is there when a run
+goes on is verified and left alone. A set that grows by more images per class has more files.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
@@ -23,6 +24,8 @@ from jaxdd.methods.sre2l_settings import Recovery
 from jaxdd.models.network import Network
 from jaxdd.run.recovery_chunks import Chunk
 from jaxdd.run.recovery_pieces import Pieces, alone
+
+KEYS = ("label", "first", "stop")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,8 +73,12 @@ class Initial:
                     pieces.path(entry).unlink()
             there = pieces.present()
             for label in range(self.classes):
-                if (label,) not in there:
-                    pieces.add(f"class-{label:05d}", {"images": self.of_class(label)}, {"label": label})
+                gaps = _gaps(there, label, self.settings.n_images)
+                chosen = self.of_class(label) if gaps else None
+                for first, stop in gaps:
+                    assert chosen is not None
+                    about = {"label": label, "first": first, "stop": stop}
+                    pieces.add(f"class-{label:05d}-{first:03d}", {"images": chosen[first:stop]}, about)
                 on_class(label + 1)
 
     def of_class(self, label: int) -> np.ndarray:
@@ -94,13 +101,18 @@ class Initial:
         Raises:
             CheckpointError: a file is missing or unreadable.
         """
-        entries, images = self._pieces.entries(), []
+        of_index = {
+            entry["label"]: entry
+            for entry in self._pieces.entries().values()
+            if entry["first"] <= chunk.ipc_index < entry["stop"]
+        }
+        images = []
         for label in range(chunk.first, chunk.stop):
-            path = self._pieces.path(entries[(label,)])
+            path = self._pieces.path(of_index[label])
             with contextlib.ExitStack() as stack:  # one image of the file is read, not all of them
                 try:
                     file = stack.enter_context(safetensors.safe_open(path, "numpy"))
-                    images.append(file.get_slice("images")[chunk.ipc_index])
+                    images.append(file.get_slice("images")[chunk.ipc_index - of_index[label]["first"]])
                 except (OSError, safetensors.SafetensorError) as error:
                     raise CheckpointError(
                         f"an initial image cannot be read: {error}",
@@ -111,4 +123,14 @@ class Initial:
 
     @property
     def _pieces(self) -> Pieces:
-        return Pieces(self.folder, ("label",))
+        return Pieces(self.folder, KEYS)
+
+
+def _gaps(there: Iterable[tuple[int, ...]], label: int, count: int) -> list[tuple[int, int]]:
+    """Of the images 0 .. count - 1 of a class the ranges that are in no file."""
+    found, at = [], 0
+    for first, stop in sorted((first, stop) for own, first, stop in there if own == label):
+        if at < min(first, count):
+            found.append((at, min(first, count)))
+        at = max(at, stop)
+    return [*found, (at, count)] if at < count else found

@@ -26,6 +26,7 @@ def merge(
     *,
     publish: Publish | None = None,
     recipe: Mapping[str, Any] | None = None,
+    ipc: int | None = None,
 ) -> DistilledSet:
     """Puts a set together: `out/distilled`, class-major, and `out/images`.
 
@@ -34,14 +35,16 @@ def merge(
         out: the output folder.
         publish: writes image files (`publish.image_folder.write`); None writes none.
         recipe: of evaluation; None for the one that the run was begun with.
+        ipc: images per class; None for the most that any of the processes was asked for.
 
     Raises:
         CheckpointError: a folder is none, or of another run; or chunks are missing or damaged, which are named.
     """
     places, out = [pathlib.Path(folder).expanduser().absolute() for folder in folders], pathlib.Path(out)
-    about = _common(places)
+    about, most = _common(places)
+    ipc = ipc or most
     settings, meaning = about["identity"]["settings"], about["other"]
-    classes, ipc = len(meaning["class_names"]), settings["n_images"]
+    classes = len(meaning["class_names"])
     wanted = chunks(classes, range(ipc), settings["batch_size"], settings["statistics_group"])
     found = _intact(places, wanted)
     out.mkdir(parents=True, exist_ok=True)
@@ -53,19 +56,19 @@ def merge(
             if publish is not None and (files := files_of(arrays)):
                 numbers = (arrays["images"], arrays["labels"], arrays["ipc_index"])
                 publish(out / "images", *numbers, classes=classes, store=settings["store"], encoded=files)
-        made = _described(images.reshape(-1, *meaning["image_shape"]), about, recipe)
+        made = _described(images.reshape(-1, *meaning["image_shape"]), ipc, about, recipe)
         made.save(out / "distilled")
     return DistilledSet.load(out / "distilled")
 
 
-def _common(places: Sequence[pathlib.Path]) -> dict[str, Any]:
-    """What `config.json` says, the same in all folders."""
+def _common(places: Sequence[pathlib.Path]) -> tuple[dict[str, Any], int]:
+    """What `config.json` says, the same in all folders, and the most images per class that one of them is meant for."""
     found = []
     for place in places:
         path = place / "config.json"
         content = io.read_json(path) if path.is_file() else None
         known = isinstance(content, dict) and {"settings", "teachers"} <= set(content.get("identity") or {})
-        if not known or "class_names" not in (content or {}).get("other", {}):
+        if not known or not {"class_names", "n_images"} <= set((content or {}).get("other", {})):
             raise CheckpointError(
                 "no recovered chunks", where=str(place), expected="a folder that recover.py wrote: OUT/recovered"
             )
@@ -78,7 +81,7 @@ def _common(places: Sequence[pathlib.Path]) -> dict[str, Any]:
             )
     if not found:
         raise CheckpointError("nothing to merge", expected="one folder of recovered chunks or more")
-    return found[0]
+    return found[0], max(content["other"]["n_images"] for content in found)
 
 
 def _intact(places: Sequence[pathlib.Path], wanted: Sequence[Chunk]) -> dict[Chunk, tuple[Pieces, dict[str, Any]]]:
@@ -102,15 +105,17 @@ def _intact(places: Sequence[pathlib.Path], wanted: Sequence[Chunk]) -> dict[Chu
     return {chunk: found[chunk] for chunk in wanted}
 
 
-def _described(images: np.ndarray, about: Mapping[str, Any], recipe: Mapping[str, Any] | None) -> DistilledSet:
+def _described(
+    images: np.ndarray, ipc: int, about: Mapping[str, Any], recipe: Mapping[str, Any] | None
+) -> DistilledSet:
     """The set with its meaning."""
     identity, meaning = about["identity"], about["other"]
-    ipc = identity["settings"]["n_images"]
     names = tuple(meaning["class_names"])
     provenance = {
         "method": identity["settings"]["method"],
         "step": identity["settings"]["iterations"],
-        **{key: identity[key] for key in ("settings", "seed", "teachers")},
+        "settings": {**identity["settings"], "n_images": ipc},
+        **{key: identity[key] for key in ("seed", "teachers")},
         "dataset_digest": identity["dataset"]["digest"],
         "versions": about["versions"],
     }

@@ -15,6 +15,7 @@ from jaxdd.core.errors import CheckpointError, ConfigError, UsageError
 from jaxdd.data import images as decoding
 from jaxdd.publish import image_folder
 from jaxdd.run.recovery_chunks import Chunk, chunks, require_complete, share
+from jaxdd.run.recovery_initial import KEYS as INITIAL
 from jaxdd.run.recovery_merge import merge
 from jaxdd.run.recovery_pieces import Pieces
 from jaxdd.run.signals import Stopped
@@ -92,11 +93,13 @@ class TestWhole:
         np.testing.assert_array_equal(published.ipc_indices, np.tile(np.arange(IPC), CLASSES))
 
     def test_images_have_moved_from_where_they_started_and_losses_are_kept(self, whole):
-        kept, initial = Pieces(whole, ("ipc_index", "first")), Pieces(whole / "initial", ("label",))
+        kept, initial = Pieces(whole, ("ipc_index", "first")), Pieces(whole / "initial", INITIAL)
         for (index, first), entry in kept.entries().items():
             arrays = kept.read(entry)
             assert entry["seconds"] > 0 and set(entry["losses"]) == {"loss", "ce", "statistics"}
-            began = [initial.read(initial.entries()[(label,)])["images"][index] for label in range(first, first + 2)]
+            began = [
+                initial.read(initial.entries()[(label, 0, IPC)])["images"][index] for label in range(first, first + 2)
+            ]
             assert np.abs(arrays["images"].astype(float) - np.stack(began)).mean() > 3
         assert not list((whole / "active").glob("*")), "a finished run leaves no states"
 
@@ -137,6 +140,45 @@ class TestWhole:
             recovering().recover(folder, ipc_indices=[index])
         assert pieces_of(folder) == pieces_of(whole)
 
+    @pytest.mark.parametrize("initialise", ["noise", "random", "medium"])
+    def test_a_set_grows_by_more_images_of_every_class(self, initialise, tmp_path):
+        given, seen = {"initialise": initialise, "merge": 1.0 if initialise == "noise" else 0.5}, []
+        recovering(n_images=3, **given).recover(tmp_path / "once")
+        for ipc in (1, 3, 2):
+            made = recovering(n_images=ipc, **given)
+            made.recover(tmp_path / "grown", on_recovered=lambda chunk, entry: seen.append(chunk.ipc_index))
+            assert made.complete(tmp_path / "grown")
+            found = merge([tmp_path / "grown"], tmp_path / str(ipc), ipc=ipc)
+            assert found.ipc == found.provenance["settings"]["n_images"] == ipc
+        assert seen == [0, 0, 1, 1, 2, 2], "no image was made twice"
+        grown, once = (
+            {name: held for name, held in pieces_of(tmp_path / place).items() if name.startswith("chunk")}
+            for place in ("grown", "once")
+        )
+        assert len(once) == 6 and grown == once
+        part = recovering(n_images=3, **given)
+        part.recover(tmp_path / "first", ipc_indices=[0])
+        part.recover(tmp_path / "others", ipc_indices=[1, 2])
+        assert not part.complete(tmp_path / "first")
+        both = merge([tmp_path / "first", tmp_path / "others"], tmp_path / "both")
+        np.testing.assert_array_equal(both.images, merge([tmp_path / "once"], tmp_path / "again").images)
+
+    def test_mosaics_share_the_best_crops_out_and_cannot_grow(self, tmp_path):
+        options = {"initialise": "mosaic", "iterations": 0, "stages": None, "mosaic": 1, "crops": 2}
+        recovering(**options).recover(tmp_path)
+        with pytest.raises(CheckpointError, match="n_images: 2 -> 3"):
+            recovering(**options, n_images=3).recover(tmp_path)
+
+    def test_a_lost_file_of_initial_images_is_made_again_between_others(self, whole, tmp_path):
+        for ipc in (1, 2, 4):
+            recovering(n_images=ipc).recover(tmp_path, ipc_indices=[0])
+        initial = tmp_path / "initial"
+        before = pieces_of(initial)
+        assert len(before) == 3 * CLASSES
+        next(initial.glob("class-00001-001-*")).unlink()
+        recovering(n_images=4).recover(tmp_path, ipc_indices=[0])
+        assert pieces_of(initial) == before
+
     def test_groups_do_not_depend_on_how_they_are_put_into_chunks(self, tmp_path):
         """A device that holds more takes more groups at a time: the same images, to rounding and its JPEG."""
         small, large = tmp_path / "small", tmp_path / "large"
@@ -161,7 +203,7 @@ def test_without_iterations_the_set_is_what_was_selected(initialise, tmp_path):
     options = {"initialise": initialise, "iterations": 0, "stages": None, "store": "png", "mosaic": 1, "crops": 2}
     recovering(**options).recover(tmp_path / "recovered")
     found = merge([tmp_path / "recovered"], tmp_path, publish=image_folder.write)
-    chosen = Pieces(tmp_path / "recovered" / "initial", ("label",))
+    chosen = Pieces(tmp_path / "recovered" / "initial", INITIAL)
     selected = [chosen.read(entry)["images"] for entry in chosen.entries().values()]
     np.testing.assert_array_equal(found.images, np.concatenate(selected))
     if initialise != "mosaic":
