@@ -99,7 +99,7 @@ def _make(links: Links) -> None:
     links.screen.fact("set", str(links.folder / "distilled"))
     links.screen.fact("pictures", str(links.folder / "distilled" / "grid.png"))
     if links.settings.chain.labels == "stored":
-        relabelling = relabel.prepared(Recipe.of(made.recipe), made, links.preprocessing, teacher)
+        relabelling = relabel.prepared(Recipe.of(made.recipe), made, links.preprocessing, (teacher,))
         relabel.write(links.screen, relabelling, links.folder / "labels", links.should_stop)
 
 

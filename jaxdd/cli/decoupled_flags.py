@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from jaxdd.cli.flags import Assignments, Int, Number, OptionalInt, Path, Switch, Text, default, shown
+from jaxdd.cli.flags import Assignments, Int, Number, OptionalInt, Path, Switch, default, shown
 
 PRESETS = ("cifar100", "tiny", "in1k", "in21k", "digits")  # files configs_final/cda/<method>_<preset>.txt
 SCRIPT: dict[str, Any] = {  # what recover_cda_*.py do where nothing is said
@@ -56,6 +56,7 @@ ScriptNumber = Annotated[float | None, shown("X", _SCRIPT)]
 PublishedInt = Annotated[int | None, shown("N", _PUBLISHED)]
 PublishedNumber = Annotated[float | None, shown("X", _PUBLISHED)]
 PublishedText = Annotated[str | None, shown("TEXT", _PUBLISHED)]
+Paths = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], shown("PATH", "(one or several)")]
 Ignored = Annotated[str | None, shown("TEXT", "(no effect here)")]
 IgnoredSwitch = Annotated[bool, shown("[BOOL]", "(no effect here)")]
 
@@ -170,8 +171,9 @@ class Recover(Shared):
     """By which share of the iterations, in [0, 1]; 0, the script's default, is SRe2L."""
     arch_name: Annotated[str | None, short("NAME", "-a")] = None
     """The teacher's architecture: resnet18, resnet34, resnet50, resnet101, vit or conv."""
-    arch_path: Path = None
-    """The teacher: a folder that squeeze made, or a safetensors file with the names of torchvision or timm."""
+    arch_path: Paths = ()
+    """The teacher: a folder that squeeze made, or a safetensors file with the names of torchvision or timm. Of several
+    each iteration takes the next, and their labels are averaged."""
     width: PublishedInt = None
     """Channels of the teacher; a folder knows its own."""
     ipc_start: Int = 0
@@ -180,7 +182,7 @@ class Recover(Shared):
     """One after the last image of every class, also --ipc."""
     verifier: Switch = False
     """Log the accuracy of a second network on the recovered images."""
-    verifier_arch: Text = "mobilenet_v2"
+    verifier_arch: Annotated[str, shown("NAME", default)] = "mobilenet_v2"
     """Its architecture; needed for a safetensors file."""
     verifier_arch_path: Path = None
     """The second network: a folder that squeeze made or a safetensors file, also --verifier-path."""
@@ -211,8 +213,8 @@ class Relabel(Shared):
     """Folder of the labels; otherwise labels/ in the output folder."""
     arch_name: Annotated[str | None, short("NAME", "-a", hint="(default: the teacher's)")] = None
     """The labeller's architecture."""
-    arch_path: Path = None
-    """The labeller: a folder that squeeze made, or a safetensors file; otherwise the set's own teacher."""
+    arch_path: Paths = ()
+    """The labellers: folders that squeeze made, or safetensors files; otherwise the set's own teachers."""
     width: PublishedInt = None
     """Channels of the labeller; a folder knows its own."""
     batch_size: Annotated[int | None, short("N", "-b")] = None
@@ -266,8 +268,8 @@ class Validate(Shared):
     """Folder of stored labels; otherwise labels/ beside the set, and without them the teacher labels online."""
     online: Switch = False
     """Ask the teacher even where labels are stored."""
-    arch_path: Path = None
-    """The labeller: a folder that squeeze made; otherwise the one beside the set, also --teacher-path."""
+    arch_path: Paths = ()
+    """The labellers: folders that squeeze made; otherwise those beside the labels or the set, also --teacher-path."""
     model: Annotated[str | None, short("NAME", "-a")] = None
     """The student: resnet18, resnet50, conv, ...; several as resnet18,resnet50."""
     width: PublishedInt = None

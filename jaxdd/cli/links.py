@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 from jaxdd.cli import teachers
 from jaxdd.cli.decoupled_resolve import Decoupled
 from jaxdd.cli.devices import start_one
-from jaxdd.cli.screen import Screen
+from jaxdd.cli.screen import Screen, shorter_path
 from jaxdd.cli.session import data_line
 from jaxdd.cli.soft import gigabytes
-from jaxdd.core.errors import JaxddError
+from jaxdd.core.errors import CheckpointError, JaxddError
 
 if TYPE_CHECKING:
     from jaxdd.core.distilled import DistilledSet
     from jaxdd.data import Dataset, Preprocessing
     from jaxdd.run.recovery import Recovering
+    from jaxdd.run.squeezing import Squeezing
     from jaxdd.run.teachers import Teacher
+
+WIDTH = 128  # of a network in a file of which nothing else is known: as published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +143,9 @@ class Links:
             architecture=words,
             seed=self.how.seed,
         )
-        if not squeezing.finished(folder):
+        if not squeezing.finished(folder) and self._squeezed_before(squeezing, folder):
+            self.screen.fact("teacher", f"the very one is in {shorter_path(self._usual)}: taken from there")
+        elif not squeezing.finished(folder):
             how = self.settings.teacher
             self.screen.fact(
                 "teacher", f"{squeezing.network}, {how.epochs} epochs of {squeezing.procedure.steps_per_epoch} steps"
@@ -158,17 +163,28 @@ class Links:
                 )
         return made.load(folder, self.settings.recovery.precision)
 
-    def take_in(self, weights: pathlib.Path, folder: pathlib.Path) -> Teacher:
-        """Makes a teacher's folder of a file with weights.
+    @property
+    def _usual(self) -> pathlib.Path:
+        return teachers.default_folder(self.settings, self.how.seed)
 
-        Raises:
-            UsageError, CheckpointError: the file is none, or its tensors are of another architecture.
-        """
+    def _squeezed_before(self, squeezing: Squeezing, folder: pathlib.Path) -> bool:
+        """Whether `squeeze` has made this very teacher where it puts them; then it is in the folder too from now on."""
         from jaxdd.run import teachers as made
 
-        words = self.settings.chain.architecture()
-        made.take_in(weights, folder, self.dataset, self.preprocessing, words)
-        return made.load(folder, self.settings.recovery.precision)
+        with contextlib.suppress(CheckpointError):  # another one is there, which is no concern of this chain
+            if squeezing.finished(self._usual):
+                made.copy(self._usual, folder)
+                return True
+        return False
+
+    def teacher(self, source: pathlib.Path, folder: pathlib.Path) -> Teacher:
+        """The teacher of a folder or of a file with weights, which is kept in another folder.
+
+        Raises:
+            UsageError, CheckpointError: as in `teachers.taken`.
+        """
+        of = (self.dataset, self.preprocessing, self.settings.chain.architecture(), self.settings.recovery.precision)
+        return teachers.taken(source, folder, *of)
 
     def tell_teacher(self, teacher: Teacher) -> None:
         """What the teacher is, and its accuracy on the real test images: without it nothing after can be right.
@@ -183,12 +199,12 @@ class Links:
         (reached,) = teacher_accuracies((teacher.network,), (teacher.variables,), test)
         self.screen.fact("teacher", f"{teachers.describe(teacher.about)}; test accuracy {100 * reached:.1f} %", "bold")
 
-    def recovering(self, teacher: Teacher) -> Recovering:
-        """The recovery of the whole set."""
+    def recovering(self, *found: Teacher) -> Recovering:
+        """The recovery of the whole set from some teachers."""
         from jaxdd.run.recovery import Recovering
 
         recipe = self.settings.recipe
-        given = (self.settings.recovery, self.dataset, self.preprocessing, (teacher,))
+        given = (self.settings.recovery, self.dataset, self.preprocessing, found)
         return Recovering(*given, seed=self.how.seed, recipe=recipe)
 
     def recover(
@@ -259,15 +275,17 @@ class Links:
         grid(made, self.folder / "distilled" / "grid.png")
         return made
 
-    def verify(self, folder: pathlib.Path, made: DistilledSet) -> None:
-        """Tells the accuracy of a second network on the recovered images.
+    def verify(self, source: pathlib.Path, arch: str, made: DistilledSet) -> None:
+        """Tells the accuracy of a second network, in a folder or a file, on the recovered images.
 
         Raises:
-            CheckpointError: the folder holds no teacher.
+            UsageError, CheckpointError: as in `teachers.taken`.
         """
-        from jaxdd.run import teachers as trained
+        from jaxdd.run.decoupled_settings import architecture
 
-        second = trained.load(folder)
+        own = self.folder / "verifier"
+        words = {} if source.is_dir() else architecture(arch, WIDTH)
+        second = teachers.taken(source, own, self.dataset, self.preprocessing, words)
         reached = second.accuracy_on(made, self.preprocessing)
         self.screen.fact(
             "verifier", f"{teachers.describe(second.about)}; {100 * reached:.1f} % of the recovered images"

@@ -35,8 +35,8 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
     with screen() as shown:
         if flags.merge:
             return _merge(shown, settings, flags, folder, programs["validate"])
-        source = teachers.find(settings, flags.arch_path, folder, flags.random_seed, programs["squeeze"])
-        return _recover(shown, settings, flags, folder, source, shard, indices, programs)
+        sources = teachers.find(settings, flags.arch_path, folder, flags.random_seed, programs["squeeze"])
+        return _recover(shown, settings, flags, folder, sources, shard, indices, programs)
 
 
 def _recover(
@@ -44,17 +44,16 @@ def _recover(
     settings: Decoupled,
     flags: Recover,
     folder: pathlib.Path,
-    source: pathlib.Path,
+    sources: tuple[pathlib.Path, ...],
     shard: tuple[int, int],
     indices: range,
     programs: Mapping[str, str],
 ) -> int:
     from jaxdd.run import signals
-    from jaxdd.run import teachers as trained
     from jaxdd.run.precheck import require_writable
 
-    if source.is_dir():
-        settings = teachers.adopt(settings, source)
+    for source in reversed(sources):  # the first one decides what students are
+        settings = teachers.adopt(settings, source) if source.is_dir() else settings
     height, width, channels = settings.image_shape
     require_writable(folder, settings.spec.classes * len(indices) // shard[1] * height * width * channels)
     second = _verifier(flags)
@@ -64,13 +63,10 @@ def _recover(
             f"{settings.method.upper()} on {settings.dataset}, images {indices.start} to {indices.stop - 1} per class"
         )
         links.begin()
-        if source.is_dir():
-            trained.copy(source, folder / "teacher")
-            teacher = trained.load(folder / "teacher", settings.recovery.precision)
-        else:
-            teacher = links.take_in(source, folder / "teacher")
-        links.tell_teacher(teacher)
-        recovering = links.recovering(teacher)
+        found = [links.teacher(source, teachers.place(folder, number)) for number, source in enumerate(sources)]
+        for teacher in found:
+            links.tell_teacher(teacher)
+        recovering = links.recovering(*found)
         try:
             links.recover(recovering, shard=shard, ipc_indices=indices)
         except signals.Stopped as stop:
@@ -84,7 +80,7 @@ def _recover(
         files = flags.store_best_images or flags.store_last_images
         made = links.merge([folder / "recovered"], files=files, ipc=settings.ipc)
         if second is not None:
-            links.verify(second, made)
+            links.verify(second, flags.verifier_arch, made)
         _conclude(shown, flags, folder, programs["validate"])
     return 0
 
@@ -98,10 +94,9 @@ def _merge(shown: Screen, settings: Decoupled, flags: Recover, folder: pathlib.P
     links.merge(places, files=flags.store_best_images or flags.store_last_images, ipc=flags.ipc_end)
     from jaxdd.run import teachers as trained
 
-    for place in given:
-        if (place / "teacher" / "manifest.json").is_file():
-            trained.copy(place / "teacher", folder / "teacher")
-            break
+    found = next((own for place in given if (own := teachers.beside(place))), ())
+    for number, source in enumerate(found):
+        trained.copy(source, teachers.place(folder, number))
     _conclude(shown, flags, folder, validate)
     return 0
 
@@ -145,10 +140,10 @@ def _indices(flags: Recover, settings: Decoupled) -> range:
 
 
 def _verifier(flags: Recover) -> pathlib.Path | None:
-    """The folder of the second network.
+    """The folder or the file of the second network.
 
     Raises:
-        UsageError: it is asked for and none is named.
+        UsageError: it is asked for and none is named, or its architecture is unknown.
         CheckpointError: what is named is none.
     """
     if not flags.verifier:
@@ -157,11 +152,15 @@ def _verifier(flags: Recover) -> pathlib.Path | None:
         raise UsageError(
             "which second network?",
             where="--verifier",
-            expected="--verifier-arch-path with a folder that squeeze.py wrote",
+            expected="--verifier-arch-path with a folder that squeeze.py wrote, or a safetensors file",
             remedy="squeeze one: squeeze.py --arch-name resnet50 ...; nothing is downloaded",
         )
+    from jaxdd.run.decoupled_settings import architecture
     from jaxdd.run.teachers import read_manifest
 
-    folder = pathlib.Path(flags.verifier_arch_path).expanduser().absolute()
-    read_manifest(folder)  # which refuses what is no network
-    return folder
+    (source,) = teachers.named((flags.verifier_arch_path,))
+    if source.is_dir():
+        read_manifest(source)  # which refuses what is no network
+    else:
+        architecture(flags.verifier_arch, 1)
+    return source

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import shlex
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from jaxdd.data import Preprocessing
+    from jaxdd.data import Dataset, Preprocessing
     from jaxdd.run.labels import Relabelling
     from jaxdd.run.teachers import Teacher
 
@@ -61,22 +63,27 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
     distilled = found.read(dataset="", flip=False)
     folder = absolute(flags.fkd_path) if flags.fkd_path else found.beside / "labels"
     require_writable(folder)
-    given = absolute(flags.arch_path) if flags.arch_path else None
-    labels = soft.Labels(given, online=True).beside(found.beside)
-    labels.require()
-    assert labels.teacher is not None  # which is beside the set at the least
+    sources = teachers.named(flags.arch_path)
+    if not sources:
+        labels = soft.Labels(online=True).beside(found.beside)
+        labels.require()
+        sources = labels.teachers
     with screen() as shown:
-        return _label(shown, flags, distilled, labels.teacher, folder, programs["validate"])
+        return _label(shown, flags, distilled, sources, folder, programs["validate"])
 
 
 def _label(
-    shown: Screen, flags: Relabel, distilled: DistilledSet, source: pathlib.Path, folder: pathlib.Path, validate: str
+    shown: Screen,
+    flags: Relabel,
+    distilled: DistilledSet,
+    sources: tuple[pathlib.Path, ...],
+    folder: pathlib.Path,
+    validate: str,
 ) -> int:
     from jaxdd import __version__, data
     from jaxdd.cli.progress import Line
     from jaxdd.evaluation.soft import SoftRecipe, teacher_accuracies
     from jaxdd.run import signals
-    from jaxdd.run import teachers as trained
 
     student = distilled.recipe.get("eval_arch", SoftRecipe.eval_arch)
     (recipe,) = soft.recipes(distilled.recipe, _settings(flags), [student])
@@ -91,13 +98,14 @@ def _label(
             start_one(how.devices)
             begin.doing("reading the data")
             dataset = how.load(distilled.dataset, distilled.images.shape[1])
-            preprocessing = data.fit(dataset, family="sre2l", kind="raw")
+            preprocessing = data.fit(dataset, **soft.KIND)
         shown.log_to(folder / "log.txt")
-        teacher = trained.load(source)
-        test = data.test_examples(dataset, preprocessing)
-        (reached,) = teacher_accuracies((teacher.network,), (teacher.variables,), test)
-        shown.fact("teacher", f"{teachers.describe(teacher.about)}; test accuracy {100 * reached:.1f} %")
-        relabelling = prepared(recipe, distilled, preprocessing, teacher, flags.prune)
+        found = _teachers(flags, sources, folder, dataset, preprocessing)
+        given = tuple(teacher.network for teacher in found), tuple(teacher.variables for teacher in found)
+        reached = teacher_accuracies(*given, data.test_examples(dataset, preprocessing))
+        for teacher, share in zip(found, reached, strict=True):
+            shown.fact(*soft.telling(teacher, share))
+        relabelling = prepared(recipe, distilled, preprocessing, found, flags.prune)
         if flags.dry_run:
             shown.fact("labels", f"{relabelling.epochs} epochs, at most {soft.gigabytes(relabelling.bytes)}")
             return 0
@@ -114,8 +122,36 @@ def _label(
     return 0
 
 
+def _teachers(
+    flags: Relabel,
+    sources: Sequence[pathlib.Path],
+    folder: pathlib.Path,
+    dataset: Dataset,
+    preprocessing: Preprocessing,
+) -> list[Teacher]:
+    """Those that label: the set's own as they are, others kept beside the labels, where validate finds them."""
+    from jaxdd.run import teachers as trained
+    from jaxdd.run.decoupled_settings import architecture
+
+    with contextlib.ExitStack() as stack:
+        place = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory())) if flags.dry_run else folder
+        found, words = [], architecture(flags.arch_name or "resnet18", flags.width or 128)
+        for number, source in enumerate(sources):
+            if flags.arch_path:
+                own = teachers.taken(source, teachers.place(place, number), dataset, preprocessing, words)
+            else:
+                own = trained.load(source)
+            teachers.require_kind(own, flags.arch_name, flags.width)
+            found.append(own)
+    return found
+
+
 def prepared(
-    recipe: Any, distilled: DistilledSet, preprocessing: Preprocessing, teacher: Teacher, keep: int | None = None
+    recipe: Any,
+    distilled: DistilledSet,
+    preprocessing: Preprocessing,
+    labellers: Sequence[Teacher],
+    keep: int | None = None,
 ) -> Relabelling:
     """The labels of a set, not yet made.
 
@@ -123,14 +159,15 @@ def prepared(
         recipe: the students', an `evaluation.soft.SoftRecipe`.
         distilled: the set.
         preprocessing: of the real data.
-        teacher: who labels.
+        labellers: who label.
         keep: logits of each image that are stored; None for all.
     """
     from jaxdd.run.labels import Relabelling
 
     seed = FKD_SEED if recipe.label_seed is None else recipe.label_seed
-    recipe = dataclasses.replace(recipe, teachers=(teacher.network,), label_seed=seed)
-    return Relabelling(recipe, distilled, preprocessing, (teacher.variables,), keep)
+    networks, variables = zip(*((teacher.network, teacher.variables) for teacher in labellers), strict=True)
+    recipe = dataclasses.replace(recipe, teachers=networks, label_seed=seed)
+    return Relabelling(recipe, distilled, preprocessing, variables, keep)
 
 
 def write(shown: Screen, relabelling: Relabelling, folder: pathlib.Path, should_stop: Callable[[], int | None]) -> None:

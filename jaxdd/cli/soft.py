@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jaxdd.cli import teachers
+from jaxdd.cli import teachers as known
 from jaxdd.cli.screen import shorter_path
 from jaxdd.core import config as configs
 from jaxdd.core import io
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jaxdd.evaluation.base import BaseRecipe
     from jaxdd.run.teachers import Teacher
 
+KIND: dict[str, Any] = {"family": "sre2l", "kind": "raw"}  # of the preprocessing
 MIXES = ("cutmix", "mixup", "none")
 STUDENTS = {name: words for name, words in ARCHITECTURES.items() if name not in ("conv", "convnet")}
 
@@ -100,18 +101,20 @@ class Labels:
     """Where an evaluation's soft labels come from.
 
     Arguments:
-        teacher: folder of the teacher; None for the one beside the set.
+        teachers: folders of the teachers; none for those beside the labels or the set.
         stored: folder of stored labels; None for the one beside the set, if it is there.
         online: whether the teacher is asked even so.
         checkpoint_every: minutes between two states of a student in training.
         recipe: what stored labels say of the students' recipe.
+        own: whether the teachers are those that the set was made with.
     """
 
-    teacher: pathlib.Path | None = None
+    teachers: tuple[pathlib.Path, ...] = ()
     stored: pathlib.Path | None = None
     online: bool = False
     checkpoint_every: float = 5.0
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    own: bool = False
 
     def beside(self, folder: pathlib.Path) -> Labels:
         """The same with what lies in a set's output folder, as far as nothing else is named.
@@ -125,8 +128,9 @@ class Labels:
             if named:
                 raise CheckpointError("no labels", where=str(stored), expected="a folder that relabel.py wrote")
             stored = None
-        found = {"teacher": self.teacher or folder / "teacher", "stored": stored}
-        return dataclasses.replace(self, **found, recipe=labelled(stored) if stored else {})
+        others = self.teachers or (known.beside(stored) if stored else ())
+        found = {"teachers": others or known.beside(folder) or (known.place(folder, 0),), "own": not others}
+        return dataclasses.replace(self, stored=stored, **found, recipe=labelled(stored) if stored else {})
 
     def require(self) -> None:
         """Refuses to go on without a teacher: the baselines need one too.
@@ -136,15 +140,15 @@ class Labels:
         """
         from jaxdd.run.teachers import read_manifest
 
-        assert self.teacher is not None
-        if not (self.teacher / "manifest.json").is_file():
-            raise CheckpointError(
-                "the set's teacher is not beside it",
-                where=str(self.teacher),
-                expected="the folder of the teacher, which recover.py copies there",
-                remedy="copy it there, or name it: validate.py --arch-path",
-            )
-        read_manifest(self.teacher)
+        for folder in self.teachers:
+            if not (folder / "manifest.json").is_file():
+                raise CheckpointError(
+                    "the set's teacher is not beside it" if self.own else "no teacher",
+                    where=str(folder),
+                    expected="the folder of the teacher, which recover.py copies there",
+                    remedy="copy it there, or name it: validate.py --arch-path",
+                )
+            read_manifest(folder)
 
     def attach(self, recipes: Sequence[BaseRecipe], distilled: DistilledSet, dataset: Dataset) -> Attached:
         """The recipes with their teacher, and all that goes with it.
@@ -158,16 +162,17 @@ class Labels:
         from jaxdd.run import teachers as trained
         from jaxdd.run.labels import Relabelling
 
-        assert self.teacher is not None
-        teacher, preprocessing = trained.load(self.teacher), data.fit(dataset, family="sre2l", kind="raw")
-        if self.teacher.name == "teacher":
-            _require_own(teacher, self.teacher, distilled)
-        given = (teacher.network,), (teacher.variables,)
-        (reached,) = teacher_accuracies(*given, data.test_examples(dataset, preprocessing))
-        told = [("teacher", f"{teachers.describe(teacher.about)}; test accuracy {100 * reached:.1f} %")]
+        found, preprocessing = [trained.load(folder) for folder in self.teachers], data.fit(dataset, **KIND)
+        if self.own:
+            for teacher, folder in zip(found, self.teachers, strict=True):
+                _require_own(teacher, folder, distilled)
+        given = tuple(teacher.network for teacher in found), tuple(teacher.variables for teacher in found)
+        reached = teacher_accuracies(*given, data.test_examples(dataset, preprocessing))
+        told = list(map(telling, found, reached))
         taught: Any = tuple(dataclasses.replace(recipe, teachers=given[0]) for recipe in recipes)  # pyright: ignore
         options: dict[str, Any] = {"networks": given[1], "checkpoint_every": self.checkpoint_every}
-        about: dict[str, Any] = {"teacher": {"digest": teacher.digest, "accuracy": reached}, "labels": "online"}
+        each = [{"digest": own.digest, "accuracy": share} for own, share in zip(found, reached, strict=True)]
+        about: dict[str, Any] = {"teachers": each, "labels": "online"}
         if self.stored is not None:
             keep = io.read_json(self.stored / "manifest.json").get("keep")
             labels = Relabelling(taught[0], distilled, preprocessing, given[1], keep)
@@ -176,6 +181,11 @@ class Labels:
             told.append(("labels", f"{shorter_path(self.stored)}, {size}; the baselines ask the teacher"))
             about["labels"] = str(self.stored)
         return Attached(taught, options, told, about)
+
+
+def telling(teacher: Teacher, reached: float) -> tuple[str, str]:
+    """What to tell of a teacher, name and text: what it is, and its accuracy on the real test images, in [0, 1]."""
+    return "teacher", f"{known.describe(teacher.about)}; test accuracy {100 * reached:.1f} %"
 
 
 def gigabytes(count: float) -> str:

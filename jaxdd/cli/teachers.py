@@ -1,18 +1,27 @@
-"""Where a chain's teacher comes from: a folder that is named, the output folder, or where `squeeze` puts it."""
+"""Where a chain's teachers come from: folders and files that are named, the output folder, or where `squeeze` puts one.
+
+OUT/teacher, OUT/teacher-1, ...     those that a set was made with lie beside it, in their order
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
 import shlex
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from jaxdd.cli.decoupled_resolve import Decoupled
 from jaxdd.cli.resolve import one_word
-from jaxdd.cli.screen import shorter_path
+from jaxdd.cli.screen import absolute, shorter_path
 from jaxdd.core.errors import CheckpointError, UsageError
 from jaxdd.run.decoupled_settings import ARCHITECTURES, architecture
+
+if TYPE_CHECKING:
+    from jaxdd.core.precision import Precision
+    from jaxdd.data import Dataset, Preprocessing
+    from jaxdd.run.teachers import Teacher
 
 WEIGHTS = ".safetensors"
 
@@ -24,27 +33,48 @@ def default_folder(settings: Decoupled, seed: int) -> pathlib.Path:
     return pathlib.Path("teachers", one_word(chain.dataset_name), f"{chain.arch_name}{width}_{seed}").absolute()
 
 
-def find(settings: Decoupled, given: str | None, output: pathlib.Path, seed: int, squeezer: str) -> pathlib.Path:
-    """The folder of a teacher, or a file with weights.
+def place(folder: pathlib.Path, number: int) -> pathlib.Path:
+    """Where teacher `number` of a set lies, from 0."""
+    return folder / (f"teacher-{number}" if number else "teacher")
+
+
+def beside(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """The teachers that lie in a set's output folder."""
+    places = (place(folder, number) for number in itertools.count())
+    return tuple(itertools.takewhile(_is_one, places))
+
+
+def named(given: Sequence[str]) -> tuple[pathlib.Path, ...]:
+    """Folders of teachers and files with weights, as the user names them.
+
+    Raises:
+        UsageError: one of them is neither.
+    """
+    paths = tuple(absolute(path) for path in given)
+    for path in paths:
+        if not path.is_dir():
+            require_weights(path)
+    return paths
+
+
+def find(
+    settings: Decoupled, given: Sequence[str], output: pathlib.Path, seed: int, squeezer: str
+) -> tuple[pathlib.Path, ...]:
+    """Folders of teachers, or files with weights.
 
     Arguments:
         settings: of the chain.
-        given: folder or file that the user names.
-        output: the chain's folder, which may hold one.
+        given: folders or files that the user names.
+        output: the chain's folder, which may hold some.
         seed: of the default folder.
         squeezer: how the command that makes teachers is called.
 
     Raises:
         UsageError: there is none, or what is named is none.
     """
-    if given:
-        path = pathlib.Path(given).expanduser().absolute()
-        require_weights(path) if not path.is_dir() else None
-        return path
     usual = default_folder(settings, seed)
-    for folder in (output / "teacher", usual):
-        if (folder / "manifest.json").is_file():
-            return folder
+    if found := named(given) or beside(output) or ((usual,) if _is_one(usual) else ()):
+        return found
     words = ["--dataset", settings.dataset, "--arch-name", settings.chain.arch_name]
     words += [] if settings.chain.width == 128 else ["--width", str(settings.chain.width)]
     raise UsageError(
@@ -108,12 +138,64 @@ def adopt(settings: Decoupled, folder: pathlib.Path) -> Decoupled:
     return dataclasses.replace(settings, chain=dataclasses.replace(chain, arch_name=_name(own), width=own["width"]))
 
 
+def taken(
+    source: pathlib.Path,
+    place: pathlib.Path,
+    dataset: Dataset,
+    preprocessing: Preprocessing,
+    architecture: Mapping[str, Any],
+    precision: Precision = "float32",
+) -> Teacher:
+    """The teacher of a folder or of a file with weights, which is kept in another folder too.
+
+    Arguments:
+        source: the folder or the file.
+        place: where it is kept.
+        dataset, preprocessing: what a file's network was trained on.
+        architecture: of the network in a file, as `models.build` takes it.
+        precision: of its activations.
+
+    Raises:
+        UsageError, CheckpointError: there is none, its tensors are of another architecture, or `place` has another.
+    """
+    from jaxdd.run import teachers as trained
+
+    if source.is_dir():
+        trained.copy(source, place)
+    else:
+        trained.take_in(source, place, dataset, preprocessing, architecture)
+    return trained.load(place, precision)
+
+
+def require_kind(teacher: Teacher, name: str | None, width: int | None) -> None:
+    """Refuses a teacher of another kind than flags say.
+
+    Raises:
+        UsageError: see above.
+    """
+    from jaxdd.run import identity
+
+    own = teacher.about["architecture"]
+    asked = {"name": name and architecture(name, 1)["name"], "depth": name and architecture(name, 1)["depth"]}
+    asked = {key: value for key, value in {**asked, "width": width}.items() if value is not None}
+    if lines := identity.changes({key: own.get(key) for key in asked}, asked):
+        raise UsageError(
+            "this teacher is of another kind than is asked for" + "".join(f"\n  {line}" for line in lines),
+            where=describe(teacher.about),
+            remedy="name another by --arch-path, or leave out --arch-name and --width",
+        )
+
+
 def describe(about: Mapping[str, Any]) -> str:
     """`resnet18, width 64; squeezed in 50 epochs`."""
     own, recipe = about["architecture"], about["recipe"]
     width = "" if own["width"] == 128 else f", width {own['width']}"
     how = f"imported from {recipe['imported']}" if "imported" in recipe else f"squeezed in {recipe['epochs']} epochs"
     return f"{_name(own)}{width}; {how}"
+
+
+def _is_one(folder: pathlib.Path) -> bool:
+    return (folder / "manifest.json").is_file()
 
 
 def _name(own: Mapping[str, Any]) -> str:

@@ -87,5 +87,5 @@ def settings(flags: Validate) -> dict[str, Any]:
 
 def _labels(flags: Validate) -> soft.Labels:
     """Where the labels come from."""
-    teacher, stored = (absolute(path) if path else None for path in (flags.arch_path, flags.fkd_path))
-    return soft.Labels(teacher, stored, flags.online, flags.checkpoint_every)
+    stored = absolute(flags.fkd_path) if flags.fkd_path else None
+    return soft.Labels(tuple(map(absolute, flags.arch_path)), stored, flags.online, flags.checkpoint_every)

@@ -64,5 +64,5 @@ def choose(name: str, options: Iterable[str], *, kind: str, where: str, error: t
         f"unknown {kind} '{name}'",
         where=where,
         expected="one of " + ", ".join(options),
-        remedy=nearest(name, options) or f"choose a {kind} from the list",
+        remedy=nearest(name, options) or "choose one from the list",
     )

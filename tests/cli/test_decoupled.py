@@ -22,6 +22,7 @@ from jaxdd.run import teachers
 from .decoupled_driver import TINY
 
 DRIVER = pathlib.Path(__file__).with_name("decoupled_driver.py")
+SQUEEZE = ["--width", "8", "--epochs", "2", "--batch_size", "128"]
 SEED_COMMAND = (
     "--arch-name resnet18 --exp-name NAME --syn-data-path DIR --batch-size 100 --lr 0.4 --r-bn 0.05 --iteration 4000 "
     "--store-best-images --easy2hard-mode cosine --milestone 1 --ipc-start 0 --ipc-end 50"
@@ -155,8 +156,9 @@ def test_two_sources_of_settings_are_refused():
 @pytest.mark.slow
 def test_a_chain_from_one_command(call, here):
     """Everything is there, a finished chain is left alone, and `eval` and `validate` find teacher and labels."""
+    assert call("squeeze", *SQUEEZE).code == 0
     first = call(*TINY, "--output_dir", "out")
-    assert first.code == 0, first
+    assert first.code == 0 and "taken from there" in first.out, first
     assert first.out.index("test accuracy") < first.out.index("image-iterations")
     made = DistilledSet.load("out/distilled")
     assert made.images.dtype == np.uint8 and made.images.shape == (10, 8, 8, 1)
@@ -164,7 +166,8 @@ def test_a_chain_from_one_command(call, here):
     assert (here / "out" / "distilled" / "grid.png").is_file() and not (here / "out" / "validation").exists()
     found = json.loads((here / "out" / "eval.json").read_text())
     assert [row["name"] for row in found["rows"]] == ["distilled", "random real", "k-means real"]
-    assert found["teacher"]["digest"] == teachers.load("out/teacher").digest == made.provenance["teachers"][0]
+    (teacher,) = found["teachers"]
+    assert teacher["digest"] == teachers.load("out/teacher").digest == made.provenance["teachers"][0]
     again = call(*TINY, "--output_dir", "out")
     assert again.code == 0 and "finished already" in again.out and "compil" not in again.out, again
     # what the teacher says on the way is what is on disk
@@ -182,8 +185,7 @@ def test_a_chain_from_one_command(call, here):
 
 @pytest.mark.slow
 def test_links_by_themselves_and_shards_give_the_chains_images(call, here):
-    words = ["--width", "8", "--epochs", "2", "--batch_size", "128", "--output_dir", "t"]
-    assert call("squeeze", *words).code == 0
+    assert call("squeeze", *SQUEEZE, "--output_dir", "t").code == 0
     given = ["recover", "--arch-path", "t", "--iteration", "4", "--syn-data-path", "syn", "--set", "batch_size=5"]
     given += ["statistics_group=5"]
     assert call(*given, "--exp-name", "whole", "--verifier", "--verifier-path", "t").code == 0
@@ -199,6 +201,29 @@ def test_links_by_themselves_and_shards_give_the_chains_images(call, here):
     assert not (here / "syn" / "whole" / "images").exists() and (here / "syn" / "both" / "teacher").is_dir()
     dry = call("relabel", "--checkpoint_path", "syn/whole", "--dry_run", "-b", "10", "--epochs", "300")
     assert dry.code == 0 and "300 epochs, at most" in dry.out and not list((here / "syn").rglob("epoch-*")), dry
+
+
+@pytest.mark.slow
+def test_several_teachers_and_other_labellers(call, here):
+    for name, seed in (("t", "0"), ("u", "1")):
+        assert call("squeeze", *SQUEEZE, "--output_dir", name, "--random_seed", seed).code == 0
+    digests = [teachers.load(name).digest for name in ("t", "u")]
+    given = ["recover", "--iteration", "2", "--output_dir", "two"]
+    first = call(*given, "--arch-path", "t", "u")
+    assert first.code == 0 and first.out.count("test accuracy") == 2, first
+    before = (here / "two" / "distilled" / "manifest.json").read_bytes()
+    assert DistilledSet.load("two/distilled").provenance["teachers"] == digests
+    again = call(*given)  # which finds both beside the set
+    assert again.code == 0 and (here / "two" / "distilled" / "manifest.json").read_bytes() == before, again
+    refused = call("relabel", "--checkpoint_path", "two", "--arch-path", "u", "--arch-name", "resnet18", "--dry_run")
+    assert refused.code == 2 and '"conv" -> "torchvision_resnet"' in refused.err, refused
+    labelled = call("relabel", "--checkpoint_path", "two", "--arch-path", "u", "--epochs", "1")
+    assert labelled.code == 0, labelled
+    for flags, expected in (((), digests[1:]), (("--online", "--epochs", "1"), digests)):
+        told = call("validate", "--checkpoint_path", "two", "--baselines=False", "--repeat", "1", *flags)
+        assert told.code == 0, told
+        found = json.loads((here / "two" / "eval.json").read_text())
+        assert [teacher["digest"] for teacher in found["teachers"]] == expected
 
 
 @pytest.mark.slow
