@@ -169,17 +169,39 @@ def build(flags: Shared, overrides: Overrides, method: str | None) -> Decoupled:
     values["dataset_name"] = data.canonical(str(values.get("dataset_name", "digits")))
     data.check_available(values["dataset_name"], flags.data_path, flags.stream)
     spec = data.describe(values["dataset_name"], flags.data_path, resolution=flags.resolution)
+    values, resized = _for_size(values, overrides, file.values.get("dataset_name"), spec.resolution)
     implied = Recovery.implied(values, resolution=spec.resolution, classes=spec.classes)
     file = dataclasses.replace(file, values={**values, **implied.values})
     built = configs.build(file, classes)
     chain: ChainSettings = built["chain"]
     architecture(chain.arch_name, chain.width)
-    told = [*file.notices, *no_effect(flags, NO_EFFECT), *(implied.notices if file.path == PUBLISHED else ())]
+    told = [*file.notices, *resized, *no_effect(flags, NO_EFFECT), *(implied.notices if file.path == PUBLISHED else ())]
     told += [] if "r_bn" in overrides else _of_architecture(chain.arch_name)
     typed = frozenset(key for key, (flag, _) in overrides.items() if flag.startswith("--"))
     found = Decoupled(file, chain, built["recovery"], _teacher(chain, spec), spec, tuple(told), typed)
     Recipe.of(found.recipe)  # hours before students need it
     return found
+
+
+def _for_size(
+    values: dict[str, Any], overrides: Overrides, dataset: Any, side: int | None
+) -> tuple[dict[str, Any], list[str]]:
+    """A file's settings for images of another size than those that it was written for, and what to tell of it.
+
+    Arguments:
+        values: the settings.
+        overrides: what flags say, which stays.
+        dataset: that the file names.
+        side: of the images, in pixels.
+    """
+    from jaxdd.methods.sre2l_settings import published_side
+
+    own = published_side(dataset) if isinstance(dataset, str) else None
+    dropped = [name for name in ("stages", "jitter") if name in values and name not in overrides]
+    if own in (None, side) or side is None or not dropped:
+        return values, []
+    kept = {name: value for name, value in values.items() if name not in dropped}
+    return kept, [f"the settings are for {own} pixels: {' and '.join(dropped)} become those for {side}"]
 
 
 def _of_architecture(name: str) -> list[str]:

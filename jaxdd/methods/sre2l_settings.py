@@ -193,6 +193,12 @@ def implied(values: Mapping[str, Any], *, resolution: int | None = None, classes
     return Implied({key: value for key, value in chosen.items() if key not in values}, notices)
 
 
+def published_side(dataset: str) -> int | None:
+    """The side in pixels for which a data set's settings are published; None of one that is not known by its name."""
+    known = registry.canonical(dataset) in registry.SPECS or _of_imagenet(dataset)
+    return _size(dataset, None, None)[0] if known else None
+
+
 def _size(dataset: str, resolution: int | None, classes: int | None) -> tuple[int, int]:
     """Side and number of classes: as given, as the registry knows them, or 64 pixels and 0 for "not known"."""
     if _of_imagenet(dataset):

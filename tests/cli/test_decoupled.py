@@ -146,6 +146,19 @@ def test_it_is_refused(words, code, fragments, call, here):
 
 
 @pytest.mark.quick
+def test_a_preset_at_another_size_has_the_stages_and_jitter_of_that_size(monkeypatch):
+    monkeypatch.setattr("jaxdd.data.check_available", lambda *_: None)
+    tiny, large = (recovered(f"--preset tiny --method fadrm {flags}") for flags in ("", "--resolution 224"))
+    assert tiny.recovery.stages == ((64, 500), (64, 500)) and tiny.recovery.jitter == 4
+    assert large.recovery.stages == ((200, 500), (224, 500))
+    assert recovered("--preset in1k --resolution 112").recovery.jitter == 16
+    assert "for 64 pixels: stages and jitter become those for 224" in " ".join(large.notices)
+    assert not any("pixels" in notice for notice in tiny.notices)
+    typed = recovered("--preset tiny --method cda --resolution 224 --jitter 7")
+    assert typed.recovery.jitter == 7
+
+
+@pytest.mark.quick
 def test_two_sources_of_settings_are_refused():
     with pytest.raises(UsageError, match="two sources"):
         recovered("--preset tiny --config_path cda/cda_tiny")
