@@ -80,7 +80,7 @@ class Decoupled:
         from jaxdd.evaluation.soft import published
 
         sizes = {"resolution": self.image_shape[0], "classes": self.spec.classes}
-        usual = published(self.method, self.dataset, self.ipc, **sizes)
+        usual = published(self.method, self.dataset, self.ipc, **sizes, student=self.chain.arch_name)
         own = architecture(self.chain.arch_name, self.chain.width)
         student = {"eval_arch": own["name"], "width": own["width"], "depth": own["depth"]}
         return {"protocol": "soft", **student, **usual, **self.chain.recipe}
@@ -209,8 +209,8 @@ def _of_architecture(name: str) -> list[str]:
     if not name.startswith("resnet") or name == "resnet18":
         return []
     return [
-        f"r_bn and the students' rates are those of ResNet-18; for {name} none are published, and its statistics weigh "
-        "more (about 100 times for ResNet-50): watch 'ce' beside 'statistics', and set --r-bn"
+        f"r_bn is that of ResNet-18; for {name} none is published, and its statistics weigh more (about 100 times for "
+        "ResNet-50): watch 'ce' beside 'statistics', and set --r-bn"
     ]
 
 

@@ -292,7 +292,7 @@ def _recipes(
     usual = str(given.get("eval_arch", stored.get("eval_arch", Recipe.eval_arch)))
     names = _architectures(flags) or (usual,)
     if cls.protocol == "soft":
-        return soft.recipes(stored, given, names)
+        return soft.recipes(stored, given, names, distilled)
     return tuple(Recipe.of({**Recipe.stored_for(stored, name), **given, "eval_arch": name}) for name in names)
 
 

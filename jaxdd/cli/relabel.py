@@ -86,7 +86,7 @@ def _label(
     from jaxdd.run import signals
 
     student = distilled.recipe.get("eval_arch", SoftRecipe.eval_arch)
-    (recipe,) = soft.recipes(distilled.recipe, _settings(flags), [student])
+    (recipe,) = soft.recipes(distilled.recipe, _settings(flags), [student], distilled)
     shown.fact("jaxdd", f"{__version__}   labels for {len(distilled)} images of {distilled.dataset}", "bold")
     shown.fact("output", str(folder))
     for notice in no_effect(flags, NO_EFFECT):

@@ -30,21 +30,29 @@ def is_soft(recipes: Sequence[BaseRecipe]) -> bool:
     return recipes[0].protocol == "soft"
 
 
-def recipes(stored: Mapping[str, Any], given: Mapping[str, Any], names: Sequence[str]) -> tuple[BaseRecipe, ...]:
+def recipes(
+    stored: Mapping[str, Any], given: Mapping[str, Any], names: Sequence[str], distilled: DistilledSet
+) -> tuple[BaseRecipe, ...]:
     """One recipe per student.
 
     Arguments:
         stored: the set's recipe.
         given: what overrides it.
         names: of students, e.g. resnet18 and resnet50, or as `models.build` knows them.
+        distilled: the set, whose method may have published other rates for other students.
     """
     from jaxdd.evaluation.recipe import Recipe
+    from jaxdd.evaluation.soft_published import for_student
 
+    of = (str(distilled.provenance.get("method", "sre2l")), distilled.dataset, distilled.ipc)
+    sizes = {"resolution": distilled.images.shape[1], "classes": distilled.classes}
+    before = _student(stored)
     found = []
     for name in names:
         built, depth = STUDENTS.get(name.lower(), (name, None))
         own = Recipe.stored_for(stored, built)
         own |= {"depth": depth} if name.lower() in STUDENTS else {}
+        own |= for_student(stored, *of, **sizes, before=before, student=_student(own))
         found.append(Recipe.of({**own, **given, "eval_arch": own["eval_arch"]}))
     return tuple(found)
 
@@ -200,6 +208,12 @@ def labelled(stored: pathlib.Path) -> dict[str, Any]:
     found, intended = io.read_json(stored / "manifest.json"), stored / "epochs.json"
     plan = io.read_json(intended) if intended.is_file() else {}
     return {**found.get("recipe", {}), **plan}
+
+
+def _student(recipe: Mapping[str, Any]) -> str:
+    """What users call the student of a recipe."""
+    words = recipe.get("eval_arch", "torchvision_resnet"), recipe.get("depth") or 18
+    return next((name for name, known in STUDENTS.items() if known == words), str(words[0]))
 
 
 def _require_own(teacher: Teacher, folder: pathlib.Path, distilled: DistilledSet) -> None:

@@ -10,12 +10,14 @@
 
 RDED (2312.03526): cosine of slowdown 2, crops of 1/f and more with shuffled patches for mosaics of f by f, batches by
 images per class. SRe2L++ (CV-DD, 2501.07575) and FADRM (2506.24125): batches of 16 in two halves of 8, which student
-and teacher normalise by themselves; slowdown by images per class; FADRM's own rates. What is not said there is as for
-ImageNet-1K. Other data sets take what the published one nearest in size does.
+and teacher normalise by themselves; slowdown by images per class; FADRM's own rates; both have others for ResNet-50
+and -101 (`OF_OTHERS`). What is not said there is as for ImageNet-1K and ResNet-18. Other data sets take what the
+published one nearest in size does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 METHODS = ("sre2l", "cda", "rded", "sre2l_pp", "fadrm")
@@ -45,10 +47,33 @@ OF_FADRM = {  # rate and slowdown at 1, 10 and 50 images per class
     "imagenette": ((5e-4, 2.0), (5e-4, 1.0), (5e-4, 2.0)),
     "imagewoof": ((5e-4, 2.0), (5e-4, 1.0), (1e-3, 2.0)),
 }
+OF_OTHERS: dict[tuple[str, str], dict[str, tuple[tuple[float, float], ...]]] = {  # method, student -> the same
+    ("sre2l_pp", "resnet50"): {"tiny_imagenet": ((1e-3, 1.0), (1e-3, 1.0), (1e-3, 1.0))},
+    ("sre2l_pp", "resnet101"): {
+        "imagenet": ((1e-3, 2.0), (1e-3, 2.0), (5e-4, 2.0)),
+        "tiny_imagenet": ((5e-4, 2.0), (5e-4, 2.0), (5e-4, 2.0)),
+    },
+    ("fadrm", "resnet50"): {
+        "imagenet": ((5e-4, 2.0), (1e-3, 2.0), (1e-3, 1.0)),
+        "tiny_imagenet": ((5e-4, 2.0), (5e-4, 2.0), (5e-4, 1.0)),
+        "cifar100": ((1e-3, 1.0), (1e-3, 2.0), (1e-3, 1.0)),
+    },
+    ("fadrm", "resnet101"): {
+        "imagenet": ((3.5e-3, 2.0), (1e-3, 2.0), (5e-4, 1.0)),
+        "tiny_imagenet": ((5e-4, 2.0), (5e-4, 2.0), (5e-4, 1.0)),
+        "cifar100": ((5e-4, 1.0), (5e-4, 1.0), (5e-4, 1.0)),
+    },
+}
 
 
 def published(
-    method: str, dataset: str, ipc: int, *, resolution: int | None = None, classes: int | None = None
+    method: str,
+    dataset: str,
+    ipc: int,
+    *,
+    resolution: int | None = None,
+    classes: int | None = None,
+    student: str = "resnet18",
 ) -> dict[str, Any]:
     """Settings of `evaluation.soft.SoftRecipe`; what it leaves out stands at its default.
 
@@ -58,9 +83,37 @@ def published(
         ipc: images per class.
         resolution: side of the images in pixels; None for 224.
         classes: how many there are; None for 1000.
+        student: whose rates these are; those of ResNet-18 where a student has none of its own.
     """
+    usual = _of_resnet18(method, dataset, ipc, resolution, classes)
+    own = OF_OTHERS.get((method, student), {})
+    name = _named(dataset, resolution or 224, classes or 1000, tuple(OF_FADRM if method == "fadrm" else SLOWDOWN))
+    return usual | (dict(zip(("eval_lr", "slowdown"), own[name][_place(ipc)], strict=True)) if name in own else {})
+
+
+def for_student(
+    stored: Mapping[str, Any], method: str, dataset: str, ipc: int, *, before: str, student: str, **sizes: Any
+) -> dict[str, Any]:
+    """The settings of a stored recipe that another student has otherwise, as far as they were those published.
+
+    Arguments:
+        stored: the recipe.
+        method, dataset, ipc, sizes: of the set, as in `published`.
+        before: the student that the recipe is for.
+        student: the other one.
+    """
+    old, new = (published(method, dataset, ipc, **sizes, student=name) for name in (before, student))
+    return {key: new[key] for key in ("eval_lr", "slowdown") if new.get(key) != old.get(key) == stored.get(key)}
+
+
+def _place(ipc: int) -> int:
+    """Of a number of images per class in tables for 1, 10 and 50."""
+    return 0 if ipc < 10 else 1 if ipc < 50 else 2
+
+
+def _of_resnet18(method: str, dataset: str, ipc: int, resolution: int | None, classes: int | None) -> dict[str, Any]:
     side, classes = resolution or 224, classes or 1000
-    place = 0 if ipc < 10 else 1 if ipc < 50 else 2
+    place = _place(ipc)
     if method == "rded":
         factor = 2 if side >= MOSAIC else 1
         few = (10, 50, 100)[place] * (2 if classes >= 100 else 1)

@@ -17,7 +17,7 @@ from jaxdd.evaluation import protocol
 from jaxdd.evaluation.base import Subject
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.evaluation.soft import SoftRecipe, teacher_accuracies
-from jaxdd.evaluation.soft_published import published
+from jaxdd.evaluation.soft_published import for_student, published
 from jaxdd.run import loop
 from jaxdd.run.stored_labels import StoredLabels
 from jaxdd.training.classifier import ClassifierTraining
@@ -118,6 +118,32 @@ class TestPublished:
         assert (tiny["epochs"], tiny["batch_statistics"], tiny["slowdown"]) == (1000, False, 2.0)
         nette = published("fadrm", "imagenette", 50, resolution=224, classes=10)
         assert (nette["eval_lr"], nette["slowdown"], nette["batch_size"], nette["group"]) == (5e-4, 2.0, 10, None)
+
+    def test_larger_students_have_the_rates_published_for_them(self):
+        imagenet = {"resolution": 224, "classes": 1000}
+
+        def rates(method, ipc, student, dataset="imagenet1k", **sizes):
+            found = published(method, dataset, ipc, **(sizes or imagenet), student=student)
+            return found["eval_lr"], found.get("slowdown", 1.0)
+
+        assert [rates("fadrm", ipc, "resnet101") for ipc in (1, 10, 50)] == [(3.5e-3, 2), (1e-3, 2), (5e-4, 1)]
+        assert [rates("fadrm", ipc, "resnet50") for ipc in (1, 10, 50)] == [(5e-4, 2), (1e-3, 2), (1e-3, 1)]
+        assert rates("sre2l_pp", 50, "resnet101") == (5e-4, 2)
+        assert rates("sre2l_pp", 10, "resnet50") == rates("sre2l_pp", 10, "resnet18") == (1e-3, 2)
+        tiny = {"resolution": 64, "classes": 200}
+        assert rates("sre2l_pp", 50, "resnet50", "tiny_imagenet", **tiny) == (1e-3, 1)
+        for student in ("resnet50", "resnet101", "conv"):  # without rates of their own
+            assert published("cda", "imagenet1k", 50, **imagenet, student=student) == published(
+                "cda", "imagenet1k", 50, **imagenet
+            )
+
+    def test_what_the_user_has_set_stays_for_another_student_too(self):
+        stored = published("fadrm", "imagenet1k", 1)
+        of = ("fadrm", "imagenet1k", 1)
+        assert for_student(stored, *of, before="resnet18", student="resnet101") == {"eval_lr": 3.5e-3}
+        own = {**stored, "eval_lr": 7e-4}
+        assert for_student(own, *of, before="resnet18", student="resnet101") == {}
+        assert for_student(stored, *of, before="resnet18", student="resnet18") == {}
 
     def test_every_published_recipe_is_one(self):
         for method in ("sre2l", "cda", "rded", "sre2l_pp", "fadrm"):
