@@ -55,7 +55,6 @@ def run(flags: Distill, method: str, programs: Mapping[str, str]) -> int:
             data_path=flags.data_path,
             resolution=flags.resolution,
             random_seed=flags.random_seed,
-            devices=flags.devices,
             stream=flags.stream,
         ),
         programs["distill"],

@@ -89,7 +89,7 @@ class Shared:
     checkpoint_every: Number = 5.0
     """Minutes between two checkpoints of the state."""
     devices: OptionalInt = None
-    """Number of devices, or all; otherwise one."""
+    """Number of devices, or all, among which squeeze and recover split their batches; otherwise one."""
     debug: Switch = False
     """Show the traceback of an error."""
 

@@ -39,13 +39,25 @@ def start(flags: Run) -> tuple[Layout, str]:
     """
     import jax
 
+    layout, device = start_several(flags.devices, flags.devices_mode)
+    return layout, device + (f", {jax.process_count()} processes" if is_one_of_several(flags) else "")
+
+
+def start_several(count: int | None, mode: str = "shard") -> tuple[Layout, str]:
+    """The same of one process.
+
+    Arguments:
+        count: of devices; -1 for all, None for one.
+        mode: one of `MODES`.
+
+    Raises:
+        UsageError: fewer devices are there.
+    """
     from jaxdd.run.devices import Layout
 
-    chosen, device = _begin(flags.devices)
-    layout = Layout(tuple(chosen), flags.devices_mode)  # pyright: ignore[reportArgumentType] (checked before)
-    if layout.several:
-        device = f"{len(chosen)} x {device}, {layout.mode}"
-    return layout, device + (f", {jax.process_count()} processes" if is_one_of_several(flags) else "")
+    chosen, device = _begin(count)
+    layout = Layout(tuple(chosen), mode)  # pyright: ignore[reportArgumentType] (checked before)
+    return layout, f"{len(chosen)} x {device}, {layout.mode}" if layout.several else device
 
 
 def start_one(count: int | None) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxdd.cli import teachers
 from jaxdd.cli.decoupled_resolve import Decoupled
-from jaxdd.cli.devices import start_one
+from jaxdd.cli.devices import start_several
 from jaxdd.cli.screen import Screen, shorter_path
 from jaxdd.cli.session import data_line
 from jaxdd.cli.soft import gigabytes
@@ -19,6 +19,7 @@ from jaxdd.core.errors import CheckpointError, JaxddError
 if TYPE_CHECKING:
     from jaxdd.core.distilled import DistilledSet
     from jaxdd.data import Dataset, Preprocessing
+    from jaxdd.run.devices import Layout
     from jaxdd.run.recovery import Recovering
     from jaxdd.run.squeezing import Squeezing
     from jaxdd.run.teachers import Teacher
@@ -98,6 +99,7 @@ class Links:
         self.should_stop = should_stop
         self.dataset: Dataset
         self.preprocessing: Preprocessing
+        self.layout: Layout
 
     def header(self, what: str) -> None:
         """What is going to be done."""
@@ -116,7 +118,7 @@ class Links:
         line = Line(self.screen, self.should_stop)
         with line.shown():
             line.doing("starting JAX")
-            device = start_one(self.how.devices)
+            self.layout, device = start_several(self.how.devices)
             line.doing("reading the data")
             self.dataset = self.how.load(self.settings.dataset)
             self.preprocessing = data.fit(self.dataset, family="sre2l", kind="raw")
@@ -160,6 +162,7 @@ class Links:
                     ),
                     reporter=line,
                     should_stop=self.should_stop,
+                    layout=self.layout,
                 )
         return made.load(folder, self.settings.recovery.precision)
 
@@ -234,6 +237,7 @@ class Links:
                 on_recovered=line.made,
                 reporter=line,
                 should_stop=self.should_stop,
+                layout=self.layout,
             )
 
     def recovered(self, recovering: Recovering) -> DistilledSet | None:

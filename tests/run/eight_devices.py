@@ -30,9 +30,11 @@ from jaxdd.run import loop
 from jaxdd.run.checkpoint import Storage
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.programs import Programs, initial, template
+from jaxdd.run.recovery_merge import merge
 from tests import checks
 from tests.run import toy
 from tests.run.crowd import Crowd
+from tests.run.recovery_tiny import recovering
 
 SEED = 3
 TINY = RCIG(n_images=1, width=4, depth=1, batch_size=12, pool_model_count=8, solver_steps=4, n_max_steps_pool=4)
@@ -218,6 +220,21 @@ def check_a_state_of_four_devices_continues_on_others() -> float:
                 if mode == "shard":
                     worst = max(worst, largest_difference(state, wanted))
     assert worst < 1e-5, worst
+    return worst
+
+
+def check_recovered_images_are_those_of_one_device() -> float:
+    """Chunks of two images and of four: JPEGs aside, at most one level of 256 apart."""
+    worst = 0.0
+    with tempfile.TemporaryDirectory() as root:
+        for size in (2, 4):
+            sets = []
+            for count in (1, 4):
+                folder = pathlib.Path(root, f"{size} {count}")
+                recovering(store="none", batch_size=size).recover(folder, layout=layout(count))
+                sets.append(merge([folder], folder / "out").images.astype(int))
+            worst = max(worst, float(np.abs(sets[0] - sets[1]).max()))
+    assert worst <= 1, worst
     return worst
 
 
