@@ -134,7 +134,7 @@ def evaluate(
         for contender in contenders(distilled, dataset, preprocessing, each.targets, **options):
             for augmented in each.ways(contender.subject):
                 training = each.training(network, contender.subject, augmented=augmented)
-                tests = _tested(network, training, contender, test, each.models_to_test, run=run, seed=seed)
+                tests = _Trainings(network, training, contender, test, each.models_to_test, run, seed).tested()
                 best = tuple(map(max, zip(*tests, strict=True))) if len(tests) > 1 else ()
                 rows.append(Row(contender.name, augmented, tuple(tests[-1]), best, each.architecture))
                 report(rows[-1])
@@ -192,65 +192,60 @@ def require_same_origin(
         )
 
 
-def _tested(
-    network: Network,
-    training: Training,
-    given: Contender,
-    test: Examples | Parts,
-    count: int,
-    *,
-    run: Runner,
-    seed: int,
-) -> list[list[float]]:
-    """Test accuracies of `count` networks at every test, `[tests][count]`; the last test is at the end."""
-    train = _train_together if backend.maps_networks() else _train_in_turn
-    return train(network, training, given, test, count, run=run, seed=seed)
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Trainings:
+    """The networks of one row.
 
+    Arguments:
+        network: their architecture.
+        training: of each of them.
+        given: what they are trained on.
+        test: what they are tested on.
+        count: how many.
+        run, seed: as in `evaluate`.
+    """
 
-def _train_in_turn(
-    network: Network,
-    training: Training,
-    given: Contender,
-    test: Examples | Parts,
-    count: int,
-    *,
-    run: Runner,
-    seed: int,
-) -> list[list[float]]:
-    """One after another."""
-    procedure, tests = _with_tests(training)
-    shared = given.of(0) if given.shared else None
-    found = []
-    for i in range(count):
-        examples = given.of(i) if shared is None else shared
-        variables = run(procedure, examples, steps=training.steps, seed=_network_seed(seed, i), stream=given.labels)
-        stacked = jax.tree.map(lambda leaf: leaf[None, None] if tests == 1 else leaf[:, None], variables)
-        found.append([accuracies(network, trees.take(stacked, t), test)[0] for t in range(tests)])
-    return [list(at_once) for at_once in zip(*found, strict=True)]
+    network: Network
+    training: Training
+    given: Contender
+    test: Examples | Parts
+    count: int
+    run: Runner
+    seed: int
 
+    def tested(self) -> list[list[float]]:
+        """Test accuracies of the networks at every test, `[tests][count]`; the last test is at the end."""
+        return self._together() if backend.maps_networks() else self._in_turn()
 
-def _train_together(
-    network: Network,
-    training: Training,
-    given: Contender,
-    test: Examples | Parts,
-    count: int,
-    *,
-    run: Runner,
-    seed: int,
-) -> list[list[float]]:
-    """The same numbers, to rounding, from one program that trains all networks at once."""
-    if given.shared:
-        examples = given.of(0)
-    else:
-        each = [given.of(i) for i in range(count)]  # what they share, such as teachers, is there once
-        stacked = {name: jnp.stack([getattr(one, name) for one in each]) for name in ("images", "labels")}
-        examples = dataclasses.replace(each[0], **stacked)
-    ensemble = Ensemble(training.procedure, tuple(_network_seed(seed, i) for i in range(count)))
-    procedure, tests = _with_tests(training._replace(procedure=ensemble))
-    variables = run(procedure, examples, steps=training.steps, seed=seed, stream=given.labels)
-    stacked = jax.tree.map(lambda leaf: leaf[None] if tests == 1 else leaf, variables)
-    return [accuracies(network, trees.take(stacked, t), test) for t in range(tests)]
+    def _in_turn(self) -> list[list[float]]:
+        """One after another."""
+        procedure, tests = _with_tests(self.training)
+        shared = self.given.of(0) if self.given.shared else None
+        found = []
+        for i in range(self.count):
+            examples = self.given.of(i) if shared is None else shared
+            variables = self._ran(procedure, examples, _network_seed(self.seed, i))
+            stacked = jax.tree.map(lambda leaf: leaf[None, None] if tests == 1 else leaf[:, None], variables)
+            found.append([accuracies(self.network, trees.take(stacked, t), self.test)[0] for t in range(tests)])
+        return [list(at_once) for at_once in zip(*found, strict=True)]
+
+    def _together(self) -> list[list[float]]:
+        """The same numbers, to rounding, from one program that trains all networks at once."""
+        if self.given.shared:
+            examples = self.given.of(0)
+        else:
+            each = [self.given.of(i) for i in range(self.count)]  # what they share, such as teachers, is there once
+            stacked = {name: jnp.stack([getattr(one, name) for one in each]) for name in ("images", "labels")}
+            examples = dataclasses.replace(each[0], **stacked)
+        seeds = tuple(_network_seed(self.seed, i) for i in range(self.count))
+        ensemble = Ensemble(self.training.procedure, seeds)
+        procedure, tests = _with_tests(self.training._replace(procedure=ensemble))
+        variables = self._ran(procedure, examples, self.seed)
+        stacked = jax.tree.map(lambda leaf: leaf[None] if tests == 1 else leaf, variables)
+        return [accuracies(self.network, trees.take(stacked, t), self.test) for t in range(tests)]
+
+    def _ran(self, procedure: Procedure, examples: Examples, seed: int) -> PyTree:
+        return self.run(procedure, examples, steps=self.training.steps, seed=seed, stream=self.given.labels)
 
 
 def _with_tests(training: Training) -> tuple[Procedure, int]:

@@ -57,7 +57,7 @@ class Recorder:
     def __init__(self):
         self.calls = []
 
-    def __call__(self, procedure, data, *, steps, seed):
+    def __call__(self, procedure, data, *, steps, seed, stream=None):
         self.calls.append((procedure, data, steps, seed))
         return procedure.network.init(jax.random.key(seed))
 
