@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -226,8 +227,13 @@ def test_several_teachers_and_other_labellers(call, here):
     assert first.code == 0 and first.out.count("test accuracy") == 2, first
     before = (here / "two" / "distilled" / "manifest.json").read_bytes()
     assert DistilledSet.load("two/distilled").provenance["teachers"] == digests
+    shutil.copytree(here / "two" / "distilled", here / "one")
     again = call(*given)  # which finds both beside the set
     assert again.code == 0 and (here / "two" / "distilled" / "manifest.json").read_bytes() == before, again
+    grown = call(*given, "--ipc-start", "1", "--ipc-end", "2")
+    assert grown.code == 0 and "images 1 to 1 per class" in grown.out, grown
+    one, two = DistilledSet.load("one"), DistilledSet.load("two/distilled")
+    assert two.ipc == 2 and (two.images[::2] == one.images).all() and (two.images[1::2] != one.images).any()
     refused = call("relabel", "--checkpoint_path", "two", "--arch-path", "u", "--arch-name", "resnet18", "--dry_run")
     assert refused.code == 2 and '"conv" -> "torchvision_resnet"' in refused.err, refused
     labelled = call("relabel", "--checkpoint_path", "two", "--arch-path", "u", "--epochs", "1")
