@@ -13,7 +13,8 @@ deviations are over students.
 | student | of every row alike: AdamW 1e-3, batches of 10 or 50 images, T 20, CutMix, crops of 8 % and more, a     |
 |         | cosine stretched by 2; labels by the teacher, online; `EPOCHS` says how long                           |
 
-`random real` and `k-means real` are real images in place of recovered ones. Every cell (row, ipc, student) is kept as
+`random real` and `k-means real` are real images in place of recovered ones. `--only` takes `VARIANTS` too: a method with
+one thing changed. Every cell (row, ipc, student) is kept as
 soon as it is finished, and teacher and images lie in OUT, so a run that was killed goes on where it was; several
 processes may share out the rows, where each waits for what another is making. On two cores the whole takes 2.7 hours
 when nothing else runs: 48 minutes for the teacher, 25 for the images, 70 and 18 for the students at 10 and 1 images per
@@ -49,6 +50,11 @@ from jaxdd.training.teacher import TINY, Recipe
 NAME = "sre2l_accuracy"
 REAL = ("random real", "k-means real")
 METHODS = ("sre2l", "cda", "rded", "sre2l_pp", "fadrm")
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # row -> method, and what is changed to see what decides
+    "cda without curriculum": ("cda", {"milestone": 0.0}),
+    "cda with sre2l's weights": ("cda", {"lr_img": 0.1, "r_bn": 1.0}),
+    "fadrm at sre2l_pp's rate": ("fadrm", {"lr_img": 0.25}),
+}
 EPOCHS = {1: 300, 10: 100}  # of students, by images per class
 BATCH = {1: 10, 10: 50}
 STUDENT = {"eval_lr": 1e-3, "slowdown": 2.0, "temperature": 20.0, "mix": "cutmix", "min_scale": 0.08, "tests": 1}
@@ -76,15 +82,16 @@ class Bench:
             squeezing.make(self.folder / "teacher", report=lambda *told: print("teacher", *told, flush=True))
         return teachers.load(self.folder / "teacher")
 
-    def recovered(self, method: str, ipc: int) -> tuple[DistilledSet, float]:
-        """The set of a method, and the seconds that its images took."""
-        given = {"method": method, "n_images": ipc, "dataset_name": self.dataset.name}
+    def recovered(self, row: str, ipc: int) -> tuple[DistilledSet, float]:
+        """The set of a method or of a variant, and the seconds that its images took."""
+        method, changes = VARIANTS.get(row, (row, {}))
+        given = {"method": method, "n_images": ipc, "dataset_name": self.dataset.name, **changes}
         given |= {"iterations": self.flags.iterations} if method != "rded" else {}
         side, classes = self.dataset.resolution, self.dataset.classes
         implied = Recovery.implied(given, resolution=side, classes=classes).values
         values = {key: value for key, value in {**given, **implied}.items() if key != "dataset_name"}
         recovering = Recovering(Recovery(**values), self.dataset, self.preprocessing, (self.teacher,), seed=IMAGE_SEED)
-        place = self.folder / f"{method}_{ipc}"
+        place = self.folder / f"{_word(row)}_{ipc}"
         with alone(place, "set"):
             recovering.recover(place / "recovered")
             seconds = sum(entry["seconds"] for entry in _entries(place / "recovered"))
@@ -132,7 +139,7 @@ class Bench:
         settings = {"row": row, "ipc": ipc, "student": seed, "width": flags.width, "squeeze": flags.squeeze}
         settings |= {"iterations": flags.iterations, "epochs": self.epochs(ipc), "batch": BATCH[ipc], **STUDENT}
         settings |= {"teacher": self.teacher.digest[:12]}
-        path = _cells(flags) / f"{row.replace(' ', '_').replace('-', '')}_{ipc}_{seed}.json"
+        path = _cells(flags) / f"{_word(row)}_{ipc}_{seed}.json"
         known = record.finished(path, settings)
         if known is not None:
             return known
@@ -143,6 +150,10 @@ class Bench:
         record.keep(path, settings, figures)
         print(row, ipc, seed, figures, flush=True)
         return figures
+
+
+def _word(row: str) -> str:
+    return row.replace(" ", "_").replace("-", "").replace("'", "")
 
 
 def _entries(folder: pathlib.Path) -> list[dict[str, Any]]:
