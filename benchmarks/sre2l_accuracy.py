@@ -13,12 +13,11 @@ deviations are over students.
 | student | of every row alike: AdamW 1e-3, batches of 10 or 50 images, T 20, CutMix, crops of 8 % and more, a     |
 |         | cosine stretched by 2; labels by the teacher, online; `EPOCHS` says how long                           |
 
-`random real` and `k-means real` are real images in place of recovered ones. `--only` takes `VARIANTS` too: a method with
-one thing changed. Every cell (row, ipc, student) is kept as
-soon as it is finished, and teacher and images lie in OUT, so a run that was killed goes on where it was; several
-processes may share out the rows, where each waits for what another is making. On two cores the whole takes 2.7 hours
-when nothing else runs: 48 minutes for the teacher, 25 for the images, 70 and 18 for the students at 10 and 1 images per
-class, and what k-means and compiling take.
+`random real` and `k-means real` are real images in place of recovered ones. `--only` has `VARIANTS` too: a method with
+one thing changed. Every cell (row, ipc, student) is kept as soon as it is finished, and teacher and images lie in OUT,
+so a run that was killed goes on where it was; several processes may share out the rows, where each waits for what
+another is making. On two cores the whole takes 2.7 hours when nothing else runs: 48 minutes for the teacher, 25 for the
+images, 70 and 18 for the students at 10 and 1 images per class, and what k-means and compiling take.
 """
 
 from __future__ import annotations
