@@ -12,6 +12,7 @@ from jaxdd.cli.links import How, Links, screen
 from jaxdd.cli.resolve import default_folder
 from jaxdd.core import io
 from jaxdd.core.config import as_dict
+from jaxdd.core.errors import CheckpointError
 
 
 def run(flags: Distill, method: str, programs: Mapping[str, str]) -> int:
@@ -77,10 +78,26 @@ def _check(flags: Distill, settings: Decoupled, folder: pathlib.Path) -> None:
         require_grain()
     if flags.dry_run:
         return
+    _refuse_other_labels(folder / "labels" / "manifest.json", settings)
     height, width, channels = settings.image_shape
     require_writable(folder, settings.ipc * settings.spec.classes * height * width * channels)
     known = {"settings": settings.recovery.identity, "seed": flags.random_seed}
     refuse_other_run(folder / "recovered", {**known, "dataset": {"name": settings.dataset}})
+
+
+def _refuse_other_labels(manifest: pathlib.Path, settings: Decoupled) -> None:
+    """A set that grows leaves its labels behind: that is said before its images are made."""
+    if settings.chain.labels != "stored" or not manifest.is_file():
+        return
+    shape = ((io.read_json(manifest) or {}).get("set") or {}).get("shape") or [0]
+    wanted = settings.ipc * settings.spec.classes
+    if shape[0] not in (0, wanted):
+        raise CheckpointError(
+            f"the labels are of {shape[0]} images, but the set will have {wanted}",
+            where=str(manifest.parent),
+            expected="labels of the same set, or none",
+            remedy="move them away, or choose another --output_dir",
+        )
 
 
 def _make(links: Links) -> None:

@@ -211,12 +211,12 @@ class Relabel(Shared):
     """Where results of the set lie; otherwise in that folder."""
     fkd_path: Path = None
     """Folder of the labels; otherwise labels/ in the output folder."""
-    arch_name: Annotated[str | None, short("NAME", "-a", hint="(default: the teacher's)")] = None
-    """The labeller's architecture."""
+    arch_name: Annotated[str | None, short("NAME", "-a", hint="(default: resnet18)")] = None
+    """The labeller's architecture, of a safetensors file; a folder knows its own."""
     arch_path: Paths = ()
     """The labellers: folders that squeeze made, or safetensors files; otherwise the set's own teachers."""
     width: PublishedInt = None
-    """Channels of the labeller; a folder knows its own."""
+    """Channels of the labeller, of a safetensors file."""
     batch_size: Annotated[int | None, short("N", "-b")] = None
     """Images per batch, the same as in training."""
     epochs: PublishedInt = None

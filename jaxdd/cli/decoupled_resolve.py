@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jaxdd.cli.decoupled_flags import NO_EFFECT, PRESETS, SCRIPT, Recover, Shared, Squeeze
+from jaxdd.cli.devices import is_one_of_several
 from jaxdd.cli.flags import Distill
 from jaxdd.cli.resolve import PUBLISHED, no_effect
 from jaxdd.core import config as configs
 from jaxdd.core.config import ConfigFile
 from jaxdd.core.errors import UsageError, choose
-from jaxdd.run.decoupled_settings import GROUPS, NAMES, ChainSettings, architecture, merged
+from jaxdd.run.decoupled_settings import GROUPS, NAMES, ChainSettings, architecture, known_as, merged
 
 if TYPE_CHECKING:
     from jaxdd.data import DataSpec
@@ -80,9 +81,10 @@ class Decoupled:
         from jaxdd.evaluation.soft import published
 
         sizes = {"resolution": self.image_shape[0], "classes": self.spec.classes}
-        usual = published(self.method, self.dataset, self.ipc, **sizes, student=self.chain.arch_name)
         own = architecture(self.chain.arch_name, self.chain.width)
         student = {"eval_arch": own["name"], "width": own["width"], "depth": own["depth"]}
+        named = known_as({**student, **self.chain.recipe})
+        usual = published(self.method, self.dataset, self.ipc, **sizes, student=named)
         return {"protocol": "soft", **student, **usual, **self.chain.recipe}
 
     def label_bytes(self, images: int) -> int:
@@ -118,6 +120,14 @@ def of_distill(flags: Distill, method: str) -> Decoupled:
     for name in ("use_x64", "skip_tune", "naive_loss", "init_random_noise", "init_from"):
         if getattr(flags, name) is not None:
             raise UsageError(f"{method} has no such setting", where=f"--{name}", remedy="leave it out")
+    pool = flags.devices_mode != Distill.devices_mode
+    if pool or is_one_of_several(flags):
+        raise UsageError(
+            f"{method} is a chain of one process, whose devices share every batch",
+            where=f"--devices_mode {flags.devices_mode}" if pool else "--distributed, --num_processes",
+            expected="--devices N in one process; or several processes that each recover a part of the images",
+            remedy="squeeze.py once, then recover.py --shard I/N in every process, recover.py --merge, validate.py",
+        )
     shared = Shared(
         dataset=flags.dataset_name,
         data_path=flags.data_path,
@@ -169,7 +179,7 @@ def build(flags: Shared, overrides: Overrides, method: str | None) -> Decoupled:
     values["dataset_name"] = data.canonical(str(values.get("dataset_name", "digits")))
     data.check_available(values["dataset_name"], flags.data_path, flags.stream)
     spec = data.describe(values["dataset_name"], flags.data_path, resolution=flags.resolution)
-    values, resized = _for_size(values, overrides, file.values.get("dataset_name"), spec.resolution)
+    values, resized = _for_size(values, overrides, file, spec.resolution) if _preset(flags) else (values, [])
     implied = Recovery.implied(values, resolution=spec.resolution, classes=spec.classes)
     file = dataclasses.replace(file, values={**values, **implied.values})
     built = configs.build(file, classes)
@@ -184,24 +194,24 @@ def build(flags: Shared, overrides: Overrides, method: str | None) -> Decoupled:
 
 
 def _for_size(
-    values: dict[str, Any], overrides: Overrides, dataset: Any, side: int | None
+    values: dict[str, Any], overrides: Overrides, preset: ConfigFile, side: int | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """A file's settings for images of another size than those that it was written for, and what to tell of it.
+    """A preset's settings for images of another size than those that it was written for, and what to tell of it.
 
     Arguments:
         values: the settings.
         overrides: what flags say, which stays.
-        dataset: that the file names.
+        preset: the file.
         side: of the images, in pixels.
     """
     from jaxdd.methods.sre2l_settings import published_side
 
-    own = published_side(dataset) if isinstance(dataset, str) else None
-    dropped = [name for name in ("stages", "jitter") if name in values and name not in overrides]
+    own = published_side(str(preset.values.get("dataset_name")))
+    dropped = [name for name in ("stages", "jitter", "mosaic") if name in values and name not in overrides]
     if own in (None, side) or side is None or not dropped:
         return values, []
     kept = {name: value for name, value in values.items() if name not in dropped}
-    return kept, [f"the settings are for {own} pixels: {' and '.join(dropped)} become those for {side}"]
+    return kept, [f"the preset is for {own} pixels: {', '.join(dropped)} become those for {side}"]
 
 
 def _of_architecture(name: str) -> list[str]:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from jaxdd.run.squeezing import Squeezing
     from jaxdd.run.teachers import Teacher
 
-WIDTH = 128  # of a network in a file of which nothing else is known: as published
-
 
 @dataclasses.dataclass(frozen=True)
 class How:
@@ -174,20 +172,38 @@ class Links:
         """Whether `squeeze` has made this very teacher where it puts them; then it is in the folder too from now on."""
         from jaxdd.run import teachers as made
 
-        with contextlib.suppress(CheckpointError):  # another one is there, which is no concern of this chain
-            if squeezing.finished(self._usual):
+        with contextlib.suppress(CheckpointError):  # another one is there, or a damaged one: no concern of this chain
+            if squeezing.finished(self._usual) and made.load(self._usual):
                 made.copy(self._usual, folder)
                 return True
         return False
 
-    def teacher(self, source: pathlib.Path, folder: pathlib.Path) -> Teacher:
-        """The teacher of a folder or of a file with weights, which is kept in another folder.
+    def take_in(self, weights: pathlib.Path, folder: pathlib.Path) -> Teacher:
+        """Makes a teacher's folder of a file with weights.
+
+        Raises:
+            UsageError, CheckpointError: the file is none, or its tensors are of another architecture.
+        """
+        from jaxdd.run import teachers as made
+
+        made.take_in(weights, folder, self.dataset, self.preprocessing, self.settings.chain.architecture())
+        return made.load(folder, self.settings.recovery.precision)
+
+    def teachers(
+        self, sources: Sequence[pathlib.Path], words: Mapping[str, Any], scratch: pathlib.Path
+    ) -> list[teachers.Taken]:
+        """The teachers of folders and of files with weights; nothing is kept yet.
+
+        Arguments:
+            sources: the folders and files.
+            words: the architecture of the networks in files, as `models.build` takes it.
+            scratch: a folder for what is made of files.
 
         Raises:
             UsageError, CheckpointError: as in `teachers.taken`.
         """
-        of = (self.dataset, self.preprocessing, self.settings.chain.architecture(), self.settings.recovery.precision)
-        return teachers.taken(source, folder, *of)
+        of = (self.dataset, self.preprocessing, words, self.settings.recovery.precision)
+        return [teachers.taken(source, scratch / str(number), *of) for number, source in enumerate(sources)]
 
     def tell_teacher(self, teacher: Teacher) -> None:
         """What the teacher is, and its accuracy on the real test images: without it nothing after can be right.
@@ -279,17 +295,8 @@ class Links:
         grid(made, self.folder / "distilled" / "grid.png")
         return made
 
-    def verify(self, source: pathlib.Path, arch: str, made: DistilledSet) -> None:
-        """Tells the accuracy of a second network, in a folder or a file, on the recovered images.
-
-        Raises:
-            UsageError, CheckpointError: as in `teachers.taken`.
-        """
-        from jaxdd.run.decoupled_settings import architecture
-
-        own = self.folder / "verifier"
-        words = {} if source.is_dir() else architecture(arch, WIDTH)
-        second = teachers.taken(source, own, self.dataset, self.preprocessing, words)
+    def verify(self, second: Teacher, made: DistilledSet) -> None:
+        """Tells the accuracy of a second network on the recovered images."""
         reached = second.accuracy_on(made, self.preprocessing)
         self.screen.fact(
             "verifier", f"{teachers.describe(second.about)}; {100 * reached:.1f} % of the recovered images"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pathlib
 import shlex
+import tempfile
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jaxdd.cli import teachers
 from jaxdd.cli.arguments import parse
@@ -13,6 +15,9 @@ from jaxdd.cli.decoupled_resolve import Decoupled, of_recover
 from jaxdd.cli.links import How, Links, screen
 from jaxdd.cli.screen import Screen, shorter_path
 from jaxdd.core.errors import UsageError
+
+WIDTH = 128  # of a network in a file of which nothing else is known: as published
+_MERGE = "--merge with another --exp-name and --ipc-end N makes a set of N images of each class"
 
 
 def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
@@ -52,21 +57,26 @@ def _recover(
     from jaxdd.run import signals
     from jaxdd.run.precheck import require_writable
 
-    for source in reversed(sources):  # the first one decides what students are
-        settings = teachers.adopt(settings, source) if source.is_dir() else settings
+    words = settings.chain.architecture()  # of networks in files
+    if sources[0].is_dir():  # the first one decides what students are
+        settings = teachers.adopt(settings, sources[0])
     height, width, channels = settings.image_shape
     require_writable(folder, settings.spec.classes * len(indices) // shard[1] * height * width * channels)
-    second = _verifier(flags)
-    with signals.caught() as should_stop:
+    verifier = _verifier(flags)
+    with signals.caught() as should_stop, tempfile.TemporaryDirectory() as scratch:
         links = Links(shown, settings, How.of(flags), folder, should_stop)
         links.header(
             f"{settings.method.upper()} on {settings.dataset}, images {indices.start} to {indices.stop - 1} per class"
         )
         links.begin()
-        found = [links.teacher(source, teachers.place(folder, number)) for number, source in enumerate(sources)]
-        for teacher in found:
-            links.tell_teacher(teacher)
-        recovering = links.recovering(*found)
+        found = links.teachers(sources, words, pathlib.Path(scratch))
+        second = links.teachers(*verifier, pathlib.Path(scratch, "verifier")) if verifier else []
+        for each in found:
+            links.tell_teacher(each.teacher)
+        recovering = links.recovering(*(each.teacher for each in found))
+        teachers.refuse_others(found, folder)
+        recovering.claim(folder / "recovered")
+        teachers.keep(found, folder)
         try:
             links.recover(recovering, shard=shard, ipc_indices=indices)
         except signals.Stopped as stop:
@@ -77,10 +87,13 @@ def _recover(
                 "finished", f"this part; when all parts are, the same command with --merge {shorter_path(folder)}"
             )
             return 0
+        if recovering.exceeded(folder / "recovered"):
+            shown.fact("finished", f"these images; the folder has those of a larger set, which stays. {_MERGE}")
+            return 0
         files = flags.store_best_images or flags.store_last_images
-        made = links.merge([folder / "recovered"], files=files, ipc=settings.ipc)
-        if second is not None:
-            links.verify(second, flags.verifier_arch, made)
+        made = links.merge([folder / "recovered"], files=files, ipc=settings.ipc, recipe=recovering.recipe)
+        for each in second:
+            links.verify(each.teacher, made)
         _conclude(shown, flags, folder, programs["validate"])
     return 0
 
@@ -91,10 +104,14 @@ def _merge(shown: Screen, settings: Decoupled, flags: Recover, folder: pathlib.P
     links = Links(shown, settings, How.of(flags), folder)
     links.header(f"merging {', '.join(map(shorter_path, given))}")
     places = [place / "recovered" if (place / "recovered").is_dir() else place for place in given]
-    links.merge(places, files=flags.store_best_images or flags.store_last_images, ipc=flags.ipc_end)
+    found = next((own for place in given if (own := teachers.beside(place))), ())
+    given_size: dict[str, Any] = {}
+    if "n_images" in settings.typed:
+        own = teachers.adopt(settings, found[0]) if found else settings
+        given_size = {"ipc": settings.ipc, "recipe": own.recipe}
+    links.merge(places, files=flags.store_best_images or flags.store_last_images, **given_size)
     from jaxdd.run import teachers as trained
 
-    found = next((own for place in given if (own := teachers.beside(place))), ())
     for number, source in enumerate(found):
         trained.copy(source, teachers.place(folder, number))
     _conclude(shown, flags, folder, validate)
@@ -139,8 +156,8 @@ def _indices(flags: Recover, settings: Decoupled) -> range:
     return range(flags.ipc_start, stop)
 
 
-def _verifier(flags: Recover) -> pathlib.Path | None:
-    """The folder or the file of the second network.
+def _verifier(flags: Recover) -> tuple[tuple[pathlib.Path, ...], dict[str, Any]] | None:
+    """The folder or the file of the second network, and the architecture of what is in a file.
 
     Raises:
         UsageError: it is asked for and none is named, or its architecture is unknown.
@@ -161,6 +178,5 @@ def _verifier(flags: Recover) -> pathlib.Path | None:
     (source,) = teachers.named((flags.verifier_arch_path,))
     if source.is_dir():
         read_manifest(source)  # which refuses what is no network
-    else:
-        architecture(flags.verifier_arch, 1)
-    return source
+        return (source,), {}
+    return (source,), architecture(flags.verifier_arch, WIDTH, "--verifier-arch")

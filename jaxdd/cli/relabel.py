@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import pathlib
 import shlex
@@ -91,7 +90,7 @@ def _label(
     shown.fact("output", str(folder))
     for notice in no_effect(flags, NO_EFFECT):
         shown.note(notice)
-    with signals.caught() as should_stop:
+    with signals.caught() as should_stop, tempfile.TemporaryDirectory() as scratch:
         begin, how = Line(shown, should_stop), How.of(flags)
         with begin.shown():
             begin.doing("starting JAX")
@@ -99,18 +98,25 @@ def _label(
             begin.doing("reading the data")
             dataset = how.load(distilled.dataset, distilled.images.shape[1])
             preprocessing = data.fit(dataset, **soft.KIND)
-        shown.log_to(folder / "log.txt")
-        found = _teachers(flags, sources, folder, dataset, preprocessing)
-        given = tuple(teacher.network for teacher in found), tuple(teacher.variables for teacher in found)
+        found = _teachers(flags, sources, pathlib.Path(scratch), dataset, preprocessing)
+        own = [each.teacher for each in found]
+        if not flags.arch_path:
+            soft.require_own(own, sources, distilled)
+        given = tuple(teacher.network for teacher in own), tuple(teacher.variables for teacher in own)
         reached = teacher_accuracies(*given, data.test_examples(dataset, preprocessing))
-        for teacher, share in zip(found, reached, strict=True):
+        for teacher, share in zip(own, reached, strict=True):
             shown.fact(*soft.telling(teacher, share))
-        relabelling = prepared(recipe, distilled, preprocessing, found, flags.prune)
+        relabelling = prepared(recipe, distilled, preprocessing, own, flags.prune)
+        relabelling.refuse_others(folder)
         if flags.dry_run:
             shown.fact("labels", f"{relabelling.epochs} epochs, at most {soft.gigabytes(relabelling.bytes)}")
             return 0
+        others = found if flags.arch_path else []  # which validate will find beside the labels
+        teachers.refuse_others(others, folder)
+        shown.log_to(folder / "log.txt")
         try:
             write(shown, relabelling, folder, should_stop)
+            teachers.keep(others, folder)
         except signals.Stopped as stop:
             shown.say("stopped: finished epochs are kept; the same command continues", "bold")
             return stop.exit_code
@@ -125,24 +131,17 @@ def _label(
 def _teachers(
     flags: Relabel,
     sources: Sequence[pathlib.Path],
-    folder: pathlib.Path,
+    scratch: pathlib.Path,
     dataset: Dataset,
     preprocessing: Preprocessing,
-) -> list[Teacher]:
-    """Those that label: the set's own as they are, others kept beside the labels, where validate finds them."""
-    from jaxdd.run import teachers as trained
+) -> list[teachers.Taken]:
+    """Those that label."""
     from jaxdd.run.decoupled_settings import architecture
 
-    with contextlib.ExitStack() as stack:
-        place = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory())) if flags.dry_run else folder
-        found, words = [], architecture(flags.arch_name or "resnet18", flags.width or 128)
-        for number, source in enumerate(sources):
-            if flags.arch_path:
-                own = teachers.taken(source, teachers.place(place, number), dataset, preprocessing, words)
-            else:
-                own = trained.load(source)
-            teachers.require_kind(own, flags.arch_name, flags.width)
-            found.append(own)
+    found, words = [], architecture(flags.arch_name or "resnet18", flags.width or 128)
+    for number, source in enumerate(sources):
+        found.append(teachers.taken(source, scratch / str(number), dataset, preprocessing, words))
+        teachers.require_kind(found[-1].teacher, flags.arch_name, flags.width)
     return found
 
 

@@ -12,7 +12,7 @@ from jaxdd.cli.screen import shorter_path
 from jaxdd.core import config as configs
 from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError, UsageError, choose
-from jaxdd.run.decoupled_settings import ARCHITECTURES
+from jaxdd.run.decoupled_settings import ARCHITECTURES, known_as
 
 if TYPE_CHECKING:
     from jaxdd.core.distilled import DistilledSet
@@ -46,13 +46,13 @@ def recipes(
 
     of = (str(distilled.provenance.get("method", "sre2l")), distilled.dataset, distilled.ipc)
     sizes = {"resolution": distilled.images.shape[1], "classes": distilled.classes}
-    before = _student(stored)
+    before = known_as(stored)
     found = []
     for name in names:
         built, depth = STUDENTS.get(name.lower(), (name, None))
         own = Recipe.stored_for(stored, built)
         own |= {"depth": depth} if name.lower() in STUDENTS else {}
-        own |= for_student(stored, *of, **sizes, before=before, student=_student(own))
+        own |= for_student(stored, *of, **sizes, before=before, student=known_as(own))
         found.append(Recipe.of({**own, **given, "eval_arch": own["eval_arch"]}))
     return tuple(found)
 
@@ -172,8 +172,7 @@ class Labels:
 
         found, preprocessing = [trained.load(folder) for folder in self.teachers], data.fit(dataset, **KIND)
         if self.own:
-            for teacher, folder in zip(found, self.teachers, strict=True):
-                _require_own(teacher, folder, distilled)
+            require_own(found, self.teachers, distilled)
         given = tuple(teacher.network for teacher in found), tuple(teacher.variables for teacher in found)
         reached = teacher_accuracies(*given, data.test_examples(dataset, preprocessing))
         told = list(map(telling, found, reached))
@@ -210,18 +209,18 @@ def labelled(stored: pathlib.Path) -> dict[str, Any]:
     return {**found.get("recipe", {}), **plan}
 
 
-def _student(recipe: Mapping[str, Any]) -> str:
-    """What users call the student of a recipe."""
-    words = recipe.get("eval_arch", "torchvision_resnet"), recipe.get("depth") or 18
-    return next((name for name, known in STUDENTS.items() if known == words), str(words[0]))
+def require_own(found: Sequence[Teacher], folders: Sequence[pathlib.Path], distilled: DistilledSet) -> None:
+    """Refuses other teachers than those that a set was made with, or only some of them.
 
-
-def _require_own(teacher: Teacher, folder: pathlib.Path, distilled: DistilledSet) -> None:
-    made_with = distilled.provenance.get("teachers", [teacher.digest])
-    if teacher.digest not in made_with:
+    Raises:
+        CheckpointError: see above.
+    """
+    own = [teacher.digest for teacher in found]
+    made_with = list(distilled.provenance.get("teachers") or own)
+    if own != made_with:
         raise CheckpointError(
-            "the teacher beside the set is not the one that it was made with",
-            where=f"{folder}, digest {teacher.digest[:12]}",
-            expected=" or ".join(digest[:12] for digest in made_with),
-            remedy="copy the set's own teacher there, or name another on purpose: validate.py --arch-path",
+            "the teachers beside the set are not those that it was made with",
+            where=", ".join(f"{folder}, digest {digest[:12]}" for folder, digest in zip(folders, own, strict=True)),
+            expected=" and ".join(digest[:12] for digest in made_with),
+            remedy="copy the set's own teachers there, or name others on purpose: --arch-path",
         )

@@ -46,7 +46,7 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
         links.header(f"teacher for {settings.dataset}, {settings.chain.arch_name}")
         links.begin()
         try:
-            teacher = links.teacher(weights, folder) if weights else links.squeeze(folder)
+            teacher = links.take_in(weights, folder) if weights else links.squeeze(folder)
         except signals.Stopped as stop:
             shown.say("stopped: the state is kept; the same command continues it", "bold")
             return stop.exit_code

@@ -10,7 +10,7 @@ import itertools
 import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxdd.cli.decoupled_resolve import Decoupled
 from jaxdd.cli.resolve import one_word
@@ -138,33 +138,84 @@ def adopt(settings: Decoupled, folder: pathlib.Path) -> Decoupled:
     return dataclasses.replace(settings, chain=dataclasses.replace(chain, arch_name=_name(own), width=own["width"]))
 
 
+class Taken(NamedTuple):
+    """A teacher that is loaded, but not yet kept beside what is made of it.
+
+    Arguments:
+        teacher: the network.
+        folder: where it is now.
+    """
+
+    teacher: Teacher
+    folder: pathlib.Path
+
+
 def taken(
     source: pathlib.Path,
-    place: pathlib.Path,
+    scratch: pathlib.Path,
     dataset: Dataset,
     preprocessing: Preprocessing,
     architecture: Mapping[str, Any],
     precision: Precision = "float32",
-) -> Teacher:
-    """The teacher of a folder or of a file with weights, which is kept in another folder too.
+) -> Taken:
+    """The teacher of a folder, or of a file with weights, for which a folder is made.
 
     Arguments:
         source: the folder or the file.
-        place: where it is kept.
-        dataset, preprocessing: what a file's network was trained on.
+        scratch: where the folder is made.
+        dataset, preprocessing: whose images it has to see, and on which a file's network was trained.
         architecture: of the network in a file, as `models.build` takes it.
         precision: of its activations.
 
     Raises:
-        UsageError, CheckpointError: there is none, its tensors are of another architecture, or `place` has another.
+        UsageError, CheckpointError: there is none, its tensors are of another architecture, or it sees other images.
     """
     from jaxdd.run import teachers as trained
 
-    if source.is_dir():
-        trained.copy(source, place)
-    else:
-        trained.take_in(source, place, dataset, preprocessing, architecture)
-    return trained.load(place, precision)
+    if not source.is_dir():
+        trained.take_in(source, scratch, dataset, preprocessing, architecture)
+    folder = source if source.is_dir() else scratch
+    found = trained.load(folder, precision)
+    _require_fitting(found.about["architecture"], dataset.image_shape, dataset.classes, source)
+    return Taken(found, folder)
+
+
+def keep(found: Sequence[Taken], folder: pathlib.Path) -> None:
+    """Puts teachers beside what is made of them.
+
+    Raises:
+        CheckpointError: others are there.
+    """
+    from jaxdd.run import teachers as trained
+
+    for number, each in enumerate(found):
+        trained.copy(each.folder, place(folder, number))
+
+
+def refuse_others(found: Sequence[Taken], folder: pathlib.Path) -> None:
+    """What `keep` would refuse, before anything is made.
+
+    Raises:
+        CheckpointError: see there.
+    """
+    from jaxdd.run import teachers as trained
+
+    for number, each in enumerate(found):
+        trained.refuse_other(each.folder, place(folder, number))
+
+
+def _require_fitting(
+    own: Mapping[str, Any], image_shape: tuple[int, int, int], classes: int, source: pathlib.Path
+) -> None:
+    from jaxdd.run import identity
+
+    stored = {"image_shape": own["image_shape"], "classes": own["classes"]}
+    if lines := identity.changes(stored, {"image_shape": list(image_shape), "classes": classes}):
+        raise UsageError(
+            "this teacher sees other images" + "".join(f"\n  {line}" for line in lines),
+            where=str(source),
+            remedy="name one that was trained on this data set: squeeze.py",
+        )
 
 
 def require_kind(teacher: Teacher, name: str | None, width: int | None) -> None:

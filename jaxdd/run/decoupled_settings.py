@@ -52,19 +52,27 @@ class ChainSettings:
         return architecture(self.arch_name, self.width)
 
 
-def architecture(name: str, width: int) -> dict[str, Any]:
+def architecture(name: str, width: int, where: str = "--arch-name") -> dict[str, Any]:
     """An architecture as arguments of `models.build`; always normalised by batches, on whose statistics all rests.
 
     Arguments:
         name: one of `ARCHITECTURES`.
         width: channels.
+        where: the name stands, for the error.
 
     Raises:
         UsageError: the name is unknown.
     """
-    built, depth = ARCHITECTURES[choose(name, ARCHITECTURES, kind="architecture", where="--arch-name")]
+    built, depth = ARCHITECTURES[choose(name, ARCHITECTURES, kind="architecture", where=where)]
     own = {"name": built, "depth": depth, "width": width, "normalization": "batch"}
     return own | (AS_STUDENTS if built == "conv" else {})
+
+
+def known_as(recipe: Mapping[str, Any]) -> str:
+    """What users call the student of a recipe, e.g. resnet50."""
+    words = recipe.get("eval_arch", "torchvision_resnet"), recipe.get("depth")
+    words = (words[0], words[1] or 18) if words[0] == "torchvision_resnet" else (words[0], None)
+    return next((name for name, known in ARCHITECTURES.items() if known == words), str(words[0]))
 
 
 def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

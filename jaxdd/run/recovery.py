@@ -27,7 +27,7 @@ import numpy as np
 
 import jaxdd
 from jaxdd import data as data_room
-from jaxdd.core import backend
+from jaxdd.core import backend, io
 from jaxdd.core.errors import ConfigError
 from jaxdd.core.types import Examples
 from jaxdd.data.encoding import truncate
@@ -63,7 +63,8 @@ class Recovering:
         images_of: class -> its real images `[n, side, side, channels]` uint8; None for those of `dataset`.
 
     Raises:
-        ConfigError: noise that is not optimised; or stages that do not fit the data set.
+        ConfigError: noise that is not optimised; stages that do not fit the data set; or weights that are not as many
+            as the teachers.
     """
 
     settings: Recovery
@@ -75,6 +76,13 @@ class Recovering:
     images_of: Callable[[int], np.ndarray] | None = None
 
     def __post_init__(self):
+        weights = self.settings.r_bn
+        if isinstance(weights, tuple) and len(weights) != len(self.teachers):
+            raise ConfigError(
+                f"{len(weights)} weights of the statistics for {len(self.teachers)} teachers",
+                where="r_bn",
+                expected="one number, or one for each teacher",
+            )
         if not self.stages and self.settings.initialise == "noise":
             raise ConfigError(
                 "noise that is not optimised",
@@ -124,6 +132,31 @@ class Recovering:
         present = Pieces(folder, KEYS).present()
         return all((chunk.ipc_index, chunk.first) in present for chunk in self.chunks())
 
+    def exceeded(self, folder: str | os.PathLike) -> bool:
+        """Whether there are chunks of a larger set."""
+        return any(index >= self.settings.n_images for index, _ in Pieces(folder, KEYS).entries())
+
+    def claim(self, folder: str | os.PathLike, warn: Callable[[str], None] = _nothing) -> None:
+        """Makes the folder this run's, or makes sure that it is.
+
+        Arguments:
+            folder: `OUT/recovered`.
+            warn: told of what may change the last bits.
+
+        Raises:
+            CheckpointError: it belongs to another run.
+        """
+        folder = pathlib.Path(folder)
+        versions = {"jaxdd": jaxdd.__version__, "jax": jax.__version__}
+        identity, meaning = identities.as_json(self.identity), identities.as_json(self.meaning)
+        path = folder / "config.json"
+        with alone(folder, "config"):
+            before = (io.read_json(path) or {}).get("other") if path.is_file() else None
+            if isinstance(before, dict) and before.get("n_images", 0) > self.settings.n_images:
+                meaning = before  # that of the larger set
+            for line in identities.claim(path, identity, meaning, versions):
+                warn(f"begun with another version ({line}): the last bits of what follows may differ")
+
     def recover(
         self,
         folder: str | os.PathLike,
@@ -160,7 +193,7 @@ class Recovering:
         """
         folder, reporter = pathlib.Path(folder).expanduser().absolute(), reporter or Reporter()
         mine, pieces = share(self.chunks(ipc_indices), shard), Pieces(folder, KEYS)
-        self._claim(folder, reporter)
+        self.claim(folder, reporter.warning)
         initial = self._initial(folder)
         initial.prepare(on_class, reporter.warning)
         options |= {"reporter": reporter, "should_stop": should_stop}
@@ -229,14 +262,6 @@ class Recovering:
     def _standardised(self, pixels: np.ndarray) -> np.ndarray:
         mean, std = (np.asarray(row, np.float32) for row in self.constants)
         return (pixels * np.float32(1 / 255) - mean) / std
-
-    def _claim(self, folder: pathlib.Path, reporter: Reporter) -> None:
-        """Makes the folder this run's, or makes sure that it is."""
-        versions = {"jaxdd": jaxdd.__version__, "jax": jax.__version__}
-        identity, meaning = identities.as_json(self.identity), identities.as_json(self.meaning)
-        with alone(folder, "config"):
-            for line in identities.claim(folder / "config.json", identity, meaning, versions):
-                reporter.warning(f"begun with another version ({line}): the last bits of what follows may differ")
 
     def _initial(self, folder: pathlib.Path) -> Initial:
         images_of = self.images_of or (lambda label: self.dataset.train_images[self.dataset.train_labels == label])

@@ -15,7 +15,7 @@ from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError
 from jaxdd.run import identity as identities
 from jaxdd.run.recovery_chunks import KEYS, Chunk, chunks, files_of, of_entry, require_complete
-from jaxdd.run.recovery_pieces import Pieces
+from jaxdd.run.recovery_pieces import Pieces, alone
 
 Publish = Callable[..., Any]  # `publish.image_folder.write`
 
@@ -38,17 +38,16 @@ def merge(
         ipc: images per class; None for the most that any of the processes was asked for.
 
     Raises:
-        CheckpointError: a folder is none, or of another run; or chunks are missing or damaged, which are named.
+        CheckpointError: a folder is none, or of another run; chunks are missing or damaged, which are named; or there
+            is no recipe, and none of the processes was asked for just so many images.
     """
     places, out = [pathlib.Path(folder).expanduser().absolute() for folder in folders], pathlib.Path(out)
-    about, most = _common(places)
-    ipc = ipc or most
+    about, ipc = _common(places, ipc, recipe is None)
     settings, meaning = about["identity"]["settings"], about["other"]
     classes = len(meaning["class_names"])
     wanted = chunks(classes, range(ipc), settings["batch_size"], settings["statistics_group"])
     found = _intact(places, wanted)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=out) as room:  # on disk: a large set need not fit into memory
+    with alone(out, "set"), tempfile.TemporaryFile(dir=out) as room:  # on disk: a large set need not fit into memory
         images = np.memmap(room, np.uint8, "w+", shape=(classes, ipc, *meaning["image_shape"]))
         for chunk, (pieces, entry) in found.items():
             arrays = pieces.read(entry)
@@ -61,8 +60,8 @@ def merge(
     return DistilledSet.load(out / "distilled")
 
 
-def _common(places: Sequence[pathlib.Path]) -> tuple[dict[str, Any], int]:
-    """What `config.json` says, the same in all folders, and the most images per class that one of them is meant for."""
+def _common(places: Sequence[pathlib.Path], ipc: int | None, with_recipe: bool) -> tuple[dict[str, Any], int]:
+    """What `config.json` says, with what it says of a set of this size, and the size: the largest, if none is given."""
     found = []
     for place in places:
         path = place / "config.json"
@@ -81,18 +80,28 @@ def _common(places: Sequence[pathlib.Path]) -> tuple[dict[str, Any], int]:
             )
     if not found:
         raise CheckpointError("nothing to merge", expected="one folder of recovered chunks or more")
-    return found[0], max(content["other"]["n_images"] for content in found)
+    sizes = {content["other"]["n_images"]: content for content in found}
+    wanted = ipc or max(sizes)
+    if with_recipe and wanted not in sizes:
+        raise CheckpointError(
+            f"the students' recipe for {wanted} images per class is not known",
+            where=", ".join(map(str, places)),
+            expected=f"{' or '.join(map(str, sorted(sizes)))} images, for which the run was begun",
+            remedy="name the recipe, or recover.py --merge with the command that these images were made by",
+        )
+    return sizes.get(wanted, found[0]), wanted
 
 
 def _intact(places: Sequence[pathlib.Path], wanted: Sequence[Chunk]) -> dict[Chunk, tuple[Pieces, dict[str, Any]]]:
     """Where each chunk lies, verified; of two copies the first one that is whole."""
     found: dict[Chunk, tuple[Pieces, dict[str, Any]]] = {}
+    needed = set(wanted)
     damaged: dict[Chunk, str] = {}
     for place in places:
         pieces = Pieces(place, KEYS)
         for entry in pieces.entries().values():
             chunk = of_entry(entry)
-            if chunk not in found:
+            if chunk in needed and chunk not in found:
                 try:
                     pieces.read(entry)
                     found[chunk] = pieces, entry

@@ -16,6 +16,8 @@ import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+
 from jaxdd import data as data_room
 from jaxdd.core import backend
 from jaxdd.core.config import as_dict
@@ -202,7 +204,7 @@ class _Tests:
         """One test."""
         squeezing, file = self._squeezing, MetricsFile(self._path)
         epoch = step // squeezing.procedure.steps_per_epoch
-        reached = accuracy(squeezing.network, result, squeezing.test)
+        reached = accuracy(squeezing.network, jax.device_get(result), squeezing.test)  # from wherever it lies
         file.drop_after(step - 1)  # a run that was killed after this test makes it again
         file.write(step, {"epoch": epoch, "loss": metrics["epoch_loss"], "accuracy": reached})
         self._report(epoch, metrics["epoch_loss"], reached)

@@ -151,17 +151,32 @@ def copy(folder: pathlib.Path, place: pathlib.Path) -> None:
     Raises:
         CheckpointError: another teacher is there already, on whom what lies beside it may rest.
     """
+    refuse_other(folder, place)
     if folder == place:
         return
-    manifest = place / "manifest.json"
-    if manifest.is_file() and manifest.read_bytes() != (folder / "manifest.json").read_bytes():
-        raise CheckpointError(
-            "another teacher is there already, and the images beside it are from that one",
-            where=str(place),
-            expected=f"the teacher of {folder}",
-            remedy="choose another --output_dir or --exp-name, or leave --arch-path out",
-        )
     for name in (*(entry["file"] for entry in read_manifest(folder)["networks"]), "manifest.json"):
         content = (folder / name).read_bytes()
         if not (place / name).is_file() or (place / name).read_bytes() != content:
             io.write_atomically(place / name, content)
+
+
+def refuse_other(folder: pathlib.Path, place: pathlib.Path) -> None:
+    """What `copy` refuses.
+
+    Raises:
+        CheckpointError: see there.
+    """
+    if not (place / "manifest.json").is_file():
+        return
+    own, there = (read_manifest(path) for path in (folder, place))
+    if [_numbers(own), own["architecture"]] != [_numbers(there), there["architecture"]]:
+        raise CheckpointError(
+            "another teacher is there already, on whom what lies beside it may rest",
+            where=str(place),
+            expected=f"the teacher of {folder}",
+            remedy="choose another --output_dir or --exp-name, or leave --arch-path out",
+        )
+
+
+def _numbers(manifest: Mapping[str, Any]) -> list[str]:
+    return [entry["sha256"] for entry in manifest["networks"]]

@@ -43,7 +43,7 @@ from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
 from jaxdd.models.network import Network
 from jaxdd.training.schedules import by_epoch
 from jaxdd.training.soft_losses import SoftLoss
-from jaxdd.training.soft_views import Views
+from jaxdd.training.soft_views import View, Views
 
 STORED = jnp.float16  # type of logits on disk
 KL = SoftLoss()
@@ -181,7 +181,7 @@ class SoftLabelTraining(Procedure[StudentState]):
         """
         view = self.views.at(batch, state.seed, self.views.number(state.seed, state.step, len(batch)))
         # From here on all is the same wherever labels come from, to the bit: nothing is fused with their making.
-        teacher = jax.lax.optimization_barrier(self._labels(batch, view.images).astype(view.images.dtype))
+        teacher = jax.lax.optimization_barrier(self._labels(batch, view).astype(view.images.dtype))
         labels = batch.labels[view.rows]
         classes = jnp.argmax(labels, 1) if labels.ndim == 2 else labels
         value, slope, variables = self._gradient(state.variables, view.images, teacher, classes)
@@ -198,7 +198,7 @@ class SoftLabelTraining(Procedure[StudentState]):
         """The trained variables, with the averaged parameters where there is an average."""
         return {**state.variables, "params": state.average} if self.ema else state.variables
 
-    def _labels(self, data: Examples, images: Array) -> Array:
+    def _labels(self, data: Examples, view: View) -> Array:
         if self.streamed:
             own = data.start
             return own["logits"] if "classes" not in own else spread(own["logits"], own["classes"], data.classes)
@@ -209,7 +209,7 @@ class SoftLabelTraining(Procedure[StudentState]):
                 expected="networks trained on the real images, or labels on disk",
                 remedy="train a teacher with squeeze, and name it",
             )
-        return answers(self.labeller, data.networks, images, half=self.half)
+        return view.repeated(answers(self.labeller, data.networks, view.images, half=self.half))
 
     def _gradient(
         self, variables: PyTree, images: Array, teacher: Array, classes: Array

@@ -33,10 +33,16 @@ class View(NamedTuple):
     Arguments:
         images: `[batch, height, width, channels]`, as networks see them.
         rows: `[batch]` int32, which images of the set these are.
+        places: `[batch]` int32: view i is the same as view `places[i]`; None where all are views of their own.
     """
 
     images: Array
     rows: Array
+    places: Array | None = None
+
+    def repeated(self, labels: Array) -> Array:
+        """Labels `[batch, classes]` of the views: a view that is repeated keeps the first one's."""
+        return labels if self.places is None else labels[self.places]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,4 +108,4 @@ class Views:
         images = data.standardise(self.show.show(key_for(seed, "show", number), data.take(rows)))
         images = images[own] if rest else images
         # Nothing that is computed from them can change how they are computed: labels on disk are of these very images.
-        return View(jax.lax.optimization_barrier(images), rows)
+        return View(jax.lax.optimization_barrier(images), rows, own if rest else None)

@@ -135,6 +135,8 @@ def test_a_squeeze_is_as_published_unless_flags_say_otherwise(monkeypatch):
         (["distill", "--method", "cda", "--set", "recipe.epoch=3"], 2, ["'epoch'", "'epochs'"]),
         (["distill", "--method", "sre2"], 2, ["'sre2l'"]),
         (["distill", "--method", "cda", "--naive_loss"], 2, ["--naive_loss"]),
+        (["distill", "--method", "cda", "--distributed"], 2, ["--shard I/N"]),
+        (["distill", "--method", "cda", "--devices_mode", "pool"], 2, ["--devices_mode pool"]),
     ],
 )
 def test_it_is_refused(words, code, fragments, call, here):
@@ -153,7 +155,13 @@ def test_a_preset_at_another_size_has_the_stages_and_jitter_of_that_size(monkeyp
     assert tiny.recovery.stages == ((64, 500), (64, 500)) and tiny.recovery.jitter == 4
     assert large.recovery.stages == ((200, 500), (224, 500))
     assert recovered("--preset in1k --resolution 112").recovery.jitter == 16
-    assert "for 64 pixels: stages and jitter become those for 224" in " ".join(large.notices)
+    assert "for 64 pixels: stages, jitter, mosaic become those for 224" in " ".join(large.notices)
+    mosaics = [
+        recovered(f"--preset {preset} --method rded --resolution {side}")
+        for preset, side in (("in1k", 64), ("tiny", 224))
+    ]
+    for settings, factor in zip(mosaics, (1, 2), strict=True):  # and students shuffle as many patches
+        assert settings.recovery.mosaic == settings.recipe["patches"] == factor
     assert not any("pixels" in notice for notice in tiny.notices)
     typed = recovered("--preset tiny --method cda --resolution 224 --jitter 7")
     assert typed.recovery.jitter == 7
@@ -234,10 +242,22 @@ def test_several_teachers_and_other_labellers(call, here):
     assert grown.code == 0 and "images 1 to 1 per class" in grown.out, grown
     one, two = DistilledSet.load("one"), DistilledSet.load("two/distilled")
     assert two.ipc == 2 and (two.images[::2] == one.images).all() and (two.images[1::2] != one.images).any()
+    smaller = call(*given)  # again, as a scheduler might: the larger set stays
+    assert smaller.code == 0 and "larger set" in smaller.out, smaller
+    assert DistilledSet.load("two/distilled").ipc == 2
+    alone = call(*given, "--arch-path", "t")
+    assert alone.code == 3 and "teachers" in alone.err, alone
     refused = call("relabel", "--checkpoint_path", "two", "--arch-path", "u", "--arch-name", "resnet18", "--dry_run")
     assert refused.code == 2 and '"conv" -> "torchvision_resnet"' in refused.err, refused
+    assert not (here / "two" / "labels").exists(), "a dry run writes nothing"
     labelled = call("relabel", "--checkpoint_path", "two", "--arch-path", "u", "--epochs", "1")
     assert labelled.code == 0, labelled
+    other = call("relabel", "--checkpoint_path", "two", "--arch-path", "t", "--epochs", "1")
+    assert other.code == 3 and "other labels" in other.err, other
+    (here / "two" / "teacher-1").rename(here / "elsewhere")
+    half = call("relabel", "--checkpoint_path", "two", "--fkd-path", "half", "--dry_run")
+    assert half.code == 3 and "not those that it was made with" in half.err, half
+    (here / "elsewhere").rename(here / "two" / "teacher-1")
     for flags, expected in (((), digests[1:]), (("--online", "--epochs", "1"), digests)):
         told = call("validate", "--checkpoint_path", "two", "--baselines=False", "--repeat", "1", *flags)
         assert told.code == 0, told

@@ -26,7 +26,7 @@ from jaxdd.core.types import Examples
 from jaxdd.data.sampling import sample
 from jaxdd.methods import RCIG
 from jaxdd.methods.rcig_draws import draw
-from jaxdd.run import loop
+from jaxdd.run import loop, networks
 from jaxdd.run.checkpoint import Storage
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.programs import Programs, initial, template
@@ -35,6 +35,7 @@ from tests import checks
 from tests.run import toy
 from tests.run.crowd import Crowd
 from tests.run.recovery_tiny import recovering
+from tests.run.test_squeezing import squeezing
 
 SEED = 3
 TINY = RCIG(n_images=1, width=4, depth=1, batch_size=12, pool_model_count=8, solver_steps=4, n_max_steps_pool=4)
@@ -220,6 +221,19 @@ def check_a_state_of_four_devices_continues_on_others() -> float:
                 if mode == "shard":
                     worst = max(worst, largest_difference(state, wanted))
     assert worst < 1e-5, worst
+    return worst
+
+
+def check_a_teacher_is_squeezed_on_several() -> float:
+    """Tested on the way, from wherever its variables lie; its numbers are those of one device, to rounding."""
+    found = []
+    with tempfile.TemporaryDirectory() as root:
+        for count in (1, 4):
+            folder = pathlib.Path(root, str(count))
+            squeezing().make(folder, test_every=1, layout=layout(count))
+            found.append(networks.load(folder).variables)
+    worst = largest_difference(*found)
+    assert worst < 1e-3, worst
     return worst
 
 

@@ -1,5 +1,6 @@
 """The driver of the recovery: chunks, shards, kills, merging, and what is refused."""
 
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -148,7 +149,7 @@ class TestWhole:
             made = recovering(n_images=ipc, **given)
             made.recover(tmp_path / "grown", on_recovered=lambda chunk, entry: seen.append(chunk.ipc_index))
             assert made.complete(tmp_path / "grown")
-            found = merge([tmp_path / "grown"], tmp_path / str(ipc), ipc=ipc)
+            found = merge([tmp_path / "grown"], tmp_path / str(ipc), ipc=ipc, recipe=made.recipe)
             assert found.ipc == found.provenance["settings"]["n_images"] == ipc
         assert seen == [0, 0, 1, 1, 2, 2], "no image was made twice"
         grown, once = (
@@ -162,6 +163,30 @@ class TestWhole:
         assert not part.complete(tmp_path / "first")
         both = merge([tmp_path / "first", tmp_path / "others"], tmp_path / "both")
         np.testing.assert_array_equal(both.images, merge([tmp_path / "once"], tmp_path / "again").images)
+
+    def test_a_set_of_ranges_has_the_recipe_of_the_whole(self, tmp_path):
+        options = {"initialise": "random", "iterations": 0, "stages": None}
+
+        def run(ipc):
+            return dataclasses.replace(recovering(**options, n_images=ipc), recipe={"protocol": "soft", "epochs": ipc})
+
+        for ipc, indices in ((1, [0]), (3, [1, 2])):
+            run(ipc).recover(tmp_path / str(ipc), ipc_indices=indices)
+        places = [tmp_path / "1", tmp_path / "3"]
+        assert merge(places, tmp_path / "both").recipe["epochs"] == 3
+        assert merge(places, tmp_path / "one", ipc=1).recipe["epochs"] == 1
+        with pytest.raises(CheckpointError, match="recipe for 2 images per class is not known"):
+            merge(places, tmp_path / "two", ipc=2)
+        run(3).recover(tmp_path / "1")
+        run(1).recover(tmp_path / "1")  # the small one again: what is known of the large one stays
+        assert run(1).exceeded(tmp_path / "1") and not run(3).exceeded(tmp_path / "1")
+        assert merge(places[:1], tmp_path / "again").recipe["epochs"] == 3
+        next((tmp_path / "1").glob("chunk-002-*")).unlink()  # which a set of one image does not need
+        assert merge(places[:1], tmp_path / "first", ipc=1, recipe={}).ipc == 1
+
+    def test_weights_for_other_teachers_are_refused(self):
+        with pytest.raises(ConfigError, match="2 weights of the statistics for 1 teachers"):
+            recovering(r_bn=(0.1, 0.2))
 
     def test_mosaics_share_the_best_crops_out_and_cannot_grow(self, tmp_path):
         options = {"initialise": "mosaic", "iterations": 0, "stages": None, "mosaic": 1, "crops": 2}
