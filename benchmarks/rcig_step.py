@@ -213,7 +213,8 @@ def main() -> None:
         print(f"ipc {ipc}, width {width}, {solver}: {table[f'ipc{ipc}_width{width}_{solver}']}", flush=True)
     name, figures = next(iter(table.items())) if len(table) == 1 else ("table", {"table": table})
     devices = f"_{arguments.devices}devices" if arguments.devices > 1 else ""
-    record.save(f"rcig_step_{name}{devices}" + "_quick" * arguments.quick, figures, vars(arguments))
+    noise = "" if arguments.data_path else "_noise"
+    record.save(f"rcig_step_{name}{devices}{noise}" + "_quick" * arguments.quick, figures, vars(arguments))
 
 
 if __name__ == "__main__":

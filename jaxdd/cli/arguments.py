@@ -62,6 +62,8 @@ SAME = (  # one flag under the names of several authors' scripts; each command h
     ("learning_rate", "lr"),
     ("verifier_arch_path", "verifier_path"),
     ("checkpoint_path", "data"),
+    ("arch_name", "arch"),
+    ("weight_decay", "wd"),
 )
 WORDS = {"devices": {"all": "-1", "-1": "-1"}}  # what stands for a number, whatever the range
 

@@ -46,7 +46,6 @@ NO_EFFECT = {  # flag -> why
     "input_size": "the set's images say it",
     "start_epoch": "the same command continues by itself",
     "gradient_accumulation_steps": "the batch is what decides; --set micro=512 is what the script's 2 means",
-    "train_dir": "images and labels come with --checkpoint_path",
     "val_dir": "the test images come with --dataset and --data_path",
     "lr_scheduler": "it is always the cosine",
     "print_freq": "progress is shown live",
@@ -71,7 +70,7 @@ class Shared:
     """What all four commands have."""
 
     dataset: Annotated[str | None, shown("NAME", "(default: the preset's, else digits)", short="d")] = None
-    """cifar10, cifar100, tiny_imagenet, imagenet10, ..., or your own as folder:DIR, npz:FILE or parquet:DIR."""
+    """cifar10, cifar100, tiny_imagenet, imagenet1k, imagenet10, or your own as folder:DIR, npz:FILE, parquet:DIR."""
     data_path: Path = None
     """Folder with local files in DIR/<dataset>/, also --data_dir; otherwise TensorFlow Datasets' folder."""
     preset: Annotated[str | None, shown("NAME")] = None
@@ -138,7 +137,7 @@ class Recover(Shared):
     """
 
     method: Annotated[str | None, shown("NAME", "(default: the config's, else cda)")] = None
-    """sre2l, cda, rded, sre2l_pp or fadrm."""
+    """sre2l, cda, rded, sre2l_pp or fadrm, with what it has published for the data set; else CDA's script."""
     exp_name: Annotated[str, shown("NAME", default)] = "test"
     """Name of the output folder, in --syn-data-path."""
     syn_data_path: Annotated[str, shown("DIR", default)] = "./syn-data"
@@ -178,7 +177,7 @@ class Recover(Shared):
     """Channels of the teacher; a folder knows its own."""
     ipc_start: Int = 0
     """First image of every class."""
-    ipc_end: Annotated[int | None, shown("N", "(default: the preset's, else 1)")] = None
+    ipc_end: Annotated[int | None, shown("N", "(default: the preset's or the method's, else 1)")] = None
     """One after the last image of every class, also --ipc."""
     verifier: Switch = False
     """Log the accuracy of a second network on the recovered images."""
@@ -316,8 +315,8 @@ class Validate(Shared):
     """Accepted as in the script: the same command continues by itself."""
     keep_topk: Ignored = None
     """Accepted as in the script, where it has no effect either."""
-    train_dir: Ignored = None
-    """Accepted as in the script: images and labels come with --checkpoint_path."""
+    train_dir: Path = None
+    """The same as --checkpoint_path, as in the script."""
     val_dir: Ignored = None
     """Accepted as in the script: the test images come with --dataset and --data_path."""
     workers: Annotated[str | None, short("N", "-j", hint="(no effect here)")] = None

@@ -28,7 +28,7 @@ OF_RECOVERY |= {"iteration": "iterations", "lr": "lr_img", "ipc_end": "n_images"
 OF_TEACHER = {name: f"squeeze.{name}" for name in ("epochs", "batch_size", "momentum", "weight_decay")}
 OF_TEACHER |= {"lr": "squeeze.learning_rate", "lr_warmup_epochs": "squeeze.warmup_epochs"}  # flag of squeeze -> setting
 OF_TEACHER |= {"arch_name": "arch_name", "width": "width"}
-CURRICULUM = ("easy2hard_mode", "milestone")  # which only CDA's scripts have
+FULL = {"imagenet": "imagenet1k"}  # what this family means by a name
 OF_DISTILL = {"n_images": "n_images", "max_steps": "iterations", "width": "width"}  # flag of distill -> setting
 
 
@@ -107,10 +107,8 @@ def of_recover(flags: Recover) -> Decoupled:
     overrides = _given(flags, OF_RECOVERY)
     if flags.method is not None:
         choose(flags.method, NAMES, kind="method", where="--method")
-    method = flags.method or USUAL
-    if _preset(flags) is None and not flags.config_path and method in ("sre2l", "cda"):
-        script = SCRIPT if method == "cda" else {key: SCRIPT[key] for key in SCRIPT if key not in CURRICULUM}
-        overrides = {name: ("the script's default", value) for name, value in script.items()} | overrides
+    if _preset(flags) is None and not flags.config_path and flags.method is None:
+        overrides = {name: ("the script's default", value) for name, value in SCRIPT.items()} | overrides
     return build(flags, overrides, flags.method)
 
 
@@ -176,7 +174,7 @@ def build(flags: Shared, overrides: Overrides, method: str | None) -> Decoupled:
     values = merged({"method": USUAL, **file.values}, {key: value for key, (_, value) in overrides.items()})
     choose(str(values["method"]), NAMES, kind="method", where=overrides.get("method", ("method",))[0])
     _check_overrides(overrides, classes)
-    values["dataset_name"] = data.canonical(str(values.get("dataset_name", "digits")))
+    values["dataset_name"] = data.canonical(FULL.get(named := str(values.get("dataset_name", "digits")), named))
     data.check_available(values["dataset_name"], flags.data_path, flags.stream)
     spec = data.describe(values["dataset_name"], flags.data_path, resolution=flags.resolution)
     values, resized = _for_size(values, overrides, file, spec.resolution) if _preset(flags) else (values, [])

@@ -138,7 +138,9 @@ class _Session:
 
     def _dataset_name(self, told: str) -> str:
         """The data set: the set knows it best; a flag may only agree."""
-        own, asked = self.distilled.dataset, self.flags.dataset_name
+        from jaxdd.data import canonical
+
+        own, asked = self.distilled.dataset, canonical(self.flags.dataset_name or "")
         if own and asked and own != asked:
             raise CheckpointError(
                 f"the set was distilled from '{own}', not from '{asked}'",

@@ -12,6 +12,7 @@ from jaxdd.core import config as configs
 from jaxdd.core.errors import UsageError, choose
 
 WIDTH = 128  # channels that --width counts in
+MOST_WIDTH = 8  # above, channels are meant, as with the other commands
 NETWORKS = {"resnetap": "resnet_ap"}  # as a README writes it
 MOST_DEPTH = 4  # of a ConvNet: the scripts read a greater one, their default of 10 too, as the default
 AS_THEY_ARE = ("accdd", "ga", "dc", "dsa", "dm")  # methods whose --niter counts outer iterations of any length
@@ -109,6 +110,13 @@ def _common(flags: Condense | Pretrain, names: list[str]) -> tuple[Overrides, li
     if flags.dataset is not None:
         overrides["dataset_name"] = ("--dataset", _dataset(flags))
     if flags.width is not None:
+        if flags.width > MOST_WIDTH:
+            raise UsageError(
+                f"a network of {round(WIDTH * flags.width)} channels",
+                where=f"--width {flags.width:g}",
+                expected=f"a multiple of the published {WIDTH} channels, as in the scripts, up to {MOST_WIDTH}",
+                remedy=f"--set width={round(flags.width)} for as many channels",
+            )
         overrides["width"] = ("--width", round(WIDTH * flags.width))
     if (written := str(given.get("net_type"))) in NETWORKS:
         overrides["net_type"] = ("--net_type", NETWORKS[written])

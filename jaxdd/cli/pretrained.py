@@ -34,11 +34,10 @@ def existing(settings: Settings) -> tuple[pathlib.Path, ...]:
 
 
 def count(settings: Settings) -> int:
-    """How many networks lie in `pretrain`'s default folder."""
+    """How many networks lie in `pretrain`'s default folders, whatever their seeds."""
     from jaxdd.run.networks import read_manifest
 
-    folder = default_folder(settings, 0)
-    return len(read_manifest(folder)["networks"]) if (folder / "manifest.json").exists() else 0
+    return sum(len(read_manifest(folder)["networks"]) for folder in existing(settings))
 
 
 def recorded(output: pathlib.Path) -> tuple[pathlib.Path, ...]:

@@ -68,6 +68,10 @@ def _recover(
         links.header(
             f"{settings.method.upper()} on {settings.dataset}, images {indices.start} to {indices.stop - 1} per class"
         )
+        if flags.verifier and not verifier:
+            shown.note("--verifier needs --verifier-arch-path, a folder or a safetensors file: nothing is downloaded")
+        if flags.dataset is None and settings.dataset == "digits":
+            shown.note("no --dataset and no --preset: these are the embedded digits")
         links.begin()
         found = links.teachers(sources, words, pathlib.Path(scratch))
         second = links.teachers(*verifier, pathlib.Path(scratch, "verifier")) if verifier else []
@@ -160,18 +164,11 @@ def _verifier(flags: Recover) -> tuple[tuple[pathlib.Path, ...], dict[str, Any]]
     """The folder or the file of the second network, and the architecture of what is in a file.
 
     Raises:
-        UsageError: it is asked for and none is named, or its architecture is unknown.
+        UsageError: its architecture is unknown.
         CheckpointError: what is named is none.
     """
-    if not flags.verifier:
+    if not flags.verifier or flags.verifier_arch_path is None:
         return None
-    if flags.verifier_arch_path is None:
-        raise UsageError(
-            "which second network?",
-            where="--verifier",
-            expected="--verifier-arch-path with a folder that squeeze.py wrote, or a safetensors file",
-            remedy="squeeze one: squeeze.py --arch-name resnet50 ...; nothing is downloaded",
-        )
     from jaxdd.run.decoupled_settings import architecture
     from jaxdd.run.teachers import read_manifest
 

@@ -52,7 +52,12 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
 
     flags = parse(Relabel, argv, programs["relabel"])
     if flags.checkpoint_path is None:
-        raise UsageError("which set?", where="--checkpoint_path", expected="the output folder of recover")
+        raise UsageError(
+            "which set?",
+            where="--checkpoint_path",
+            expected="the output folder of recover",
+            remedy="name it, e.g. --checkpoint_path syn-data/NAME",
+        )
     if flags.preset or flags.config_path:
         where = "--preset" if flags.preset else "--config_path"
         raise UsageError("the set has its recipe with it", where=where, remedy="leave it out; --set changes a setting")

@@ -63,7 +63,11 @@ def resolve(flags: Distill) -> Settings:
     given = {f"--{key}": (key, getattr(flags, key)) for key in KEYS if getattr(flags, key) is not None}
     overrides: dict[str, tuple[str, Any]] = {key: (flag, value) for flag, (key, value) in given.items()}
     overrides |= {key: ("--set", value) for key, value in configs.parse_assignments(flags.set).items()}
-    return build(flags.config_path, overrides, notices=no_effect(flags))
+    path, notices = flags.config_path, no_effect(flags)
+    if not path and "dataset_name" in overrides:
+        path, told = _nearest(str(overrides["dataset_name"][1]), overrides.get("method", ("", "rcig"))[1])
+        notices += told
+    return build(path, overrides, notices=notices)
 
 
 def build(path: str | None, overrides: Mapping[str, tuple[str, Any]], *, notices: list[str]) -> Settings:
@@ -83,7 +87,12 @@ def build(path: str | None, overrides: Mapping[str, tuple[str, Any]], *, notices
     method = _read(path).replace(plain).values.get("method", "rcig")
     where = overrides.get("method", ("method",))[0]
     if str(method) in CHAINS:
-        raise UsageError(f"'{method}' is a chain of its own", where=where, expected="distill or recover for it")
+        raise UsageError(
+            f"'{method}' is a chain of its own",
+            where=where if path == DEFAULT else str(path),
+            expected="distill or recover for it",
+            remedy="to evaluate, leave --config_path out: the set has its recipe with it",
+        )
     cls = METHODS[choose(str(method), (*METHODS, *CHAINS), kind="method", where=where)]
     classes = {"method": cls, "run": RunSettings}
     file = _read(path, getattr(cls, "historical_names", None))
@@ -133,6 +142,28 @@ def default_config(method: Any) -> str:
     if f"{method}/digits.txt" in packaged:
         return f"configs_final/{method}/digits.txt"
     return MATCHING if any(name.startswith(f"matching/{method}_") for name in packaged) else DEFAULT
+
+
+def _nearest(dataset: str, method: Any) -> tuple[str | None, list[str]]:
+    """The file for a data set where none is named, and what to tell of it.
+
+    What a matching method has published for a data set it knows itself; of other methods a file that was written for
+    the data set is named, but not taken: it may need days.
+    """
+    from jaxdd.data.registry import canonical
+
+    usual, wanted = default_config(method), canonical(dataset)
+    if wanted == "digits":
+        return None, []
+    if usual == MATCHING:
+        return PUBLISHED, []
+    packaged = configs.packaged_configs()
+    folder = str(method) if f"{method}/digits.txt" in packaged else ""
+    packaged = {name: path for name, path in packaged.items() if name.rpartition("/")[0] == folder}
+    for_it = [name for name, path in packaged.items() if configs.read_config(path).values.get("dataset_name") == wanted]
+    others = [name for name in packaged if not name.endswith("digits.txt")]
+    named = ", ".join(f"--config_path {name}" for name in (for_it or others)[:4])
+    return None, [f"the settings are those of the quick example on the digits, not published ones: {named}"]
 
 
 def _read(path: str, historical: Mapping[str, str] | None = None) -> ConfigFile:

@@ -44,15 +44,21 @@ def as_eval(flags: Validate) -> Eval:
     Raises:
         UsageError: no set is named.
     """
-    if flags.checkpoint_path is None:
-        raise UsageError("which set?", where="--checkpoint_path", expected="the output folder of recover")
+    place = flags.checkpoint_path or flags.train_dir
+    if place is None:
+        raise UsageError(
+            "which set?",
+            where="--checkpoint_path, or --train-dir",
+            expected="the output folder of recover",
+            remedy="name it, e.g. --checkpoint_path syn-data/NAME",
+        )
     assigned = [f"{name}={json.dumps(value)}" for name, value in settings(flags).items()]
     return Eval(
         dataset_name=flags.dataset,
         data_path=flags.data_path,
         random_seed=flags.random_seed,
         output_dir=flags.output_dir,
-        checkpoint_path=flags.checkpoint_path,
+        checkpoint_path=place,
         save_name=flags.save_name,
         eval_arch=flags.model,
         full_data=flags.full_data,

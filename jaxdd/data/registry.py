@@ -211,7 +211,7 @@ def spec(name: str) -> DataSpec:
             "ImageNet, but not which of its classes",
             where="--dataset_name",
             expected=imagenet.NAMES,
-            remedy="name a subset, for example imagenet10 or imagenet100",
+            remedy="name all of it, imagenet1k, or a subset, for example imagenet10 or imagenet100",
         )
     name = canonical(name)
     options = [*SPECS, imagenet.NAMES, *(f"{kind}:PATH" for kind in USER_KINDS)]

@@ -148,6 +148,7 @@ def test_every_setting_has_a_flag():
         ("-d cifar10 --phase 1", UsageError, ["--phase", "imagenet"]),
         ("-d cifar10 --subsample 3", ConfigError, ["divisor of batch_real"]),
         ("-n", UsageError, ["--net_type", "lacks its value"]),
+        ("--width 32", UsageError, ["4096 channels", "--set width=32"]),
         ("-q 3", UsageError, ["unexpected argument '-q'"]),
         ("--set widht=3", ConfigError, ["'widht'", "'width'"]),
     ],

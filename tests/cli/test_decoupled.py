@@ -45,6 +45,7 @@ def recovered(line: str) -> Decoupled:
         ("--preset in1k", 50, {"lr_img": 0.25, "r_bn": 0.01, "jitter": 32, "milestone": 1.0}),
         ("--preset in21k", 20, {"iterations": 2000, "lr_img": 0.05, "r_bn": 0.25}),
         ("--preset cifar100", 50, {"method": "sre2l", "crop": False, "flip": False, "lr_img": 0.25, "r_bn": 0.01}),
+        ("--dataset cifar100 --method cda", 10, {"iterations": 1000, "lr_img": 0.25, "milestone": 1.0}),
         ("--preset tiny --method sre2l", 50, {"lr_img": 0.1, "r_bn": 1.0, "jitter_signed": True}),
         ("--preset in1k --method fadrm", 10, {"merge": 0.5, "store": "png", "initialise": "medium"}),
         ("--preset in1k --method fadrm --iteration 40", 10, {"stages": ((200, 10), (224, 10), (200, 10), (224, 10))}),

@@ -36,6 +36,15 @@ def test_without_a_config_it_is_digits():
     assert pathlib.Path(found.config.path).name == "digits.txt"
 
 
+def test_another_data_set_without_a_config_names_the_published_ones():
+    for method, named in ((None, "depth_3.txt"), ("frepo", "frepo/cifar10_1.txt"), ("kip", "kip/fc_cifar10_10.txt")):
+        told = " ".join(resolve(Distill(dataset_name="cifar10", method=method)).notices)
+        assert "quick example on the digits" in told and f"--config_path {named}" in told
+    assert not any("quick example" in told for told in resolve(Distill(dataset_name="digits")).notices)
+    matching = resolve(Distill(dataset_name="cifar10", method="dream")).method
+    assert (matching.width, matching.inner_loop, matching.lr_img) == (128, 100, 0.005)
+
+
 def test_a_method_without_a_config_runs_its_own_on_digits():
     found = resolve(Distill(method="frepo"))
     assert (found.run.dataset_name, found.run.method, found.method.family) == ("digits", "frepo", "rcig")
