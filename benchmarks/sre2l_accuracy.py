@@ -52,7 +52,7 @@ METHODS = ("sre2l", "cda", "rded", "sre2l_pp", "fadrm")
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # row -> method, and what is changed to see what decides
     "cda without curriculum": ("cda", {"milestone": 0.0}),
     "cda with sre2l's weights": ("cda", {"lr_img": 0.1, "r_bn": 1.0}),
-    "fadrm at sre2l_pp's rate": ("fadrm", {"lr_img": 0.25}),
+    "medium real": ("sre2l_pp", {"iterations": 0}),
 }
 EPOCHS = {1: 300, 10: 100}  # of students, by images per class
 BATCH = {1: 10, 10: 50}
@@ -84,8 +84,9 @@ class Bench:
     def recovered(self, row: str, ipc: int) -> tuple[DistilledSet, float]:
         """The set of a method or of a variant, and the seconds that its images took."""
         method, changes = VARIANTS.get(row, (row, {}))
-        given = {"method": method, "n_images": ipc, "dataset_name": self.dataset.name, **changes}
+        given: dict[str, Any] = {"method": method, "n_images": ipc, "dataset_name": self.dataset.name}
         given |= {"iterations": self.flags.iterations} if method != "rded" else {}
+        given |= changes
         side, classes = self.dataset.resolution, self.dataset.classes
         implied = Recovery.implied(given, resolution=side, classes=classes).values
         values = {key: value for key, value in {**given, **implied}.items() if key != "dataset_name"}
