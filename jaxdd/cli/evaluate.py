@@ -236,7 +236,7 @@ class _Session:
         self.screen.show(table(evaluation.rows))
         method = self.distilled.provenance.get("method")
         if published := soft.expected(method, self.name) if self.soft else _published(self.settings, self.name):
-            self.screen.fact("published", published)
+            self.screen.fact("reference", published)
         name = self.flags.save_name
         path = self.folder / (name if name.endswith(".json") else f"{name}.json")
         log_dir = self.flags.log_dir

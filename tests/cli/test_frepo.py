@@ -29,7 +29,7 @@ def test_distilling_continues_bit_equally_and_its_set_is_evaluated(here, call):
     assert made.provenance["method"] == "frepo" and made.space == "standardised" and not made.decode.flip
     recipe = ["--models_to_test", "1", "--set", "plain_steps=3", "--set", "test_aug=null", "--baselines=False"]
     outcome = call("eval", "--checkpoint_path", "parts", *recipe)
-    assert outcome.code == 0 and "published" in outcome.out, outcome
+    assert outcome.code == 0 and "reference" in outcome.out, outcome
     assert json.loads((here / "parts" / "eval.json").read_text())["rows"][0]["name"] == "distilled"
 
 
