@@ -96,6 +96,7 @@ def require_weights(path: pathlib.Path) -> None:
             "no such file or folder",
             where=f"--arch-path {path}",
             expected="a folder that squeeze.py wrote, or a safetensors file with the names of torchvision or timm",
+            remedy="check the path, or make a teacher with squeeze.py",
         )
     if path.suffix != WEIGHTS:
         raise UsageError(
