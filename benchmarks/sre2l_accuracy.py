@@ -52,6 +52,8 @@ METHODS = ("sre2l", "cda", "rded", "sre2l_pp", "fadrm")
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # row -> method, and what is changed to see what decides
     "cda without curriculum": ("cda", {"milestone": 0.0}),
     "cda with sre2l's weights": ("cda", {"lr_img": 0.1, "r_bn": 1.0}),
+    "sre2l, 4000 iterations": ("sre2l", {"iterations": 4000}),
+    "cda, 4000 iterations": ("cda", {"iterations": 4000}),
     "medium real": ("sre2l_pp", {"iterations": 0}),
 }
 EPOCHS = {1: 300, 10: 100}  # of students, by images per class
@@ -137,7 +139,8 @@ class Bench:
         """The figures of one student of one row; from its file if it is finished."""
         flags = self.flags
         settings = {"row": row, "ipc": ipc, "student": seed, "width": flags.width, "squeeze": flags.squeeze}
-        settings |= {"iterations": flags.iterations, "epochs": self.epochs(ipc), "batch": BATCH[ipc], **STUDENT}
+        iterations = VARIANTS.get(row, (row, {}))[1].get("iterations", flags.iterations)
+        settings |= {"iterations": iterations, "epochs": self.epochs(ipc), "batch": BATCH[ipc], **STUDENT}
         settings |= {"teacher": self.teacher.digest[:12]}
         path = _cells(flags) / f"{_word(row)}_{ipc}_{seed}.json"
         known = record.finished(path, settings)
@@ -153,7 +156,7 @@ class Bench:
 
 
 def _word(row: str) -> str:
-    return row.replace(" ", "_").replace("-", "").replace("'", "")
+    return row.replace(" ", "_").replace("-", "").replace("'", "").replace(",", "")
 
 
 def _entries(folder: pathlib.Path) -> list[dict[str, Any]]:

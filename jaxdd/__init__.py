@@ -169,11 +169,15 @@ def _dataset(data: Any, *, test: bool) -> Dataset:
             f"data of type {type(data).__name__}",
             where="the data given",
             expected="a Dataset, (images, labels), or ((images, labels), (test images, test labels))",
+            remedy="pass one of these, e.g. jaxdd.distill(..., data=(images, labels))",
         )
     both = all(isinstance(pair, tuple | list) for pair in pairs)
     if test and not both:
         raise DataError(
-            "a test split is needed", where="the data given", expected="((images, labels), (test images, test labels))"
+            "a test split is needed",
+            where="the data given",
+            expected="((images, labels), (test images, test labels))",
+            remedy="add test images and labels, or evaluate on a Dataset",
         )
     train, held_out = pairs if both else (pairs, pairs)  # distilling never looks at the test split
     return Dataset.of_arrays(*train, *held_out)

@@ -30,6 +30,7 @@ ROOF = len(FLOORS)  # jaxdd/*.py: the public face, which imports what it likes a
 FORBIDDEN = {"tensorflow", "torch", "pickle", "_pickle", "cloudpickle", "dill", "joblib"}
 BY_NAME = {"importlib.import_module", "import_module", "__import__"}
 LOUD = {"print", "sys.exit", "os._exit", "exit", "quit"}
+OUR_ERRORS = {f"{kind}Error" for kind in ("Jaxdd", "Usage", "Config", "Data", "Checkpoint", "Diverged")}
 VAGUE = {"util", "utils", "helper", "helpers", "misc", "common", "manager", "managers"}
 FILE_CODE, FILE_RAW, FUNCTION_CODE, FUNCTION_CODE_P95, SCRIPT_CODE = 300, 500, 60, 40, 10
 FLAG_TABLES: frozenset[str] = frozenset()  # files that only list flags may be longer; there is none
@@ -198,6 +199,17 @@ def silence(house: House) -> list[str]:
     return faults
 
 
+def remedies(house: House) -> list[str]:
+    """An error of ours says what the user can do."""
+    return [
+        f"{source.path}:{node.lineno} raises {dotted(node.func)} without a remedy"
+        for source in house.package
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call) and dotted(node.func) in OUR_ERRORS
+        if not {"remedy", None} & {keyword.arg for keyword in node.keywords}
+    ]
+
+
 def sizes(house: House) -> list[str]:
     """Files and functions stay short enough to be read at one sitting."""
     faults = []
@@ -237,7 +249,7 @@ def names(house: House) -> list[str]:
     ]
 
 
-RULES = (floors, cycles, forbidden, silence, sizes, proportions, scripts, names)
+RULES = (floors, cycles, forbidden, silence, remedies, sizes, proportions, scripts, names)
 
 
 @pytest.fixture(scope="module")
@@ -274,6 +286,7 @@ FAULTS = [
     (silence, "jaxdd/run/a.py", "import jax\njax.debug.print('x')\n", "print"),
     (silence, "jaxdd/run/a.py", "import sys\nsys.exit(1)\n", "exit"),
     (silence, "jaxdd/run/a.py", "raise SystemExit(2)\n", "SystemExit"),
+    (remedies, "jaxdd/run/a.py", "raise UsageError('no', where='here', expected='yes')\n", "without a remedy"),
     (sizes, "jaxdd/core/a.py", "x = 1\n" * 301, "301 lines of code"),
     (sizes, "jaxdd/core/a.py", "# note\n" * 501, "501 raw"),
     (sizes, "jaxdd/core/a.py", LONG_FUNCTION, "61 lines of code"),

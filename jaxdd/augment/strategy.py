@@ -35,4 +35,9 @@ def check_resolution(resolution: int) -> None:
         UsageError: a resolution below one pixel.
     """
     if resolution < 1:
-        raise UsageError(f"resolution is {resolution}", where="augmentation", expected="at least 1 pixel")
+        raise UsageError(
+            f"resolution is {resolution}",
+            where="augmentation",
+            expected="at least 1 pixel",
+            remedy="give the images' side in pixels",
+        )

@@ -106,7 +106,12 @@ def normalise(flags: type, argv: Sequence[str]) -> list[str]:
             if kind is bool and (following is None or following.lower() not in (*YES, *NO)):
                 value = "True"
             elif following is None or (following.startswith("--") and following != "--"):
-                raise UsageError("the flag lacks its value", where=f"--{name}", expected=_expected(kind))
+                raise UsageError(
+                    "the flag lacks its value",
+                    where=f"--{name}",
+                    expected=_expected(kind),
+                    remedy=f"give --{name} {_expected(kind)}, or leave the flag out",
+                )
             else:
                 value, position = following, position + 1
         if name in seen and kind is not tuple:
@@ -195,7 +200,12 @@ def _expected(kind: Any) -> str:
 
 
 def _checked(name: str, kind: Any, value: str) -> str:
-    wrong = UsageError(f"'{value}' is not {_expected(kind)}", where=f"--{name}", expected=_expected(kind))
+    wrong = UsageError(
+        f"'{value}' is not {_expected(kind)}",
+        where=f"--{name}",
+        expected=_expected(kind),
+        remedy=f"give --{name} {_expected(kind)}; --help lists every flag",
+    )
     if kind is bool:
         if value.lower() not in (*YES, *NO):
             raise wrong
@@ -209,10 +219,20 @@ def _checked(name: str, kind: Any, value: str) -> str:
             raise wrong from None
         low, high = RANGES.get(name, (-math.inf, math.inf))
         if not (math.isfinite(number) and low <= number <= high):
-            raise UsageError(f"{value} is out of range", where=f"--{name}", expected=_range(low, high))
+            raise UsageError(
+                f"{value} is out of range",
+                where=f"--{name}",
+                expected=_range(low, high),
+                remedy=f"give --{name} a value in that range, or leave it out for its default",
+            )
         return repr(number)
     if not value:
-        raise UsageError("the value is empty", where=f"--{name}", expected=_expected(kind))
+        raise UsageError(
+            "the value is empty",
+            where=f"--{name}",
+            expected=_expected(kind),
+            remedy=f"give --{name} {_expected(kind)}, or leave the flag out",
+        )
     return value
 
 

@@ -65,7 +65,12 @@ def resolve_pretraining(flags: Pretrain) -> tuple[Settings, int]:
     overrides |= _assigned(flags)
     settings = _built(PUBLISHED if "dataset_name" in overrides else None, overrides, notices)
     if flags.pt_from is not None and flags.pt_from < 1:
-        raise UsageError(f"{flags.pt_from} epochs", where="--pt_from", expected="at least 1")
+        raise UsageError(
+            f"{flags.pt_from} epochs",
+            where="--pt_from",
+            expected="at least 1",
+            remedy="pretrain for an epoch or more, or leave --pt_from out",
+        )
     return settings, flags.pt_from or epochs(settings.run.dataset_name)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from jaxdd.cli.resolve import Settings, one_word
 from jaxdd.cli.screen import shorter_path
 from jaxdd.core import io
-from jaxdd.core.errors import CheckpointError, UsageError
+from jaxdd.core.errors import CheckpointError, UsageError, garbled
 
 
 def needed(settings: Settings) -> bool:
@@ -149,7 +149,7 @@ def unlike(folder: pathlib.Path, found: Mapping[str, Any], settings: Settings, r
         CheckpointError: the manifest is damaged.
     """
     from jaxdd import data
-    from jaxdd.run import identity
+    from jaxdd.run import identity, networks
     from jaxdd.run.pretraining import architecture
 
     try:
@@ -157,7 +157,7 @@ def unlike(folder: pathlib.Path, found: Mapping[str, Any], settings: Settings, r
         height, width, channels = stored["image_shape"]
         wanted = architecture(settings.method, (height, width, channels), stored["classes"])  # pyright: ignore
     except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"the manifest lacks or garbles {error}", where=str(folder)) from None
+        raise garbled(error, folder, networks.AGAIN) from None
     known = data.SPECS.get(settings.run.dataset_name)
     if known is not None and known.resolution and known.channels:
         side = resolution or known.resolution

@@ -145,7 +145,12 @@ def _shard(text: str | None) -> tuple[int, int]:
     first, _, second = text.partition("/")
     if first.isdecimal() and second.isdecimal() and int(first) < int(second):
         return int(first), int(second)
-    raise UsageError(f"'{text}' is no part of a whole", where="--shard", expected="I/N, 0 <= I < N, e.g. 0/4 to 3/4")
+    raise UsageError(
+        f"'{text}' is no part of a whole",
+        where="--shard",
+        expected="I/N, 0 <= I < N, e.g. 0/4 to 3/4",
+        remedy="number the parts from 0, one job for each",
+    )
 
 
 def _indices(flags: Recover, settings: Decoupled) -> range:
@@ -156,6 +161,7 @@ def _indices(flags: Recover, settings: Decoupled) -> range:
             f"no images from {flags.ipc_start} to {stop}",
             where="--ipc-start",
             expected=f"less than --ipc-end, which is {stop}",
+            remedy="lower --ipc-start, or raise --ipc-end",
         )
     return range(flags.ipc_start, stop)
 

@@ -62,7 +62,12 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
         where = "--preset" if flags.preset else "--config_path"
         raise UsageError("the set has its recipe with it", where=where, remedy="leave it out; --set changes a setting")
     if flags.max_scale_crops not in (None, 1.0):
-        raise UsageError("crops go up to the whole image", where="--max-scale-crops", expected="1, as published")
+        raise UsageError(
+            "crops go up to the whole image",
+            where="--max-scale-crops",
+            expected="1, as published",
+            remedy="leave --max-scale-crops out; --min-scale-crops sets the least share",
+        )
     found = checkpoints.find(absolute(flags.checkpoint_path), programs["recover"])
     distilled = found.read(dataset="", flip=False)
     folder = absolute(flags.fkd_path) if flags.fkd_path else found.beside / "labels"

@@ -91,7 +91,10 @@ def check(flags: Run, settings: Settings, folder: pathlib.Path) -> None:
         settings.method.describe(shape, spec.classes)
     if spec.classes * settings.ipc > MOST_IMAGES:
         raise UsageError(
-            f"{settings.ipc} images per class", where="n_images", expected=f"at most {MOST_IMAGES} images in all"
+            f"{settings.ipc} images per class",
+            where="n_images",
+            expected=f"at most {MOST_IMAGES} images in all",
+            remedy="ask for fewer images per class",
         )
     if not flags.dry_run:
         for place in filter(None, (folder, flags.log_dir)):

@@ -134,7 +134,12 @@ class Labels:
         stored = None if self.online else self.stored or folder / "labels"
         if stored is not None and not (stored / "manifest.json").is_file():
             if named:
-                raise CheckpointError("no labels", where=str(stored), expected="a folder that relabel.py wrote")
+                raise CheckpointError(
+                    "no labels",
+                    where=str(stored),
+                    expected="a folder that relabel.py wrote",
+                    remedy="write them with relabel.py, or take the teacher itself: --online",
+                )
             stored = None
         others = self.teachers or (known.beside(stored) if stored else ())
         found = {"teachers": others or known.beside(folder) or (known.place(folder, 0),), "own": not others}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jaxdd.cli.decoupled_resolve import Decoupled
 from jaxdd.cli.resolve import one_word
 from jaxdd.cli.screen import absolute, shorter_path
-from jaxdd.core.errors import CheckpointError, UsageError
+from jaxdd.core.errors import UsageError, garbled
 from jaxdd.run.decoupled_settings import ARCHITECTURES, architecture
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def adopt(settings: Decoupled, folder: pathlib.Path) -> Decoupled:
         UsageError: it was trained on another data set, or has another architecture than the one that was typed.
         CheckpointError: it is no teacher.
     """
-    from jaxdd.run import identity
+    from jaxdd.run import identity, networks
     from jaxdd.run.teachers import read_manifest
 
     found = read_manifest(folder)
@@ -122,7 +122,7 @@ def adopt(settings: Decoupled, folder: pathlib.Path) -> Decoupled:
         own, name = dict(found["architecture"]), found["dataset"]["name"]
         stored = {"dataset": name, "image_shape": own.pop("image_shape"), "classes": own.pop("classes")}
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"the manifest lacks or garbles {error}", where=str(folder)) from None
+        raise garbled(error, folder, networks.AGAIN) from None
     spec = settings.spec
     wanted = {"dataset": settings.dataset, "image_shape": list(settings.image_shape), "classes": spec.classes}
     chain, typed = settings.chain, architecture(settings.chain.arch_name, settings.chain.width)

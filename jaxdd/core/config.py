@@ -111,7 +111,12 @@ def read_config(path: str | pathlib.Path, *, historical: Mapping[str, str] | Non
     try:
         text = pathlib.Path(path).read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the config file: {error}", where=str(path), expected="UTF-8 JSON") from None
+        raise ConfigError(
+            f"cannot read the config file: {error}",
+            where=str(path),
+            expected="UTF-8 JSON",
+            remedy="check the path, and save the file as UTF-8 text",
+        ) from None
     rows = text.splitlines()
     header = {}
     for row in rows:
@@ -157,9 +162,19 @@ def _parse(text: str, where: str) -> dict[str, Any]:
             remedy="look for a missing or trailing comma on that line or the one before",
         ) from None
     except RecursionError:
-        raise ConfigError("nested too deeply", where=where, expected='{"key": value, ...}') from None
+        raise ConfigError(
+            "nested too deeply",
+            where=where,
+            expected='{"key": value, ...}',
+            remedy="a config is one flat object: one line for each setting",
+        ) from None
     if not isinstance(values, dict):
-        raise ConfigError("not a JSON object", where=where, expected='{"key": value, ...}')
+        raise ConfigError(
+            "not a JSON object",
+            where=where,
+            expected='{"key": value, ...}',
+            remedy="put the settings between braces, as the files in configs_final/ do",
+        )
     return values
 
 
@@ -173,7 +188,12 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"cannot read '{text}'", where="--set", expected="key=value, e.g. --set l2_rate=0.001")
+            raise ConfigError(
+                f"cannot read '{text}'",
+                where="--set",
+                expected="key=value, e.g. --set l2_rate=0.001",
+                remedy="write the key, an equals sign and the value without spaces between them",
+            )
         try:
             values[key.strip()] = json.loads(value)
         except json.JSONDecodeError:

@@ -17,9 +17,10 @@ import safetensors
 import safetensors.numpy
 
 from jaxdd.core import io
-from jaxdd.core.errors import CheckpointError
+from jaxdd.core.errors import CheckpointError, garbled
 
 FORMAT = 1
+AGAIN = "copy it again from its source, or distil again"
 MAX_SHARD_BYTES = 16 << 30  # that is read
 SHARD_BYTES = 1 << 30  # beyond which a set is written as several
 TYPES = {"images": ("float32", "uint8"), "labels": ("float32", "int32"), "pixels": ("float32",)}
@@ -82,12 +83,19 @@ class DistilledSet:
             raise CheckpointError(
                 f"images {self.images.shape} and labels {self.labels.shape} do not fit",
                 expected="images [p, height, width, channels] and labels [p, classes], or [p] integers and class names",
+                remedy="give one label row or one class number for each image",
             )
         if self.images.dtype == np.uint8 and self.space != "raw":
-            raise CheckpointError(f"uint8 images in the space '{self.space}'", expected="floats, or the space 'raw'")
+            raise CheckpointError(
+                f"uint8 images in the space '{self.space}'",
+                expected="floats, or the space 'raw'",
+                remedy="divide by 255 and preprocess first, or pass space='raw'",
+            )
         if indices and len(self) and not 0 <= self.labels.min() <= self.labels.max() < self.classes:
             raise CheckpointError(
-                f"labels from {self.labels.min()} to {self.labels.max()}", expected=f"0 .. {self.classes - 1}"
+                f"labels from {self.labels.min()} to {self.labels.max()}",
+                expected=f"0 .. {self.classes - 1}",
+                remedy="number the classes from 0, in the order of class_names",
             )
 
     def __len__(self) -> int:
@@ -155,7 +163,11 @@ class DistilledSet:
         pieces = [slice(start, start + self._per_shard) for start in range(0, max(1, len(self)), self._per_shard)]
         for name, array in arrays.items():
             if not all(map(_finite, (array[piece] for piece in pieces))) or not np.isfinite(self.log_temperature):
-                raise CheckpointError(f"{name} holds values that are not finite", where=str(folder))
+                raise CheckpointError(
+                    f"{name} holds values that are not finite",
+                    where=str(folder),
+                    remedy="the run has diverged: lower its rates, or go back to an earlier state",
+                )
         shards = [_write_shard(folder, {name: array[piece] for name, array in arrays.items()}) for piece in pieces]
         meanings = [f.name for f in dataclasses.fields(self) if f.name not in TYPES]
         manifest = {
@@ -187,9 +199,7 @@ class DistilledSet:
         """
         path = pathlib.Path(folder)
         path = path if path.name == "manifest.json" else path / "manifest.json"
-        manifest = io.read_json(path)
-        if not isinstance(manifest, dict) or manifest.get("jaxdd_format") != FORMAT:
-            raise CheckpointError("not a distilled set of this version", where=str(path), expected=f"format {FORMAT}")
+        manifest = io.read_manifest(path, "jaxdd_format", FORMAT, "distilled set", AGAIN)
         try:
             fields: dict[str, Any] = {f.name: manifest[f.name] for f in dataclasses.fields(cls) if f.name in manifest}
             fields["decode"] = Decode(**manifest["decode"])
@@ -201,7 +211,7 @@ class DistilledSet:
             names = ("images", "labels", "pixels") if "pixels" in shards[0] else ("images", "labels")
             fields |= {name: _joined([shard[name] for shard in shards]) for name in names}
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise CheckpointError(f"the manifest lacks or garbles {error}", where=str(path)) from None
+            raise garbled(error, path, AGAIN) from None
         return cls(**fields)
 
 
@@ -247,17 +257,17 @@ def _read_shard(folder: pathlib.Path, entry: dict[str, Any]) -> dict[str, np.nda
             "a shard is not what the manifest says (cut, damaged or exchanged)",
             where=str(path),
             expected=f"{entry['bytes']} bytes with sha256 {entry['sha256'][:12]}...",
-            remedy="copy it again from its source, or distil again",
+            remedy=AGAIN,
         )
     try:
         arrays = safetensors.numpy.load(path.read_bytes())
     except (safetensors.SafetensorError, ValueError) as error:
-        raise CheckpointError(f"not a safetensors file: {error}", where=str(path)) from None
+        raise CheckpointError(f"not a safetensors file: {error}", where=str(path), remedy=AGAIN) from None
     for name, shape in entry["shapes"].items():
         array, dtype = arrays.get(name), entry.get("types", {}).get(name, "float32")  # the only one there was once
         known = array is not None and array.dtype == dtype and dtype in TYPES[name]
         if array is None or not known or list(array.shape) != shape or not _finite(array):
             found = "nothing" if array is None else f"{array.dtype} {list(array.shape)}"
             wanted = f"finite {dtype} {shape}, found {found}"
-            raise CheckpointError(f"'{name}' is wrong", where=str(path), expected=wanted)
+            raise CheckpointError(f"'{name}' is wrong", where=str(path), expected=wanted, remedy=AGAIN)
     return arrays

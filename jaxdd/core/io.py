@@ -47,11 +47,40 @@ def read_json(path: str | os.PathLike) -> Any:
     try:
         return json.loads(pathlib.Path(path).read_text())
     except FileNotFoundError:
-        raise CheckpointError("file not found", where=str(path)) from None
+        raise CheckpointError(
+            "file not found", where=str(path), remedy="check the path, or start again in a new output folder"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CheckpointError(
             f"not valid JSON: {error}", where=str(path), remedy="restore the file or start a new output folder"
         ) from None
+
+
+def read_manifest(path: str | os.PathLike, key: str, version: int, what: str, remedy: str) -> dict[str, Any]:
+    """Reads a manifest, which names under `key` the version of its format.
+
+    Arguments:
+        path: the file.
+        key: e.g. `jaxdd_format`.
+        version: the only one that can be read.
+        what: what the folder holds, for the message.
+        remedy: what to do where it is of another version.
+
+    Raises:
+        CheckpointError: missing, damaged, something else, or of another version, both of which it names.
+    """
+    found = read_json(path)
+    number = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(found, dict) or type(number) is not int:
+        raise CheckpointError(f"no {what}", where=str(path), expected=f"a manifest with '{key}'", remedy=remedy)
+    if number != version:
+        raise CheckpointError(
+            f"{what} of format {number}",
+            where=str(path),
+            expected=f"format {version}, which this version of jaxdd reads and writes",
+            remedy=f"use the version of jaxdd that wrote it; or {remedy}",
+        )
+    return found
 
 
 def sha256(data: bytes | str | os.PathLike) -> str:

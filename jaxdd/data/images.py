@@ -49,7 +49,12 @@ def read_file(path: pathlib.Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise DataError(f"image file of {size} bytes", where=str(path), expected=f"at most {MAX_BYTES} bytes")
+            raise DataError(
+                f"image file of {size} bytes",
+                where=str(path),
+                expected=f"at most {MAX_BYTES} bytes",
+                remedy="shrink the image, or take it out of the folder",
+            )
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read an image: {error.strerror}", where=str(path), remedy="check the file") from None
@@ -86,10 +91,18 @@ def _opened(data: bytes, where: str):
         raise _unreadable(error, where) from None
     if image.width * image.height > MAX_PIXELS:
         raise DataError(
-            f"an image of {image.width} x {image.height} pixels", where=where, expected=f"at most {MAX_PIXELS} pixels"
+            f"an image of {image.width} x {image.height} pixels",
+            where=where,
+            expected=f"at most {MAX_PIXELS} pixels",
+            remedy="shrink the image, or take it out of the folder",
         )
     if image.mode in ("I", "F"):
-        raise DataError(f"an image of mode {image.mode}", where=where, expected="8 or 16 bits per channel")
+        raise DataError(
+            f"an image of mode {image.mode}",
+            where=where,
+            expected="8 or 16 bits per channel",
+            remedy="convert the image to PNG or JPEG",
+        )
     return image
 
 

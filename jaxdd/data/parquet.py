@@ -105,7 +105,12 @@ def _table(path: pathlib.Path, columns: list[str] | None = None) -> Any:
         metadata = file.metadata
         declared = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
         if declared > 64 * MAX_BYTES or declared > max(MAX_BYTES, 150 * path.stat().st_size):
-            raise DataError(f"the file claims to unpack to {declared} bytes", where=str(path), expected=LAYOUT)
+            raise DataError(
+                f"the file claims to unpack to {declared} bytes",
+                where=str(path),
+                expected=LAYOUT,
+                remedy="download the file again, or split it into smaller ones",
+            )
         return file.read(columns=columns or list(_columns(path, file.schema_arrow)))
     except DataError:
         raise

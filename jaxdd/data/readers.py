@@ -49,7 +49,12 @@ def load(
         DataError: the set is not there, unreadable, or not what it claims to be.
     """
     if resolution is not None and not 1 <= resolution <= MAX_RESOLUTION:
-        raise UsageError(f"resolution {resolution}", where="resolution", expected=f"1 .. {MAX_RESOLUTION} pixels")
+        raise UsageError(
+            f"resolution {resolution}",
+            where="resolution",
+            expected=f"1 .. {MAX_RESOLUTION} pixels",
+            remedy="choose a side in that range",
+        )
     name = canonical(name)
     source = locate(name, data_path)
     if source.kind == "download":
@@ -132,7 +137,12 @@ def _pixels(
     """Encoded images or an array -> uint8 of the wanted shape."""
     if isinstance(stored, pixels.Encoded):
         if not stored.count:
-            raise DataError("no images", where=where, expected="at least one image per class")
+            raise DataError(
+                "no images",
+                where=where,
+                expected="at least one image per class",
+                remedy="check --data_path: it may be a level too high or too low",
+            )
         return pixels.decode_all(stored, resolution, channels, crop)
     stored = stored[..., None] if stored.ndim == 3 else stored
     stored = pixels.square(stored) if stored.ndim == 4 else stored

@@ -38,7 +38,12 @@ def sample(examples: Examples, rule: BatchRule, key: Key) -> Examples:
     if rule.kind in ("all", "stream"):
         return examples
     if rule.size < 1:
-        raise ConfigError(f"a batch of {rule.size} examples", where=f"batch rule '{rule.kind}'", expected="at least 1")
+        raise ConfigError(
+            f"a batch of {rule.size} examples",
+            where=f"batch rule '{rule.kind}'",
+            expected="at least 1",
+            remedy="set the batch size to 1 or more",
+        )
     if rule.kind == "uniform":
         chosen = jnp.argsort(jax.random.bits(key, (len(examples),), jnp.uint32))[: rule.size]
     else:

@@ -53,6 +53,7 @@ def load_rcig_checkpoint(path: str | pathlib.Path, *, dataset: str = "", flip: b
             "not an RCIG checkpoint: it has no averaged prototypes",
             where=str(path),
             expected="a map with ema_average/x_proto, y_proto and log_temp",
+            remedy="name the checkpoint file that RCIG's distill_dataset.py wrote",
         )
     step = tree.get("step")
     arrays = [average[name] for name in NAMES.values()] + [np.asarray(step) if type(step) is int else step]
@@ -61,6 +62,7 @@ def load_rcig_checkpoint(path: str | pathlib.Path, *, dataset: str = "", flip: b
             "the prototypes or the step are not what they should be",
             where=f"{path}, ema_average",
             expected="finite images [p, height, width, 1 or 3], labels [p, classes], one temperature, an integer step",
+            remedy="copy the file again from its source",
         )
     images, labels, temperature, step = (np.asarray(array) for array in arrays)
     return DistilledSet(
@@ -93,7 +95,12 @@ def _fit(images: np.ndarray, labels: np.ndarray, temperature: np.ndarray, step: 
 
 def _unpack(path: pathlib.Path) -> Any:
     if path.stat().st_size > MAX_BYTES:
-        raise CheckpointError("the file is too large for a distilled set", where=str(path), expected="at most 4 GiB")
+        raise CheckpointError(
+            "the file is too large for a distilled set",
+            where=str(path),
+            expected="at most 4 GiB",
+            remedy="check that this is the file of the distilled set, not of the whole training",
+        )
     try:
         return msgpack.unpackb(path.read_bytes(), ext_hook=_array, raw=False, strict_map_key=True)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:

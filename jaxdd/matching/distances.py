@@ -74,6 +74,7 @@ def gradient_distance(real: PyTree, synthetic: PyTree, metric: str, *, bias: boo
             "no parameter's gradient is matched",
             where="the network",
             expected="convolutions, or fc = true or bias = true",
+            remedy="set one of them, or choose a network with convolutions",
         )
     return functools.reduce(operator.add, terms)
 
@@ -91,7 +92,12 @@ def feature_distance(real_means: Sequence[Array], synthetic_means: Sequence[Arra
     """
     _check(metric, get_args(FeatureMetric))
     if not real_means:
-        raise ConfigError("no block's features are matched", where="the list of blocks", expected="at least one block")
+        raise ConfigError(
+            "no block's features are matched",
+            where="the list of blocks",
+            expected="at least one block",
+            remedy="name a block of the network",
+        )
     terms = [_DISTANCES[metric](x, y) for x, y in zip(real_means, synthetic_means, strict=True)]
     return functools.reduce(operator.add, terms)
 

@@ -83,7 +83,12 @@ def kmeans(
         )
     if initial is None:
         if key is None:
-            raise ConfigError("k-means has nothing to start from", where="k-means", expected="a key, or centroids")
+            raise ConfigError(
+                "k-means has nothing to start from",
+                where="k-means",
+                expected="a key, or centroids",
+                remedy="pass key=jax.random.key(seed)",
+            )
         initial = points[_draw(key, k, len(points), mask, replace)]
     present = jnp.ones(len(points), bool) if mask is None else mask
 

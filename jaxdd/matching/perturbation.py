@@ -69,7 +69,10 @@ def perturb(
     choose(dir_type, get_args(Scope), kind="direction type", where="dir_type", error=ConfigError)
     if low > high:
         raise ConfigError(
-            f"perturbations from {low} to {high}", where="vmin, vmax", expected="a lower bound that is the lower one"
+            f"perturbations from {low} to {high}",
+            where="vmin, vmax",
+            expected="a lower bound that is the lower one",
+            remedy="exchange vmin and vmax",
         )
     moved = variables if dir_type == "states" else {"params": variables["params"]}
     x = direction(purpose_key(key, "x"), moved, norm=xnorm, ignore=xignore)

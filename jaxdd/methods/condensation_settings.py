@@ -132,16 +132,23 @@ class CondensationSettings:
                 f"{self.inner_loop} inner iterations are no multiple of {self.interval}",
                 where="interval",
                 expected="a divisor of inner_loop: representatives belong to one network",
+                remedy="set interval to a divisor of inner_loop",
             )
         if self.batch_real % self.subsample:
             raise ConfigError(
                 f"{self.subsample} representatives of each cluster do not make {self.batch_real}",
                 where="subsample",
                 expected="a divisor of batch_real",
+                remedy="set subsample to a divisor of batch_real",
             )
         for name in ("lcs_weight", "dm_weight"):
             if self.match == "feat" and getattr(self, name):
-                raise ConfigError("it adds to the matching of gradients", where=name, expected="0 with match = feat")
+                raise ConfigError(
+                    "it adds to the matching of gradients",
+                    where=name,
+                    expected="0 with match = feat",
+                    remedy=f"leave {name} out, or set match = grad",
+                )
 
     @property
     def shifts_labels(self) -> bool:

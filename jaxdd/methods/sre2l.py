@@ -215,6 +215,7 @@ class RecoverStage(Procedure[RecoverState]):
                     f"the teacher ({network}) sees images of {network.image_shape[0]} pixels, not of {size} pixels",
                     where="stages",
                     expected="stages of one size, or a network that averages over the pixels, such as a ResNet",
+                    remedy="leave stages out, or take a ResNet as teacher",
                 )
 
     def _first_images(self, key: Key, data: Examples) -> Array:

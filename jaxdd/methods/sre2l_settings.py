@@ -123,12 +123,16 @@ class Recovery:
                 "a curriculum of crops for images that are not cropped",
                 where="crop = false, easy2hard_mode, milestone",
                 expected="crops, or milestone 0 (SRe2L on CIFAR crops nothing)",
+                remedy="set milestone = 0, or crop = true",
             )
         if self.stages is None:
             return
         if any(size < 1 or iterations < 1 for size, iterations in self.stages) or not self.stages:
             raise ConfigError(
-                "a stage without pixels or iterations", where="stages", expected="[[size, iterations], ...]"
+                "a stage without pixels or iterations",
+                where="stages",
+                expected="[[size, iterations], ...]",
+                remedy="give every stage a size and at least one iteration",
             )
         total = sum(iterations for _, iterations in self.stages)
         if total != self.iterations:
@@ -140,7 +144,10 @@ class Recovery:
             )
         if not self.reset and len({size for size, _ in self.stages}) > 1:
             raise ConfigError(
-                "Adam cannot go on at another resolution", where="reset", expected="true with these stages"
+                "Adam cannot go on at another resolution",
+                where="reset",
+                expected="true with these stages",
+                remedy="set reset = true, or stages of one size",
             )
 
     @classmethod

@@ -128,6 +128,7 @@ def _names(network: Network) -> dict[str, str]:
             f"{type(module).__name__} has no counterpart in torchvision",
             where="network",
             expected="a ResNet of models.build('torchvision_resnet', ...)",
+            remedy="build the network with models.build('torchvision_resnet', ...)",
         )
     blocks = [f"layer{stage}.{i}." for stage, count in enumerate(BLOCKS[module.depth], 1) for i in range(count)]
     main = 3 if module.depth >= BOTTLENECK_FROM else 2
@@ -161,7 +162,12 @@ def _to_torch(array: np.ndarray) -> np.ndarray:
 def _tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     """What a safetensors file holds, counters excepted."""
     if not path.is_file():
-        raise CheckpointError("no such file", where=str(path), expected="a safetensors file")
+        raise CheckpointError(
+            "no such file",
+            where=str(path),
+            expected="a safetensors file",
+            remedy="check the path; torch's own files become safetensors with safetensors.torch.save_file",
+        )
     _refuse_pickle(path)
     try:
         found = dict(safetensors.deserialize(path.read_bytes()))
@@ -176,7 +182,12 @@ def _tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
             continue
         if tensor["dtype"] not in FLOATS:
             expected = "one of " + ", ".join(FLOATS)
-            raise CheckpointError(f"'{name}' is of type {tensor['dtype']}", where=str(path), expected=expected)
+            raise CheckpointError(
+                f"'{name}' is of type {tensor['dtype']}",
+                where=str(path),
+                expected=expected,
+                remedy="save the weights as float32",
+            )
         array = np.frombuffer(tensor["data"], FLOATS[tensor["dtype"]]).reshape(tensor["shape"])
         tensors[name.removeprefix(PARALLEL) if parallel else name] = array
     return tensors

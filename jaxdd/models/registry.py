@@ -216,6 +216,7 @@ def _depth(name: str, depth: int | None, image_shape: tuple[int, int, int]) -> i
             f"{name} has no depth {depth}",
             where="depth",
             expected=f"{' or '.join(str(each) for each in sorted(depths))}, or none given",
+            remedy="choose a depth from the list",
         )
     return depth
 
@@ -235,7 +236,12 @@ def _check_sizes(name: str, image_shape: tuple[int, int, int], classes: int, wid
     traits = TRAITS[name]
     for where, value, least in (("classes", classes, 1), ("width", width, traits.least_width), ("depth", depth, 1)):
         if value < least:
-            raise UsageError(f"{where} is {value}", where=where, expected=f"at least {least}")
+            raise UsageError(
+                f"{where} is {value}",
+                where=where,
+                expected=f"at least {least}",
+                remedy=f"raise {where}, or leave it out for its default",
+            )
     pools = depth if traits.pools is None else traits.pools
     # The first layer pads images of one channel by two more pixels on each side.
     added = 2 * (first_padding(image_shape[2]) - 1)
@@ -260,4 +266,5 @@ def _check_groups(name: str, normalization: str, width: int, cifar: bool) -> Non
             f"group normalization has {GROUPS} groups, which do not divide width {width}",
             where="width",
             expected=f"a multiple of {multiple}",
+            remedy="choose another width, or another normalization",
         )

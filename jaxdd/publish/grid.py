@@ -182,7 +182,11 @@ def _true_colours(distilled: DistilledSet) -> np.ndarray:
             remedy="distil again, or undo the preprocessing yourself and pass distilled.replace(pixels=...)",
         )
     if pixels.shape[-1] not in (1, 3):
-        raise CheckpointError(f"cannot picture images with {pixels.shape[-1]} channels", expected="1 or 3 channels")
+        raise CheckpointError(
+            f"cannot picture images with {pixels.shape[-1]} channels",
+            expected="1 or 3 channels",
+            remedy="pass a set with one channel (grey) or three (red, green, blue)",
+        )
     return np.asarray(pixels, np.float32)
 
 

@@ -199,7 +199,11 @@ class Storage:
     def _claim(self) -> None:
         path = self.folder / "config.json"
         if self._steps() and not path.exists():
-            raise CheckpointError("checkpoints without config.json: their run is unknown", where=str(self.folder))
+            raise CheckpointError(
+                "checkpoints without config.json: their run is unknown",
+                where=str(self.folder),
+                remedy="put its config.json back, or choose another --output_dir",
+            )
         versions = {"jaxdd": jaxdd.__version__, "jax": jax.__version__}
         self._other_versions = identities.claim(path, self._identity, self._other, versions)
 

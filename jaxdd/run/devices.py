@@ -41,7 +41,12 @@ def choose(count: int | None = None) -> list[Any]:
     wanted = (whole if hosts.several() else 1) if count is None else whole if count == ALL else count
     if not 1 <= wanted <= whole:
         kind = available[0].platform
-        raise UsageError(f"--devices {wanted} is out of range", where=f"{whole} {kind} device(s) available")
+        raise UsageError(
+            f"--devices {wanted} is out of range",
+            where=f"{whole} {kind} device(s) available",
+            expected=f"1 to {whole}",
+            remedy="leave --devices out, or ask for fewer",
+        )
     if hosts.several() and wanted != whole:
         raise UsageError(
             "several processes use all of their devices",

@@ -41,6 +41,7 @@ class Feed:
                     f"a stream whose batches hold arrays of shape {leaf.shape}",
                     where="stream",
                     expected=f"{procedure.batch_rule.size} rows, as the procedure's batch rule says",
+                    remedy="let every array of a batch have that many rows",
                 )
 
     @property

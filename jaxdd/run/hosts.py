@@ -43,7 +43,10 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
         )
     if processes is not None and process is not None and not 0 <= process < processes:
         raise UsageError(
-            "the process is none of them", where=f"--process_id {process}", expected=f"0 to {processes - 1}"
+            "the process is none of them",
+            where=f"--process_id {process}",
+            expected=f"0 to {processes - 1}",
+            remedy="number the processes from 0",
         )
     try:
         jax.distributed.initialize(coordinator, processes, process, initialization_timeout=TIMEOUT)

@@ -42,7 +42,12 @@ def claim(path: pathlib.Path, identity: dict[str, Any], other: dict[str, Any], v
     if path.exists():
         found = io.read_json(path)
         if not isinstance(found, dict) or found.get("format") != FORMAT or "identity" not in found:
-            raise CheckpointError("not the settings of a run", where=str(path), expected=f"format {FORMAT}")
+            raise CheckpointError(
+                "not the settings of a run",
+                where=str(path),
+                expected=f"format {FORMAT}",
+                remedy="choose another --output_dir, or go on with the version of jaxdd that wrote this one",
+            )
         changed = changes(found["identity"], identity)
         if changed:
             raise CheckpointError(

@@ -31,7 +31,7 @@ from jaxdd import data as data_room
 from jaxdd.core import backend, io
 from jaxdd.core.config import as_dict
 from jaxdd.core.distilled import DistilledSet
-from jaxdd.core.errors import CheckpointError, UsageError
+from jaxdd.core.errors import CheckpointError, UsageError, garbled
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.evaluation.base import Subject
 from jaxdd.evaluation.contenders import placed
@@ -45,6 +45,7 @@ from jaxdd.training.soft_labels import Labelling
 from jaxdd.training.soft_views import Views
 
 FORMAT = 2
+ANEW = "let relabel write into another folder"
 OVERHEAD = 512  # bytes, at the most, of a shard's header and of what the manifest says of it
 HEAD = 16384  # bytes, at the most, of what the manifest says of the labels as a whole
 OF_LABELS = (  # settings of the recipe that decide what the teacher sees and says
@@ -95,7 +96,10 @@ class Relabelling:
             )
         if self.keep is not None and not 1 <= self.keep <= min(self.distilled.classes, np.iinfo(np.int16).max):
             raise UsageError(
-                f"{self.keep} logits of each image", where="keep", expected=f"1 .. {self.distilled.classes}"
+                f"{self.keep} logits of each image",
+                where="keep",
+                expected=f"1 .. {self.distilled.classes}",
+                remedy="keep fewer, or leave keep out: then all are stored",
             )
 
     @property
@@ -256,9 +260,9 @@ def _entries(folder: pathlib.Path, identity: Mapping[str, Any]) -> dict[str, Any
     path = folder / "manifest.json"
     if not path.exists():
         return {}
-    found = io.read_json(path)
-    if not isinstance(found, dict) or found.get("jaxdd_labels") != FORMAT or not isinstance(found.get("epochs"), dict):
-        raise CheckpointError("no labels", where=str(path), expected="what relabel wrote", remedy="name another folder")
+    found = io.read_manifest(path, "jaxdd_labels", FORMAT, "labels", ANEW)
+    if not isinstance(found.get("epochs"), dict):
+        raise garbled("'epochs'", path, ANEW)
     own = {name: value for name, value in found.items() if name not in ("jaxdd_labels", "epochs")}
     if changed := identities.changes(own, identity):
         raise CheckpointError(
@@ -275,7 +279,7 @@ def _verified(folder: pathlib.Path, entry: Mapping[str, Any]) -> pathlib.Path:
         path = folder / pathlib.PurePath(entry["file"]).name
         intact = path.is_file() and path.stat().st_size == entry["bytes"] and io.sha256(path) == entry["sha256"]
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"the manifest lacks or garbles {error}", where=str(folder)) from None
+        raise garbled(error, folder, ANEW) from None
     if not intact:
         raise CheckpointError(
             "labels are missing, cut or damaged",

@@ -138,7 +138,12 @@ def final_state(
 
 def _require_range(name: str, value: int, low: int, high: int) -> None:
     if not low <= value < high:
-        raise UsageError(f"{name} is out of range", where=f"{name} = {value}", expected=f"{low} to {high - 1}")
+        raise UsageError(
+            f"{name} is out of range",
+            where=f"{name} = {value}",
+            expected=f"{low} to {high - 1}",
+            remedy=f"give {name} a value in that range",
+        )
 
 
 @dataclasses.dataclass

@@ -21,11 +21,12 @@ import safetensors
 import safetensors.numpy
 
 from jaxdd.core import io, trees
-from jaxdd.core.errors import CheckpointError
+from jaxdd.core.errors import CheckpointError, garbled
 from jaxdd.core.types import PyTree
 from jaxdd.run import identity as identities
 
 FORMAT = 1
+AGAIN = "copy the whole folder again, or train networks anew with pretrain.py or squeeze.py"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -161,13 +162,13 @@ def _read(folder: pathlib.Path, entry: Mapping[str, Any]) -> PyTree:
         intact = payload is not None and len(payload) == entry["bytes"] and io.sha256(payload) == entry["sha256"]
         arrays = safetensors.numpy.load(payload) if payload is not None and intact else None
     except (KeyError, TypeError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"the manifest lacks or garbles {error}", where=str(folder)) from None
+        raise garbled(error, folder, AGAIN) from None
     if arrays is None:
         raise CheckpointError(
             "a network is missing, cut or damaged",
             where=str(path),
             expected=f"{entry['bytes']} bytes with sha256 {entry['sha256'][:12]}...",
-            remedy="copy the whole folder again, or train networks with pretrain.py",
+            remedy=AGAIN,
         )
     tree: dict[str, Any] = {}
     for name, array in arrays.items():

@@ -82,12 +82,14 @@ class Recovering:
                 f"{len(weights)} weights of the statistics for {len(self.teachers)} teachers",
                 where="r_bn",
                 expected="one number, or one for each teacher",
+                remedy="give r_bn one number, or as many as there are teachers",
             )
         if not self.stages and self.settings.initialise == "noise":
             raise ConfigError(
                 "noise that is not optimised",
                 where="iterations = 0, initialise = noise",
                 expected="iterations, or real images to start from",
+                remedy="set iterations, or initialise = real",
             )
 
     @functools.cached_property

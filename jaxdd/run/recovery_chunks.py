@@ -86,7 +86,10 @@ def share(all_chunks: tuple[Chunk, ...], shard: tuple[int, int]) -> tuple[Chunk,
     index, count = shard
     if not 0 <= index < count:
         raise UsageError(
-            f"there is no shard {index} of {count}", where="--shard", expected=f"0/{count} .. {count - 1}/{count}"
+            f"there is no shard {index} of {count}",
+            where="--shard",
+            expected=f"0/{count} .. {count - 1}/{count}",
+            remedy="number the shards from 0",
         )
     return all_chunks[index::count]
 

@@ -69,7 +69,10 @@ def _common(places: Sequence[pathlib.Path], ipc: int | None, with_recipe: bool) 
         known = isinstance(content, dict) and {"settings", "teachers"} <= set(content.get("identity") or {})
         if not known or not {"class_names", "n_images"} <= set((content or {}).get("other", {})):
             raise CheckpointError(
-                "no recovered chunks", where=str(place), expected="a folder that recover.py wrote: OUT/recovered"
+                "no recovered chunks",
+                where=str(place),
+                expected="a folder that recover.py wrote: OUT/recovered",
+                remedy="check the path, or run recover first",
             )
         found.append(content)
         if changed := identities.changes(found[0]["identity"], found[-1]["identity"]):
@@ -79,7 +82,11 @@ def _common(places: Sequence[pathlib.Path], ipc: int | None, with_recipe: bool) 
                 remedy="merge the shards of one run",
             )
     if not found:
-        raise CheckpointError("nothing to merge", expected="one folder of recovered chunks or more")
+        raise CheckpointError(
+            "nothing to merge",
+            expected="one folder of recovered chunks or more",
+            remedy="name the folders that recover.py wrote",
+        )
     sizes = {content["other"]["n_images"]: content for content in found}
     wanted = ipc or max(sizes)
     if with_recipe and wanted not in sizes:

@@ -19,9 +19,10 @@ import safetensors
 import safetensors.numpy
 
 from jaxdd.core import io
-from jaxdd.core.errors import CheckpointError
+from jaxdd.core.errors import CheckpointError, garbled
 
 FORMAT = 1
+ANEW = "copy the whole folder again, or recover into another one"
 
 
 @contextlib.contextmanager
@@ -53,15 +54,13 @@ class Pieces:
         path = self.folder / "manifest.json"
         if not path.exists():
             return {}
-        found = io.read_json(path)
+        found = io.read_manifest(path, "jaxdd_pieces", FORMAT, "recovered pieces", ANEW)
         try:
-            if found["jaxdd_pieces"] != FORMAT:
-                raise ValueError("format")
             named = {tuple(int(entry[key]) for key in self._keys): dict(entry) for entry in found["pieces"]}
             if any(not {"file", "sha256", "bytes"} <= set(entry) for entry in named.values()):
                 raise ValueError("a piece")
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"the manifest lacks or garbles {error}", where=str(path)) from None
+            raise garbled(error, path, ANEW) from None
         return dict(sorted(named.items()))
 
     def present(self) -> dict[tuple[int, ...], dict[str, Any]]:

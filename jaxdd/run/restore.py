@@ -76,7 +76,11 @@ def restore(step_folder: pathlib.Path) -> DistilledSet:
         examples = shapes(identity["dataset"]["shape"], identity["dataset"]["classes"])
         meant = meaning(identity, other, versions, step=int(step_folder.name))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"the run's config.json lacks or garbles {error}", where=str(config)) from None
+        raise CheckpointError(
+            f"the run's config.json lacks or garbles {error}",
+            where=str(config),
+            remedy="evaluate <folder>/distilled, or put config.json back",
+        ) from None
     with precision(method):
         template = jax.eval_shape(lambda real: initial(method, real, np.uint32(0)), examples)
         return method.result(_read_state(step_folder, template, identity)).replace(**meant)
@@ -102,7 +106,11 @@ def _read_state(folder: pathlib.Path, template: PyTree, identity: Mapping[str, A
     }
     unlike = differences(describe_leaves(template), told["leaves"])
     if unlike:
-        raise CheckpointError(f"the state is of another version of jaxdd: {unlike[0]}", where=str(folder))
+        raise CheckpointError(
+            f"the state is of another version of jaxdd: {unlike[0]}",
+            where=str(folder),
+            remedy="evaluate <folder>/distilled, or use the version of jaxdd that wrote the state",
+        )
     with orbax.checkpoint.StandardCheckpointer() as checkpointer:
         found = checkpointer.restore(folder / "default", wanted)
     empty = {

@@ -129,7 +129,10 @@ def take_in(
     """
     if not pathlib.Path(path).is_file():
         raise UsageError(
-            "no such file", where=f"--arch-path {path}", expected="a safetensors file or a teacher's folder"
+            "no such file",
+            where=f"--arch-path {path}",
+            expected="a safetensors file or a teacher's folder",
+            remedy="check the path, or train a teacher with squeeze.py",
         )
     about = {
         "dataset": {"name": dataset.name, "digest": dataset.digest},

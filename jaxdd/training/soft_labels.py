@@ -82,6 +82,7 @@ class Labeller:
                 f"{count} teachers with {len(variables)} sets of variables and {len(weights)} weights",
                 where="soft labels",
                 expected="as many of each",
+                remedy="pass one set of variables and one weight for each teacher",
             )
         each = [self._of(network, own, images) for network, own in zip(self.networks, variables, strict=True)]
         return sum((w * logits for w, logits in zip(weights[1:], each[1:], strict=True)), weights[0] * each[0])
@@ -340,5 +341,6 @@ def _in_groups(rows: Array, size: int | None, what: str) -> Array:
             f"{what} of {size} images does not divide a batch of {len(rows)}",
             where="soft labels",
             expected="a divisor of the batch size",
+            remedy="choose a batch size that it divides",
         )
     return rows.reshape(-1, size, *rows.shape[1:])
