@@ -5,10 +5,12 @@ Long benchmarks consist of cells, each kept in a file of its own as soon as it i
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pathlib
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -62,7 +64,7 @@ def save(name: str, figures: dict[str, Any], settings: dict[str, Any]) -> None:
     changed = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=False)
     record = {
         "benchmark": name,
-        "command": f"python -m benchmarks.{pathlib.Path(sys.argv[0]).stem} " + " ".join(map(_nameless, sys.argv[1:])),
+        "command": f"python -m benchmarks.{pathlib.Path(sys.argv[0]).stem} " + shlex.join(_words(sys.argv[1:])),
         "settings": {name: _nameless(value) for name, value in settings.items()},
         "figures": figures,
         "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}",
@@ -75,6 +77,12 @@ def save(name: str, figures: dict[str, Any], settings: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(figures))
+
+
+def _words(words: list[str]) -> list[str]:
+    """A command line without the paths of one machine: folders that are read are DATA, the one that is written OUT."""
+    pairs = itertools.pairwise(["", *words])
+    return ["OUT" if before == "--output_dir" else str(_nameless(word)) for before, word in pairs]
 
 
 def _nameless(value: Any) -> Any:

@@ -161,13 +161,14 @@ def _flag(word: str, kinds: dict[str, Any], short: dict[str, str]) -> str:
         f"unknown flag '--{name}'",
         where="the command line",
         expected="a flag listed by --help",
-        remedy=_nearest_flag(name, kinds) or "remove it; settings of the config file are given as --set key=value",
+        remedy=_nearest_flag(name, kinds)
+        or "remove it, or see --help; settings of the config file are given as --set key=value",
     )
 
 
 def _nearest_flag(name: str, kinds: dict[str, Any]) -> str:
     prefixed = [known for known in kinds if known.startswith(name) or name.startswith(known)]
-    close = difflib.get_close_matches(name, kinds, n=1, cutoff=0.5) or prefixed[:1]
+    close = difflib.get_close_matches(name, kinds, n=1, cutoff=0.75) or prefixed[:1]
     return f"did you mean '--{close[0]}'?" if close else ""
 
 
