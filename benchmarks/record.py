@@ -20,7 +20,8 @@ from typing import Any
 
 import jax
 
-RESULTS = pathlib.Path(__file__).resolve().parent / "results"
+HOME = pathlib.Path(__file__).resolve().parent
+RESULTS = pathlib.Path(os.environ.get("JAXDD_RESULTS", HOME / "results"))
 
 
 def median_seconds(step: Callable[[], Any], repeats: int) -> float:
@@ -59,9 +60,6 @@ def keep(path: pathlib.Path, settings: dict[str, Any], figures: dict[str, Any]) 
 
 def save(name: str, figures: dict[str, Any], settings: dict[str, Any]) -> None:
     """Writes `results/<name>.json` with device, versions, command and commit, and prints the figures as one line."""
-    root = RESULTS.parents[1]
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
-    changed = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=False)
     record = {
         "benchmark": name,
         "command": f"python -m benchmarks.{pathlib.Path(sys.argv[0]).stem} " + shlex.join(_words(sys.argv[1:])),
@@ -72,11 +70,23 @@ def save(name: str, figures: dict[str, Any], settings: dict[str, Any]) -> None:
         "environment": {name: os.environ[name] for name in ("GLIBC_TUNABLES", "XLA_FLAGS") if name in os.environ},
         "load_before": round(os.getloadavg()[1], 2),
         "versions": {"jax": jax.__version__, "python": platform.python_version()},
-        "commit": commit.stdout.strip() + ("+" if changed.stdout.strip() else ""),
+        "commit": commit(),
     }
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(figures))
+
+
+def commit() -> str:
+    """The commit that is measured, with a + where files differ; `JAXDD_COMMIT` where the history did not come along."""
+    try:
+        head, changed = (
+            subprocess.run(["git", *words], cwd=HOME, capture_output=True, text=True, check=True).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get("JAXDD_COMMIT", "unknown")
+    return head + "+" * bool(changed)
 
 
 def _words(words: list[str]) -> list[str]:
