@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import jaxdd
-from jaxdd.core.errors import ConfigError, DataError, UsageError
+from jaxdd.core.errors import CheckpointError, ConfigError, DataError, UsageError
+from jaxdd.evaluation.recipe import Recipe
+from jaxdd.run import api
 
 TINY = {"width": 4, "pool_model_count": 2}
 QUICK = {"width": 4, "models_to_test": 1, "plain_steps": 3, "test_aug": None}
@@ -73,6 +75,26 @@ def test_an_output_folder_is_resumed(digits, tmp_path):
     again = jaxdd.distill(digits, steps=2, output_dir=tmp_path, **TINY)
     np.testing.assert_array_equal(first.images, again.images)
     assert (tmp_path / "distilled" / "manifest.json").exists() and (tmp_path / "checkpoints" / "2").exists()
+
+
+def test_a_set_of_another_run_is_not_replaced(digits, small, tmp_path):
+    small.save(tmp_path / "distilled")
+    before = (tmp_path / "distilled" / "manifest.json").read_bytes()
+    with pytest.raises(CheckpointError, match="holds a set that another run made"):
+        jaxdd.distill(digits, steps=2, output_dir=tmp_path, **TINY)
+    assert (tmp_path / "distilled" / "manifest.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["distilled"]
+
+
+def test_an_evaluation_that_ends_leaves_the_states_of_others(digits, small, tmp_path):
+    other = tmp_path / "keep" / "0" / "another recipe" / "state"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    recipe = Recipe.of({"width": 4, "depth": 1, "models_to_test": 1, "plain_steps": 2, "test_aug": None})
+    for place, left in ((tmp_path / "keep", [other]), (tmp_path / "alone", [])):
+        api.evaluate(small, digits, recipe, keep=place, baselines=())
+        assert [path for path in place.rglob("*") if path.is_file()] == left
+    assert not (tmp_path / "alone").exists()
 
 
 def test_bad_input_is_refused(digits, small):

@@ -50,6 +50,31 @@ class Found:
         return restore(self.path)
 
 
+def dataset_of(distilled: DistilledSet, asked: str | None, where: pathlib.Path) -> str:
+    """The data set of a set, which knows it best; the empty text if nobody does.
+
+    Arguments:
+        asked: what a flag says, which may only agree; but a user's own data may have moved.
+        where: the set, for messages.
+
+    Raises:
+        CheckpointError: the flag names another one.
+    """
+    from jaxdd.data.registry import canonical, user_kind
+
+    own, asked = distilled.dataset, canonical(asked or "")
+    if own and asked and own != asked:
+        if user_kind(own) and user_kind(asked):  # whose images must fit, and their digest where one is known
+            return asked
+        raise CheckpointError(
+            f"the set was distilled from '{own}', not from '{asked}'",
+            where=str(where),
+            expected=f"--dataset_name {own}, or a set of '{asked}'",
+            remedy="leave --dataset_name out, or name another --checkpoint_path",
+        )
+    return own or asked
+
+
 def find(path: pathlib.Path, distiller: str, *, flag: str = "--checkpoint_path") -> Found:
     """What a path names.
 
@@ -101,8 +126,10 @@ def _file(path: pathlib.Path) -> Found | None:
 
 def _folder(path: pathlib.Path) -> Found | None:
     if _is_set(path):
-        home = path.parent if path.name == "distilled" and (path.parent / "config.json").exists() else path
-        return Found("set", path, home)
+        beside = any((path.parent / name).exists() for name in ("config.json", "recovered", "teacher"))
+        return Found("set", path, path.parent if path.name == "distilled" and beside else path)
+    if path.name == "images" and _is_set(path.parent / "distilled"):  # where the scripts of SRe2L look
+        return Found("set", path.parent / "distilled", path.parent)
     if _is_set(path / "distilled"):
         return Found("set", path / "distilled", path)
     if path.parent.name == "checkpoints" and (path / "manifest.json").is_file():

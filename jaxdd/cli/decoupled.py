@@ -38,6 +38,8 @@ def run(flags: Distill, method: str, programs: Mapping[str, str]) -> int:
     with screen() as shown, signals.caught() as should_stop:
         links = Links(shown, settings, How.of(flags), folder, should_stop)
         links.header(f"{method.upper()} on {settings.dataset}, {settings.ipc} per class: teacher, images, students")
+        if flags.message:
+            shown.fact("message", flags.message)
         if flags.dry_run:
             links.sizes(settings.ipc * settings.spec.classes)
             return 0
@@ -67,7 +69,7 @@ def _check(flags: Distill, settings: Decoupled, folder: pathlib.Path) -> None:
     """What can be refused before a device is touched or an image is read."""
     from jaxdd.data import require_grain
     from jaxdd.evaluation.recipe import Recipe
-    from jaxdd.run.precheck import refuse_other_run, require_writable
+    from jaxdd.run.precheck import refuse_other_run, refuse_other_set, require_writable
     from jaxdd.run.teachers import network, words
 
     recipe = Recipe.of(settings.recipe)
@@ -81,7 +83,8 @@ def _check(flags: Distill, settings: Decoupled, folder: pathlib.Path) -> None:
     _refuse_other_labels(folder / "labels" / "manifest.json", settings)
     height, width, channels = settings.image_shape
     require_writable(folder, settings.ipc * settings.spec.classes * height * width * channels)
-    known = {"settings": settings.recovery.identity, "seed": flags.random_seed}
+    own, known = settings.recovery.identity, {"settings": settings.recovery.identity, "seed": flags.random_seed}
+    refuse_other_set(folder, {**known, "method": own["method"], "settings": {**own, "n_images": settings.ipc}})
     refuse_other_run(folder / "recovered", {**known, "dataset": {"name": settings.dataset}})
 
 

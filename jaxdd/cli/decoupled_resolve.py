@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jaxdd.cli.decoupled_flags import NO_EFFECT, PRESETS, SCRIPT, Recover, Shared, Squeeze
 from jaxdd.cli.devices import is_one_of_several
 from jaxdd.cli.flags import Distill
+from jaxdd.cli.resolve import NO_EFFECT as OF_ORIGINALS
 from jaxdd.cli.resolve import PUBLISHED, no_effect
 from jaxdd.core import config as configs
 from jaxdd.core.config import ConfigFile
@@ -29,6 +30,11 @@ OF_TEACHER = {name: f"squeeze.{name}" for name in ("epochs", "batch_size", "mome
 OF_TEACHER |= {"lr": "squeeze.learning_rate", "lr_warmup_epochs": "squeeze.warmup_epochs"}  # flag of squeeze -> setting
 OF_TEACHER |= {"arch_name": "arch_name", "width": "width"}
 FULL = {"imagenet": "imagenet1k"}  # what this family means by a name
+OF_STEPS = {  # flags of distill that are about one long run -> why
+    "log_dir": "log.txt of a chain lies in its output folder",
+    "log_every": "the links of a chain tell their own progress",
+    "zca_path": "images of this family are not whitened",
+}
 OF_DISTILL = {"n_images": "n_images", "max_steps": "iterations", "width": "width"}  # flag of distill -> setting
 
 
@@ -134,7 +140,8 @@ def of_distill(flags: Distill, method: str) -> Decoupled:
         resolution=flags.resolution,
         stream=flags.stream,
     )
-    return build(shared, overrides, method)
+    found = build(shared, overrides, method)
+    return dataclasses.replace(found, notices=(*found.notices, *no_effect(flags, {**OF_ORIGINALS, **OF_STEPS})))
 
 
 def method_of(flags: Distill) -> str | None:

@@ -138,16 +138,7 @@ class _Session:
 
     def _dataset_name(self, told: str) -> str:
         """The data set: the set knows it best; a flag may only agree."""
-        from jaxdd.data import canonical
-
-        own, asked = self.distilled.dataset, canonical(self.flags.dataset_name or "")
-        if own and asked and own != asked:
-            raise CheckpointError(
-                f"the set was distilled from '{own}', not from '{asked}'",
-                where=str(self.found.path),
-                expected=f"--dataset_name {own}, or a set of '{asked}'",
-                remedy="leave --dataset_name out, or name another --checkpoint_path",
-            )
+        own = checkpoints.dataset_of(self.distilled, self.flags.dataset_name, self.found.path)
         if not own and not told:
             raise UsageError(
                 "this file does not say which data set it was distilled from",
@@ -159,6 +150,7 @@ class _Session:
     def _check(self) -> None:
         """What can be refused before a device is touched or an image is read."""
         from jaxdd import data
+        from jaxdd.data.registry import user_kind
         from jaxdd.run.precheck import require_writable
 
         if self.soft:
@@ -168,7 +160,8 @@ class _Session:
             recipe.check(_shape(self.distilled)[0])
         data.check_available(self.name, self.flags.data_path, self.flags.stream)
         spec, (_, _, channels) = data.describe(self.name, self.flags.data_path), _shape(self.distilled)
-        if spec.classes != self.distilled.classes or spec.channels not in (None, channels):
+        unsure = user_kind(self.name) and spec.channels == 1  # of the images that were looked at
+        if spec.classes != self.distilled.classes or (spec.channels not in (None, channels) and not unsure):
             raise CheckpointError(
                 f"the set has {channels} channel(s) and {self.distilled.classes} classes",
                 where=str(self.found.path),
@@ -243,6 +236,8 @@ class _Session:
         io.write_json(path, {"checkpoint": str(self.found.path), **self.about, **evaluation.as_dict()})
         self.screen.fact("numbers", str(path))
         self.screen.log_to((pathlib.Path(log_dir).expanduser().absolute() if log_dir else self.folder) / "log.txt")
+        if self.flags.message and self.flags.message != Eval.message:
+            self.screen.record(f"message: {self.flags.message}")
 
 
 def _require_known_network(flags: Eval) -> None:

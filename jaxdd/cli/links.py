@@ -263,7 +263,10 @@ class Links:
 
         if not (self.folder / "distilled" / "manifest.json").is_file():
             return None
-        found, wanted = DistilledSet.load(self.folder / "distilled"), identity.as_json(recovering.identity)
+        try:
+            found, wanted = DistilledSet.load(self.folder / "distilled"), identity.as_json(recovering.identity)
+        except CheckpointError:  # damaged; the chunks that it was made of are verified when it is put together again
+            return None
         wanted["settings"]["n_images"] = recovering.settings.n_images
         same = all(found.provenance.get(name) == wanted[name] for name in ("settings", "seed", "teachers"))
         return found if same and found.recipe == dict(recovering.recipe) else None

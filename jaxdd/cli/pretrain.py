@@ -14,6 +14,7 @@ from jaxdd.cli.devices import start_one
 from jaxdd.cli.resolve import Settings
 from jaxdd.cli.screen import Screen, shorter_path
 from jaxdd.cli.session import data_line
+from jaxdd.core import io
 from jaxdd.core.errors import JaxddError
 
 if TYPE_CHECKING:
@@ -104,7 +105,11 @@ class _Session:
         return fitting and len(found["networks"]) >= self.flags.repeat
 
     def _make(self) -> int:
-        """Trains the networks that are missing; returns the exit code."""
+        """Trains the networks that are missing, unless another process does; returns the exit code."""
+        with io.folder_lock(self.folder):
+            return self._make_alone()
+
+    def _make_alone(self) -> int:
         from jaxdd.cli.progress import Line, Trainings
         from jaxdd.run import networks, signals
 

@@ -55,13 +55,15 @@ def _recover(
     programs: Mapping[str, str],
 ) -> int:
     from jaxdd.run import signals
-    from jaxdd.run.precheck import require_writable
+    from jaxdd.run.precheck import refuse_other_set, require_writable
 
     words = settings.chain.architecture()  # of networks in files
     if sources[0].is_dir():  # the first one decides what students are
         settings = teachers.adopt(settings, sources[0])
     height, width, channels = settings.image_shape
     require_writable(folder, settings.spec.classes * len(indices) // shard[1] * height * width * channels)
+    own = settings.recovery.identity
+    refuse_other_set(folder, {"method": own["method"], "settings": own, "seed": flags.random_seed})
     verifier = _verifier(flags)
     with signals.caught() as should_stop, tempfile.TemporaryDirectory() as scratch:
         links = Links(shown, settings, How.of(flags), folder, should_stop)
@@ -113,9 +115,11 @@ def _merge(shown: Screen, settings: Decoupled, flags: Recover, folder: pathlib.P
     if "n_images" in settings.typed:
         own = teachers.adopt(settings, found[0]) if found else settings
         given_size = {"ipc": settings.ipc, "recipe": own.recipe}
-    links.merge(places, files=flags.store_best_images or flags.store_last_images, **given_size)
     from jaxdd.run import teachers as trained
 
+    for number, source in enumerate(found):
+        trained.refuse_other(source, teachers.place(folder, number))
+    links.merge(places, files=flags.store_best_images or flags.store_last_images, **given_size)
     for number, source in enumerate(found):
         trained.copy(source, teachers.place(folder, number))
     _conclude(shown, flags, folder, validate)

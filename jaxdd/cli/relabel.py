@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from jaxdd.run.teachers import Teacher
 
 FKD_SEED = 42  # as in the script
+OF_OTHERS = {  # flags of the other links -> why
+    "random_seed": "the labels' seed is --fkd-seed",
+    "resolution": "the set's images say it",
+    "checkpoint_every": "every epoch is kept as soon as it is labelled",
+}
 OF_RECIPE = {  # flag -> setting of the recipe
     "batch_size": "batch_size",
     "epochs": "epochs",
@@ -70,7 +75,9 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
         )
     found = checkpoints.find(absolute(flags.checkpoint_path), programs["recover"])
     distilled = found.read(dataset="", flip=False)
-    folder = absolute(flags.fkd_path) if flags.fkd_path else found.beside / "labels"
+    name = checkpoints.dataset_of(distilled, flags.dataset, found.path)
+    results = absolute(flags.output_dir) if flags.output_dir else found.beside
+    folder = absolute(flags.fkd_path) if flags.fkd_path else results / "labels"
     require_writable(folder)
     sources = teachers.named(flags.arch_path)
     if not sources:
@@ -78,7 +85,7 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
         labels.require()
         sources = labels.teachers
     with screen() as shown:
-        return _label(shown, flags, distilled, sources, folder, programs["validate"])
+        return _label(shown, flags, distilled.replace(dataset=name), sources, folder, programs["validate"])
 
 
 def _label(
@@ -98,7 +105,7 @@ def _label(
     (recipe,) = soft.recipes(distilled.recipe, _settings(flags), [student], distilled)
     shown.fact("jaxdd", f"{__version__}   labels for {len(distilled)} images of {distilled.dataset}", "bold")
     shown.fact("output", str(folder))
-    for notice in no_effect(flags, NO_EFFECT):
+    for notice in no_effect(flags, {**NO_EFFECT, **OF_OTHERS}):
         shown.note(notice)
     with signals.caught() as should_stop, tempfile.TemporaryDirectory() as scratch:
         begin, how = Line(shown, should_stop), How.of(flags)
@@ -132,7 +139,7 @@ def _label(
             return stop.exit_code
     words = ["--checkpoint_path", shorter_path(absolute(flags.checkpoint_path or "."))]
     words += ["--data_path", flags.data_path] if flags.data_path else []
-    words += ["--fkd_path", shorter_path(folder)] if flags.fkd_path else []
+    words += ["--fkd_path", shorter_path(folder)] if flags.fkd_path or flags.output_dir else []
     words += [] if flags.stream == "auto" else ["--stream", flags.stream]
     shown.fact("next", f"{validate} {shlex.join(words)}")
     return 0

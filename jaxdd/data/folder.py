@@ -78,9 +78,10 @@ def choose_classes(folder: pathlib.Path, subset: Subset) -> tuple[tuple[str, ...
     return names, test
 
 
-def first_image(folder: pathlib.Path) -> pathlib.Path | None:
-    """Some train image, for a dry run."""
-    return next((image for entry in _class_folders(folder / "train") for image in _images(entry)), None)
+def some_images(folder: pathlib.Path, count: int = 32) -> list[pathlib.Path]:
+    """The first train image of each of the first classes: enough to tell a set's shape without reading all of it."""
+    entries = _class_folders(folder / "train")[:count]
+    return [image for entry in entries for image in _images(entry)[:1]]
 
 
 def read_split(place: pathlib.Path, names: Sequence[str], *, part: bool = False) -> tuple[Encoded, np.ndarray]:

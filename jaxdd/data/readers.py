@@ -93,7 +93,7 @@ def describe(name: str, data_path: str | os.PathLike | None = None, *, resolutio
     """Resolution, channels and classes without decoding images: from the registry, or from a user's file headers.
 
     Arguments and Raises: as `load`; a known set need not be there. `resolution` and `channels` of a user's folder
-    or parquet set are those of its first image.
+    or parquet set are those of its first image; of a folder, coloured if the first image of some class is.
     """
     if not user_kind(name):
         entry = entry_of(name)
@@ -109,10 +109,11 @@ def describe(name: str, data_path: str | os.PathLike | None = None, *, resolutio
         labels, names, blob = parquet.read_labels(parquet.split_files(source.path)["train"])
         height, width, channels = pixels.header(blob, where)
     else:
-        names, first = folders.class_order(source.path, ()), folders.first_image(source.path)
-        if first is None:
+        names, some = folders.class_order(source.path, ()), folders.some_images(source.path)
+        if not some:
             raise DataError("no images", where=where, expected=folders.LAYOUT, remedy="check the layout")
-        labels, (height, width, channels) = np.arange(0), pixels.header(pixels.read_file(first), str(first))
+        headers = [pixels.header(pixels.read_file(image), str(image)) for image in some]
+        labels, (height, width, _), channels = np.arange(0), headers[0], max(header[2] for header in headers)
     classes = len(names) if names else _count(labels, where)
     space = "zca" if channels == 3 else "standardised"
     side = resolution or min(height, width)

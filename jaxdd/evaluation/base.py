@@ -22,6 +22,7 @@ class Subject:
         decoded: training images that it decodes to; None for as many.
         classes: number of classes.
         resolution: side of the images in pixels.
+        channels: 1 or 3.
         dataset: name of the data set.
         factor: cells per side that the distilled images are cut into; of a baseline, that of the set it stands beside.
         whole: whether it is the whole training split.
@@ -32,6 +33,7 @@ class Subject:
     decoded: int | None = None
     classes: int = 10
     resolution: int = 32
+    channels: int = 3
     dataset: str = ""
     factor: int = 1
     whole: bool = False

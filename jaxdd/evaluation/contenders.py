@@ -56,6 +56,7 @@ def subjects(
         len(distilled.decoded(compact=True)[0]),
         classes=distilled.classes,
         resolution=distilled.images.shape[1],
+        channels=distilled.images.shape[-1],
         dataset=name,
         factor=distilled.decode.factor,
     )

@@ -175,8 +175,11 @@ class IdcRecipe(SgdRecipe):
         return self.mix_p if self.mix_p is not None else 1.0 if subject.resolution > SMALL else 0.5
 
     def augmentation_of(self, subject: Subject) -> tuple[Kind, str]:
-        """Kind and strategy: no flips of digits; no cutout beside CutMix, nor for MNIST with several images in one."""
-        if self.dsa_strategy is None and subject.resolution > SMALL:
+        """Kind and strategy: ImageNet's for large coloured images; else no flips of digits, no cutout beside CutMix.
+
+        MNIST with several images in one has no cutout either.
+        """
+        if self.dsa_strategy is None and subject.resolution > SMALL and subject.channels == 3:
             return "imagenet", ""
         flips = ("flip",) if one_way(subject.dataset) else ()
         several = subject.dataset == "mnist" and subject.factor > 1

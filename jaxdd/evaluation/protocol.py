@@ -128,7 +128,9 @@ def evaluate(
     rows = []
     for each in (recipe, *others):
         network = each.network(dataset.image_shape, dataset.classes, dataset.name)
-        test = data_room.test_examples(dataset, preprocessing, dtype=network.activations or np.float32)
+        raw = preprocessing.space == "raw"  # which networks standardise themselves, in float32
+        held = np.float32 if raw or network.activations is None else network.activations
+        test = data_room.test_examples(dataset, preprocessing, dtype=held)
         options: dict[str, Any] = {"baselines": tuple(baselines), "full_data": full_data, "seed": seed}
         options |= {"networks": networks, "labels": labels, "compact": each.compact}
         for contender in contenders(distilled, dataset, preprocessing, each.targets, **options):

@@ -38,7 +38,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd.augment import cutmix
-from jaxdd.core import sharding
+from jaxdd.core import formation, sharding
 from jaxdd.core.distilled import Decode, DistilledSet, Space
 from jaxdd.core.procedure import BatchRule, Demand, Event, Implied, Method, Part, in_parts
 from jaxdd.core.random import purpose_key
@@ -201,8 +201,10 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         if self.train_on == "real":
             rows = jax.lax.dynamic_slice_in_dim(state.trained, index * self.batch_real, self.batch_real)
             return self._train(state, data, rows, key)
-        images = state.images.reshape(-1, *data.image_shape)
-        labels = jnp.repeat(jnp.arange(data.classes, dtype=jnp.int32), self.n_images)
+        decode = lambda own: formation.decode(own, self.factor, self.decode_type, bound=self.batch_syn_max)  # noqa: E731
+        decoded = jax.vmap(decode)(state.images)
+        images = decoded.reshape(-1, *data.image_shape)
+        labels = jnp.repeat(jnp.arange(data.classes, dtype=jnp.int32), decoded.shape[1])
         kept = draws.some_of(len(images), SYNTHETIC_BATCH, purpose_key(key, "rows"))
         rows = jnp.arange(len(images)) if kept is None else kept
         return self._train(state, dataclasses.replace(data, images=images, labels=labels), rows, key)

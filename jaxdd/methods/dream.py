@@ -88,7 +88,10 @@ def embed_those(
 
     def embed(index: Array) -> Array:
         images = data.take(index) if raw else data.standardise(data.take(index))
-        return backend.by_rows(lambda images: network.apply(variables, images, train=True).features, images)
+        features = lambda images: network.apply(variables, images, train=True).features  # noqa: E731
+        if "batch_stats" in variables:  # rows depend on their batch, which is then the same on every device
+            return features(images)
+        return backend.by_rows(features, images)
 
     candidates = table.reshape(-1) if settings.candidates else jnp.arange(len(data))
     features = backend.chunked_map(embed, candidates, min(EMBEDDED_AT_ONCE, len(candidates)))

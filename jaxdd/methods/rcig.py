@@ -132,10 +132,10 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         return rcig_memory.demand(self, network, stored=self.n_images * classes, real=self.batch_size)
 
     def init(self, key: Key, data: Examples) -> RCIGState:
-        """Starts from real images (or noise), labels one-hot minus 1/k, and a pool of new networks."""
+        """Starts from images given, else from real ones or noise; labels one-hot minus 1/k; a pool of new networks."""
         chosen = first_images(data, self.n_images, purpose_key(key, "synthetic"))
         images = chosen.images
-        if self.init_random_noise:
+        if self.init_random_noise and not jax.tree.leaves(data.start):
             images = 0.3 * jax.random.normal(purpose_key(key, "noise"), images.shape, images.dtype)
         labels = jax.nn.one_hot(chosen.labels, data.classes, dtype=images.dtype) - 1 / data.classes
         synthetic = Synthetic(images, labels, jnp.zeros((), images.dtype))

@@ -60,7 +60,7 @@ def draw(settings: RCIGSettings, key: Key, *, stored: int, real: int) -> Draws:
         return choose(own) if steps is None else jax.vmap(choose)(jax.random.split(own, steps))
 
     adam_only = settings.inner_solver == "adam"
-    augmented = settings.aug is not None
+    augmented = bool(settings.aug)
     keys = lambda purpose, count: jax.random.split(purpose_key(key, purpose), count)  # noqa: E731
     return Draws(
         model=jax.random.randint(purpose_key(key, "model"), (), 0, sharding.share(settings.pool_model_count)),

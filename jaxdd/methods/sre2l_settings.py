@@ -142,6 +142,13 @@ class Recovery:
                 expected="stages whose iterations add up to 'iterations'",
                 remedy="change one of the two",
             )
+        if self.initialise == "noise" and self.merge < 1 and len(self.stages) > 1:
+            raise ConfigError(
+                "images that start from noise have no patches to meet",
+                where=f"initialise = noise, merge = {self.merge:g}",
+                expected="merge 1, or real images to start from",
+                remedy="set merge = 1, or initialise = medium, as FADRM does",
+            )
         if not self.reset and len({size for size, _ in self.stages}) > 1:
             raise ConfigError(
                 "Adam cannot go on at another resolution",

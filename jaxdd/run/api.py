@@ -36,7 +36,7 @@ from jaxdd.run.checkpoint import Storage
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.networks import Networks, digest
 from jaxdd.run.plan import Plan, Trial, plan, require_memory, trial
-from jaxdd.run.precheck import require_writable
+from jaxdd.run.precheck import refuse_foreign_set, require_writable
 from jaxdd.run.programs import template
 from jaxdd.run.progress import Reporter
 from jaxdd.run.restore import meaning, precision, shapes
@@ -186,9 +186,10 @@ class Distillation:
             options: as in `Storage`.
 
         Raises:
-            CheckpointError: the folder cannot be made, belongs to another run, or its disk is too full; nothing was
-                written.
+            CheckpointError: the folder cannot be made, belongs to another run or holds a set of one, or its disk is too
+                full; nothing was written.
         """
+        refuse_foreign_set(folder)
         require_writable(folder, self.plan().disk_bytes)
         return Storage(folder, self.identity, {**self.other, **(other or {})}, **options)
 
@@ -335,7 +336,7 @@ def evaluate(
         Stopped: by a signal.
     """
     recipe = Recipe.of(distilled.recipe) if recipe is None else recipe
-    numbers = itertools.count()
+    numbers, places = itertools.count(), []
 
     def run(procedure: Procedure, data: Examples, *, steps: int, seed: int, stream: Stream | None = None) -> Any:
         on_training()
@@ -345,6 +346,7 @@ def evaluate(
                 identity = {"procedure": repr(procedure), "data": digest(data), "steps": steps, "seed": seed}
                 identity |= {} if stream is None else {"stream": stream.digest}
                 place = pathlib.Path(keep) / str(number) / identities.digest(identity)[:12]
+                places.append(place)
                 storage = stack.enter_context(Storage(place, identity, checkpoint_every=checkpoint_every))
             else:
                 storage = None
@@ -367,8 +369,11 @@ def evaluate(
     else:
         preprocessing = data_room.fit(dataset, kind="raw")  # which is never used: the protocol refuses the set
     evaluation = protocol.evaluate(distilled, dataset, preprocessing, recipe, run=run, seed=seed, **options)
-    if keep is not None:
-        shutil.rmtree(keep, ignore_errors=True)
+    for place in places:  # and no other: another recipe or seed may have been stopped, or be under way
+        shutil.rmtree(place, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            place.parent.rmdir()
+            place.parent.parent.rmdir()
     return evaluation
 
 
@@ -380,7 +385,8 @@ def _write(distilled: DistilledSet, folder: pathlib.Path, picture: Picture | Non
     before = None
     with contextlib.suppress(CheckpointError):
         before = DistilledSet.load(folder)
-    same = before is not None and before.provenance == distilled.provenance
+    meanings = ("provenance", "recipe", "class_names")
+    same = before is not None and all(getattr(before, name) == getattr(distilled, name) for name in meanings)
     if not same or not np.array_equal(before.images, distilled.images):  # pyright: ignore[reportOptionalMemberAccess]
         distilled.save(folder)
         drawing.unlink(missing_ok=True)

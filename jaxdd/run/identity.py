@@ -60,6 +60,15 @@ def claim(path: pathlib.Path, identity: dict[str, Any], other: dict[str, Any], v
     return changes(before, versions)
 
 
+def origin(folder: pathlib.Path) -> dict[str, Any]:
+    """What the set in `folder/distilled` says of how it was made; empty where there is none, or nothing readable."""
+    try:
+        found = json.loads((folder / "distilled" / "manifest.json").read_text())
+        return dict(found["provenance"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def changes(old: Any, new: Any, path: str = "") -> list[str]:
     """One line `key: old -> new` for everything in which two nested settings differ."""
     if not (isinstance(old, dict) and isinstance(new, dict)):

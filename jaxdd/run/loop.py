@@ -80,7 +80,8 @@ def final_state(
         steps: number of steps in all, those of earlier runs in the same storage included.
         seed: 0 <= seed < 2**32.
         observers: called at `observe_at` and after the last step.
-        observe_at: numbers of finished steps; 0 is the initial state.
+        observe_at: numbers of finished steps; 0 is the initial state. A run that goes on from such a step calls them
+            once more, without metrics: the signal that stopped it may have come in between.
         storage: the opened output folder; None keeps everything in memory.
         log_every: metrics of every `log_every`-th step, and of the last one, are fetched, checked and reported.
         should_stop: asked at every step boundary; a signal number ends the run there, saved.
@@ -181,6 +182,8 @@ class _Course:
                 self.step, self.state = found
                 self.begun_at = self.finite_at = self.step
                 self.reporter.resumed(self.step)
+                if self.step in self.observe_at:
+                    self._observe({})
                 return
         self.programs.init.ready(self.reporter, self.data, self.seed)
         with jax.transfer_guard("disallow"):

@@ -51,11 +51,13 @@ def refuse_other_run(folder: Any, known: Mapping[str, Any]) -> None:
         known: the part of the run's identity that is known without the data, e.g. `{"dataset": {"name": "digits"}}`.
 
     Raises:
-        CheckpointError: names every setting that differs; or another process holds the folder.
+        CheckpointError: names every setting that differs; or another process holds the folder, or a set lies in it that
+            no such run has made.
     """
     folder = pathlib.Path(folder).expanduser().absolute()
     config = folder / "config.json"
     if not config.is_file():
+        refuse_foreign_set(folder)
         return
     with contextlib.suppress(PermissionError), io.folder_lock(folder):
         pass
@@ -69,6 +71,69 @@ def refuse_other_run(folder: Any, known: Mapping[str, Any]) -> None:
             "the folder belongs to a run with other settings" + "".join(f"\n  {line}" for line in changed),
             where=str(config),
             remedy="choose another --output_dir, or use the settings this run was started with",
+        )
+
+
+def refuse_other_set(folder: pathlib.Path, known: Mapping[str, Any]) -> None:
+    """Refuses an output folder whose set was made in another way, or has more images per class.
+
+    Arguments:
+        folder: the output folder, with or without `distilled/`.
+        known: the part of the new set's provenance that is known, e.g. `{"method": "cda", "seed": 0}`.
+
+    Raises:
+        CheckpointError: see above; names what differs.
+    """
+    now = identities.as_json(known)
+    made = {name: identities.origin(folder).get(name) for name in now}
+    if not any(made.values()):
+        return
+    more, fewer = (_images_per_class(side) for side in (made, now))
+    before, after = _comparable(made), _comparable(now)
+    if before["method"] != after["method"]:  # whose settings have nothing in common
+        before, after = {"method": before["method"]}, {"method": after["method"]}
+    changed = identities.changes(before, after)
+    if changed:
+        raise CheckpointError(
+            "the output folder holds the set of another run" + "".join(f"\n  {line}" for line in changed),
+            where=str(folder / "distilled"),
+            expected="no set, or one with the same settings, seed and teachers",
+            remedy="choose another output folder, or move that set away",
+        )
+    if fewer and more > fewer:
+        raise CheckpointError(
+            f"the output folder holds a larger set: {more} images per class instead of {fewer}",
+            where=str(folder / "distilled"),
+            expected=f"at most {fewer} images per class",
+            remedy=f"choose another output folder for the smaller set, or ask for {more} images per class",
+        )
+
+
+def _images_per_class(provenance: Mapping[str, Any]) -> int:
+    return (provenance.get("settings") or {}).get("n_images", 0)
+
+
+def _comparable(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what may change from one run to the next of the same set."""
+    settings = {name: value for name, value in (provenance.get("settings") or {}).items() if name != "n_images"}
+    others = {name: value for name, value in provenance.items() if name != "versions"}
+    return {"method": None, **others, "settings": settings}
+
+
+def refuse_foreign_set(folder: Any) -> None:
+    """Refuses a folder with a set but without the run that made it: a new run's set would replace that one.
+
+    Raises:
+        CheckpointError: see above.
+    """
+    folder = pathlib.Path(folder).expanduser().absolute()
+    made = identities.origin(folder)
+    if made and not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"the output folder holds a set that another run made ({made.get('method', 'of unknown method')})",
+            where=str(folder / "distilled"),
+            expected="no set, or one of a run whose config.json is beside it",
+            remedy="choose another --output_dir, or move that set away",
         )
 
 

@@ -89,7 +89,7 @@ class Recovering:
                 "noise that is not optimised",
                 where="iterations = 0, initialise = noise",
                 expected="iterations, or real images to start from",
-                remedy="set iterations, or initialise = real",
+                remedy="set iterations, or initialise = random",
             )
 
     @functools.cached_property
@@ -173,7 +173,7 @@ class Recovering:
         should_stop: Callable[[], int | None] = lambda: None,
         **options: Any,
     ) -> None:
-        """Makes the chunks that are not finished; several processes may do so in one folder.
+        """Makes the chunks that are not finished, or no longer intact; several processes may do so in one folder.
 
         Arguments:
             folder: `OUT/recovered`; made if it is not there.
@@ -202,7 +202,11 @@ class Recovering:
         finished = pieces.present()
         for number, chunk in enumerate(mine):
             active = folder / "active" / chunk.name
-            if (chunk.ipc_index, chunk.first) not in finished:
+            entry = finished.get((chunk.ipc_index, chunk.first))
+            if entry is not None and not pieces.intact(entry):
+                pieces.path(entry).unlink()
+                entry = None
+            if entry is None:
                 if (signal := should_stop()) is not None:
                     raise Stopped(signal, number)
                 on_chunk(chunk, number, len(mine))

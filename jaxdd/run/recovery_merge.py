@@ -14,6 +14,7 @@ from jaxdd.core import io
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError
 from jaxdd.run import identity as identities
+from jaxdd.run.precheck import refuse_other_set
 from jaxdd.run.recovery_chunks import KEYS, Chunk, chunks, files_of, of_entry, require_complete
 from jaxdd.run.recovery_pieces import Pieces, alone
 
@@ -38,14 +39,17 @@ def merge(
         ipc: images per class; None for the most that any of the processes was asked for.
 
     Raises:
-        CheckpointError: a folder is none, or of another run; chunks are missing or damaged, which are named; or there
-            is no recipe, and none of the processes was asked for just so many images.
+        CheckpointError: a folder is none, or of another run; chunks are missing or damaged, which are named; there is
+            another run's set in `out`, or a larger one; or there is no recipe, and none of the processes was asked for
+            just so many images.
     """
     places, out = [pathlib.Path(folder).expanduser().absolute() for folder in folders], pathlib.Path(out)
     about, ipc = _common(places, ipc, recipe is None)
     settings, meaning = about["identity"]["settings"], about["other"]
     classes = len(meaning["class_names"])
     wanted = chunks(classes, range(ipc), settings["batch_size"], settings["statistics_group"])
+    provenance = _provenance(about, ipc)
+    refuse_other_set(out, provenance)
     found = _intact(places, wanted)
     with alone(out, "set"), tempfile.TemporaryFile(dir=out) as room:  # on disk: a large set need not fit into memory
         images = np.memmap(room, np.uint8, "w+", shape=(classes, ipc, *meaning["image_shape"]))
@@ -55,7 +59,15 @@ def merge(
             if publish is not None and (files := files_of(arrays)):
                 numbers = (arrays["images"], arrays["labels"], arrays["ipc_index"])
                 publish(out / "images", *numbers, classes=classes, store=settings["store"], encoded=files)
-        made = _described(images.reshape(-1, *meaning["image_shape"]), ipc, about, recipe)
+        made = DistilledSet(
+            images.reshape(-1, *meaning["image_shape"]),
+            np.repeat(np.arange(classes, dtype=np.int32), ipc),
+            dataset=about["identity"]["dataset"]["name"],
+            class_names=tuple(meaning["class_names"]),
+            preprocessing=meaning["preprocessing"],
+            recipe=dict(meaning["recipe"] if recipe is None else recipe),
+            provenance=provenance,
+        )
         made.save(out / "distilled")
     return DistilledSet.load(out / "distilled")
 
@@ -121,13 +133,10 @@ def _intact(places: Sequence[pathlib.Path], wanted: Sequence[Chunk]) -> dict[Chu
     return {chunk: found[chunk] for chunk in wanted}
 
 
-def _described(
-    images: np.ndarray, ipc: int, about: Mapping[str, Any], recipe: Mapping[str, Any] | None
-) -> DistilledSet:
-    """The set with its meaning."""
-    identity, meaning = about["identity"], about["other"]
-    names = tuple(meaning["class_names"])
-    provenance = {
+def _provenance(about: Mapping[str, Any], ipc: int) -> dict[str, Any]:
+    """How the set was made."""
+    identity = about["identity"]
+    return {
         "method": identity["settings"]["method"],
         "step": identity["settings"]["iterations"],
         "settings": {**identity["settings"], "n_images": ipc},
@@ -135,12 +144,3 @@ def _described(
         "dataset_digest": identity["dataset"]["digest"],
         "versions": about["versions"],
     }
-    return DistilledSet(
-        images,
-        np.repeat(np.arange(len(names), dtype=np.int32), ipc),
-        dataset=identity["dataset"]["name"],
-        class_names=names,
-        preprocessing=meaning["preprocessing"],
-        recipe=dict(meaning["recipe"] if recipe is None else recipe),
-        provenance=provenance,
-    )

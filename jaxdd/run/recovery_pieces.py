@@ -102,6 +102,10 @@ class Pieces:
             remedy="copy it again from its source; or delete it and run the same command again, which makes it anew",
         )
 
+    def intact(self, entry: Mapping[str, Any]) -> bool:
+        """Whether the file of a piece holds what was written: its size and its digest."""
+        return self._whole(entry) and io.sha256(self.path(entry)) == entry["sha256"]
+
     def path(self, entry: Mapping[str, Any]) -> pathlib.Path:
         """Where a piece lies."""
         return self.folder / pathlib.PurePath(entry["file"]).name

@@ -33,7 +33,8 @@ def caught() -> Iterator[Callable[[], int | None]]:
     """Within this block SIGINT, SIGTERM and SIGHUP are noted instead of obeyed; pass what it yields as `should_stop`.
 
     A second SIGINT raises `KeyboardInterrupt` at once. Outside the main thread, where Python can install no handler,
-    nothing changes. The handlers that were there before are put back.
+    nothing changes. The handlers that were there before are put back. A signal that is ignored already stays ignored:
+    `nohup` and a shell's `&` mean it.
 
     Yields:
         A function that returns the first signal received, or None.
@@ -48,7 +49,8 @@ def caught() -> Iterator[Callable[[], int | None]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    previous = {number: signal.signal(number, note) for number in SIGNALS}
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, note) for number in heard}
     try:
         yield lambda: received[0] if received else None
     finally:

@@ -50,7 +50,9 @@ class Validation:
     should_stop: Callable[[], int | None] = lambda: None
 
     def __call__(self, step: int, distilled: DistilledSet) -> None:
-        """Evaluates the set of one step; of a recipe's several ways of training, the first counts."""
+        """Evaluates the set of one step, once; of a recipe's several ways of training, the first counts."""
+        if self.told() and self.told()[-1]["step"] == step:  # a run that goes on from here
+            return
         self.begin(step)
         options: dict[str, Any] = {"seed": self.seed, "baselines": (), "should_stop": self.should_stop}
         try:

@@ -6,7 +6,7 @@ import msgpack
 import numpy as np
 import pytest
 
-from jaxdd.cli.checkpoints import find
+from jaxdd.cli.checkpoints import dataset_of, find
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError
 
@@ -37,6 +37,25 @@ def test_a_set_is_found(folder, name, place, beside):
     found = find(folder / name, "distil")
     assert (found.kind, found.path, found.beside) == ("set", folder / place, folder / beside)
     assert found.read(dataset="other", flip=True).dataset == "digits"
+
+
+@pytest.mark.parametrize("name", ["", "distilled", "images"])
+def test_a_recovered_set_and_its_image_folder_belong_together(tmp_path, name):
+    SMALL.save(tmp_path / "distilled")
+    for other in ("recovered", "images"):
+        (tmp_path / other).mkdir()
+    found = find(tmp_path / name, "recover")
+    assert (found.kind, found.path, found.beside) == ("set", tmp_path / "distilled", tmp_path)
+
+
+def test_a_users_own_data_may_have_moved_but_a_known_set_is_what_it_is(tmp_path):
+    own = SMALL.replace(dataset="folder:here/faces")
+    assert dataset_of(own, None, tmp_path) == "folder:here/faces"
+    assert dataset_of(own, "folder:/there/faces", tmp_path) == "folder:/there/faces"
+    assert dataset_of(SMALL.replace(dataset=""), "cifar10", tmp_path) == "cifar10"
+    for given, asked in ((SMALL, "folder:/there"), (own, "cifar10"), (SMALL, "mnist")):
+        with pytest.raises(CheckpointError, match="was distilled from"):
+            dataset_of(given, asked, tmp_path)
 
 
 def test_without_a_set_the_newest_state_is_taken(folder):

@@ -7,6 +7,7 @@ import pytest
 from jaxdd import data
 from jaxdd.cli import matching, matching_flags
 from jaxdd.cli.arguments import parse
+from jaxdd.core import io
 from jaxdd.run.networks import load, read_manifest
 
 TINY = ["pretrain", "--set", "width=4", "--batch_real", "256"]
@@ -53,6 +54,14 @@ def test_it_is_refused(words, code, fragments, call, here):
     assert outcome.code == code, outcome
     assert all(fragment in outcome.err for fragment in fragments), outcome.err
     assert sorted(path.name for path in here.iterdir()) == ["file", "other"]
+
+
+@pytest.mark.quick
+def test_a_folder_that_another_process_fills_is_left_to_it(call, here):
+    folder = here / "pretrained" / "digits" / "convnet_w4_7"
+    with io.folder_lock(folder):
+        outcome = call(*TINY, "--repeat", "1", "--seed", "7")
+    assert outcome.code == 3 and "another process writes into this output folder" in outcome.err, outcome
 
 
 @pytest.mark.slow

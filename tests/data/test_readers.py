@@ -146,6 +146,9 @@ def test_grey_images_become_colour_where_the_set_is_colour(tmp_path, arrays, wri
     data = load(f"folder:{root}")
     expected = np.repeat(x[0, ..., :1], 3, -1)
     assert any((image == expected).all() for image in data.train_images[data.train_labels == 1])
+    first = sorted((root / "train" / NAMES[0]).iterdir())[0]
+    Image.fromarray(x[0, ..., 0]).save(first)  # which does not make the others grey
+    assert describe(f"folder:{root}").image_shape == load(f"folder:{root}").image_shape == (8, 8, 3)
     grey = write_folder(tmp_path / "grey", (x[..., :1], y, tx[..., :1], ty))
     assert load(f"folder:{grey}").image_shape == (8, 8, 1)
     write_folder(tmp_path / "grey", (x[..., :1], y, tx, ty))

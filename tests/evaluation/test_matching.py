@@ -76,6 +76,10 @@ class TestIdc:
         how = training(IDC, of).procedure
         assert (how.kind, how.strategy, how.mix_p, how.resolution) == ("diffaug", strategy, mix_p, 32)
 
+    def test_large_grey_images_have_the_augmentation_of_small_ones(self):
+        large = {"resolution": 128, "classes": 10}
+        assert [IDC.augmentation_of(subject("", 1, **large, channels=n))[0] for n in (3, 1)] == ["imagenet", "diffaug"]
+
     def test_mixing_and_augmentation_can_be_chosen(self):
         vanilla = training(IdcRecipe(width=4, mixup="vanilla"), subject()).procedure
         assert (vanilla.strategy, vanilla.mix_p) == ("color_crop_cutout_flip_scale_rotate", 0.0)

@@ -68,6 +68,11 @@ def test_a_run_equals_the_literal_procedure(name):
 
 
 @pytest.mark.slow
+def test_networks_learn_from_what_is_matched_where_images_encode_several():
+    assert set(compare("dsa", np.float32, FLOAT32, factor=2)) == {"plain"}
+
+
+@pytest.mark.slow
 def test_gradient_amplification_passes_through_its_stages():
     found = compare("ga", np.float32, FLOAT32, **ONE_EXIT)
     assert found == ["shifted", "shifted", "plain", "plain", "second", "second"]

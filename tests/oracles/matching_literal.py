@@ -263,8 +263,9 @@ def train(of: Any, run: Run, data: Examples, step: Any) -> None:
         return
     key = purpose_key(step, "train")
     if of.train_on == "synthetic":
-        images = run.images.reshape(-1, *data.image_shape)
-        labels = np.asarray([c for c in range(data.classes) for _ in range(of.n_images)])
+        decoded = [decode(own, of.factor, of.decode_type, of.batch_syn_max) for own in run.images]
+        images = np.concatenate(decoded)
+        labels = np.asarray([c for c in range(data.classes) for _ in decoded[c]])
         for i in range(of.net_epoch):  # one batch of at most 256 is an epoch here
             descend(of, run, data, images, labels, jax.random.fold_in(key, i))
         return

@@ -118,6 +118,18 @@ def test_the_second_interrupt_is_immediate(tmp_path):
     stopped_run(tmp_path, Notes())
 
 
+def test_what_is_ignored_stays_ignored():
+    """`nohup` ignores SIGHUP, a shell without job control SIGINT: the run goes on."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.caught() as should_stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert should_stop() is None and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_outside_the_main_thread_nothing_changes():
     found = []
 

@@ -271,6 +271,9 @@ class TestRefused:
             merge([folder], tmp_path)
         assert bad.name in refusal.value.where and "damaged" in refusal.value.what
         assert len(merge([folder, whole], tmp_path)) == CLASSES * IPC  # the other copy is whole
+        made = []
+        recovering().recover(folder, on_recovered=lambda chunk, entry: made.append(chunk))  # as the remedy says
+        assert [chunk[:2] for chunk in made] == [(1, 0)] and pieces_of(folder) == pieces_of(whole)
 
     def test_folders_of_different_runs(self, whole, tmp_path):
         recovering(seed=1, iterations=0, stages=None).recover(tmp_path / "other")
@@ -279,9 +282,24 @@ class TestRefused:
         with pytest.raises(CheckpointError, match="no recovered chunks"):
             merge([tmp_path], tmp_path)
 
+    def test_a_folder_with_another_set_or_a_larger_one(self, whole, tmp_path):
+        recovering(seed=1, iterations=0, stages=None).recover(tmp_path / "recovered")
+        before = merge([tmp_path / "recovered"], tmp_path, publish=image_folder.write)
+        with pytest.raises(CheckpointError, match="set of another run") as refusal:
+            merge([whole], tmp_path, publish=image_folder.write)
+        assert "seed: 1 -> 0" in refusal.value.what
+        with pytest.raises(CheckpointError, match="larger set: 2 images per class instead of 1"):
+            merge([tmp_path / "recovered"], tmp_path, ipc=1, recipe={"protocol": "soft"})
+        np.testing.assert_array_equal(DistilledSet.load(tmp_path / "distilled").images, before.images)
+        assert len(list((tmp_path / "images").rglob("*.jpg"))) == CLASSES * IPC
+
     def test_noise_that_is_not_optimised(self):
         with pytest.raises(ConfigError, match="noise"):
             recovering(initialise="noise", iterations=0, stages=None)
+
+    def test_noise_that_would_meet_its_patches_between_stages(self):
+        with pytest.raises(ConfigError, match="no patches"):
+            recovering(initialise="noise", merge=0.5)
 
 
 @pytest.mark.slow

@@ -66,7 +66,14 @@ def test_what_does_not_fit_is_refused(dataset, given, method):
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("method", [RCIG(n_images=1, width=4, pool_model_count=1), Condensation(n_images=1, width=4)])
+@pytest.mark.parametrize(
+    "method",
+    [
+        RCIG(n_images=1, width=4, pool_model_count=1),
+        RCIG(n_images=1, width=4, pool_model_count=1, init_random_noise=True),
+        Condensation(n_images=1, width=4),
+    ],
+)
 def test_a_run_starts_there_and_knows_it(dataset, method):
     from jaxdd import data
 

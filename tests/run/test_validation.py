@@ -27,7 +27,7 @@ def test_the_best_of_all_evaluations_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(api, "evaluate", evaluate)
     nothing: list = [None, None]
     validation = Validation(10, tmp_path, *nothing, report=lambda step, row, best: found.append((step, best)))
-    for step in (10, 20, 30, 20, 30, 40):  # the run was continued after step 10
+    for step in (10, 10, 20, 30, 20, 30, 40):  # the run was continued at step 10, and later after it
         images = np.full((2, 4, 4, 1), step, np.float32)
         validation(step, DistilledSet(images, np.eye(2, dtype=np.float32)))
     assert found == [(10, True), (20, True), (30, False), (20, True), (30, False), (40, False)]
@@ -49,7 +49,11 @@ def test_a_signal_ends_an_evaluation_of_which_nothing_is_kept(tmp_path, monkeypa
     nothing: list = [None, None]
     stop = lambda: signals[heard[-1]]  # noqa: E731
     validation = Validation(10, tmp_path, *nothing, begin=heard.append, should_stop=stop)
+    made = DistilledSet(np.zeros((2, 4, 4, 1), np.float32), np.eye(2, dtype=np.float32))
     for step in signals:
-        validation(step, DistilledSet(np.zeros((2, 4, 4, 1), np.float32), np.eye(2, dtype=np.float32)))
+        validation(step, made)
     assert heard == [10, 20]
     assert [(told["step"], told["mean"]) for told in validation.told()] == [(10, 0.5)]  # the first way counts
+    signals[20] = None
+    validation(20, made)  # by the run that goes on from there
+    assert [told["step"] for told in validation.told()] == [10, 20]
