@@ -119,6 +119,7 @@ class CondensationSettings:
     ema_every: Literal["class", "inner"] = setting("class", "what counts as a step of it: each class's, or a sweep")
 
     net_type: NETWORKS = setting("convnet", "architecture of the networks")
+    half_width: bool = setting(False, "ResNets with half the channels, as IDC has them for CIFAR-10 and CIFAR-100")
     norm_type: Literal["instance", "batch", "none"] = setting("instance", "their normalisation")
     depth: int | None = setting(None, "their depth; null: the ConvNet by resolution, the others 10", low=1)
     width: int = setting(128, "channels of the ConvNet's blocks; 128 for the others' published size", low=1)
@@ -188,7 +189,7 @@ class CondensationSettings:
             widening=False,
             norm_epsilon=1e-5,
             initialization="pytorch",
-            cifar=image_shape[0] == 32,
+            cifar=self.half_width,
             precision=self.precision,
         )
 

@@ -108,7 +108,7 @@ def without_cutout(strategy: Any, mixing: str) -> Any:
 
 def _idc(name: str, dataset: str, ipc: int, factor: int) -> dict[str, Any]:
     settings: dict[str, Any] = dict(IDC.get(dataset, OTHER))
-    settings |= {"inner_loop": 100}
+    settings |= {"inner_loop": 100, "half_width": dataset in ("cifar10", "cifar100")}
     if dataset == "mnist" and factor > 1:
         settings |= {"aug_type": "color_crop", "mixup_net": "vanilla"}
     if dataset in ("imagenet10", "imagenet100") and factor >= 3 and ipc >= 20:

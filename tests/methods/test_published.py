@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from jaxdd.evaluation.matching import IdcRecipe
 from jaxdd.methods import Condensation
 from jaxdd.methods.published import NAMES, implied
 
@@ -62,6 +63,17 @@ def test_idc(dataset):
         assert (
             "depth" not in implied({"method": "idc", "dataset_name": "tiny_imagenet", "net_type": "resnet_ap"}).values
         )
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "svhn_cropped"])
+def test_images_are_matched_in_the_resnet_that_they_are_tested_in(dataset):
+    fields = Condensation.__dataclass_fields__
+    given = {key: value for key, value in settings("idc", dataset, net_type="resnet").items() if key in fields}
+    matched = Condensation(**given).network((32, 32, 3), 10)
+    tested = IdcRecipe(eval_arch="resnet_idc").network((32, 32, 3), 10, dataset)
+    assert matched.module.clone(normalization="batch") == tested.module  # as IDC tests it
+    assert matched.module.cifar == dataset.startswith("cifar")
 
 
 @pytest.mark.quick
