@@ -42,18 +42,19 @@ class Row:
 
 BESIDE_TORCH: dict[str, Any] = {"torch": True, "small": False}
 ROWS = {
-    "recover": Row("recover --device cuda --side 224 --precision float32 bfloat16", 4, data=False, **BESIDE_TORCH),
+    "recover": Row("recover --device cuda --side 224", 3, data=False, **BESIDE_TORCH),
+    "recover_bfloat16": Row("recover --device cuda --side 224 --precision bfloat16", 3, data=False, **BESIDE_TORCH),
     "recover_64": Row("recover --device cuda", 2, data=False, **BESIDE_TORCH),
     "rcig_step": Row("rcig_step --ipc 1 10 50 --width 128 --engine_only", 3),
     "rcig_ratio": Row("rcig_step --ipc 1 --width 128", 4),
     "matching": Row("matching --device cuda", 4, **BESIDE_TORCH),
     "evaluation": Row("evaluation", 3, data=False),
-    "headline_1": Row("headline --ipc 1 --minutes 5", 9),
+    "headline_1": Row("headline --ipc 1 --minutes 5", 8.5),
     **{
-        method: Row(f"matching_headline --method {method} --minutes 6 --output_dir OUT/{method}", 9)
+        method: Row(f"matching_headline --method {method} --minutes 6 --output_dir OUT/{method}", 8.5)
         for method in ("dream", "accdd", "dream_plus")
     },
-    "headline_10": Row("headline --ipc 10 --minutes 5", 9),
+    "headline_10": Row("headline --ipc 10 --minutes 5", 8.5),
 }
 
 
@@ -87,7 +88,7 @@ def main() -> None:
     parser.add_argument("--torch_python", default=None, help="a Python that can import torch, for ratios against it")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: checks that the rows run")
     flags = parser.parse_args()
-    flags.output_dir = str(pathlib.Path(flags.output_dir).expanduser().absolute())
+    flags.output_dir = str(pathlib.Path(flags.output_dir).expanduser().absolute() / ("quick" * flags.quick))
     pathlib.Path(flags.output_dir).mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + 60 * flags.minutes
     for name in flags.only:

@@ -140,12 +140,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_path", required=True)
     parser.add_argument("--torch_python", default=None, help="a Python that can import torch")
-    parser.add_argument("--device", default="cpu", help="of PyTorch: cpu or cuda")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="which both sides run on")
     parser.add_argument("--ipc", type=int, nargs="+", default=[1, 10])
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     for name, default in (("width", 128), ("factor", 2), ("repeats", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     flags = parser.parse_args()
+    if flags.device == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    elif backend.on_cpu():
+        raise SystemExit("--device cuda: JAX has no accelerator here")
+    if flags.torch_python and flags.precision != "float32":
+        raise SystemExit("PyTorch's side is float32: leave --torch_python out, or --precision")
     dataset = data.load("cifar10", flags.data_path)
     figures = {f"ipc{ipc}": measure(ipc, dataset, flags) for ipc in flags.ipc}
     settings = {key: value for key, value in vars(flags).items() if key != "torch_python"}

@@ -68,9 +68,9 @@ def save(name: str, figures: dict[str, Any], settings: dict[str, Any]) -> None:
         "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}",
         "cores": os.cpu_count(),
         "environment": {name: os.environ[name] for name in ("GLIBC_TUNABLES", "XLA_FLAGS") if name in os.environ},
-        "load_before": round(os.getloadavg()[1], 2),
+        "load_before": LOAD,
         "versions": {"jax": jax.__version__, "python": platform.python_version()},
-        "commit": commit(),
+        "commit": BEGAN_AT,
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
@@ -87,6 +87,9 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("JAXDD_COMMIT", "unknown")
     return head + "+" * bool(changed)
+
+
+LOAD, BEGAN_AT = round(os.getloadavg()[0], 2), commit()  # when the benchmark began
 
 
 def _words(words: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ recovering; means over groups and `--views` crops:
 
     ce            cross-entropy with the running statistics
     statistics    distance of the group's statistics from the running ones, the first layer's weighed ten times
+    moved         of the methods that start from "medium real": mean distance of a pixel from there, in levels of 256
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ def main() -> None:
     table: dict[str, Any] = {}
     for row, found in sets.items():
         table[row] = looked_at(bench, found, flags.views)
+        if row in ("sre2l pp", "fadrm") and (start := sets.get("medium real")) is not None:
+            table[row]["moved"] = round(float(np.abs(found.images.astype(float) - start.images).mean()), 1)
         print(row, table[row], flush=True)
     settings = {key: value for key, value in vars(flags).items() if key != "output_dir"}
     record.save(f"sre2l_views_{flags.ipc}", table, settings)

@@ -119,7 +119,10 @@ def words(settings: Settings, *, epochs: int | None, data_path: str | None, reso
         "norm_type": None if method.norm_type == "instance" else method.norm_type,
         "pt_from": epochs,
     }
+    from jaxdd.run.pretraining import HALVED
+
     sizes = {"width": None if method.width == 128 else method.width, "depth": method.depth}  # --depth has limits
+    sizes |= {"half_width": str(method.half_width).lower() if method.net_type in HALVED else None}
     pairs = [*given.items(), *(("set", f"{name}={size}") for name, size in sizes.items() if size is not None)]
     return [word for name, value in pairs if value is not None for word in (f"--{name}", str(value))]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jaxdd.cli import checkpoints, soft, teachers
 from jaxdd.cli.arguments import parse
 from jaxdd.cli.decoupled_flags import NO_EFFECT, Relabel
+from jaxdd.cli.decoupled_resolve import FULL
 from jaxdd.cli.devices import start_one
 from jaxdd.cli.links import How, screen
 from jaxdd.cli.resolve import no_effect
@@ -75,7 +76,7 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
         )
     found = checkpoints.find(absolute(flags.checkpoint_path), programs["recover"])
     distilled = found.read(dataset="", flip=False)
-    name = checkpoints.dataset_of(distilled, flags.dataset, found.path)
+    name = checkpoints.dataset_of(distilled, FULL.get(flags.dataset or "", flags.dataset), found.path)
     results = absolute(flags.output_dir) if flags.output_dir else found.beside
     folder = absolute(flags.fkd_path) if flags.fkd_path else results / "labels"
     require_writable(folder)

@@ -9,6 +9,7 @@ from typing import Any
 from jaxdd.cli import evaluate, soft
 from jaxdd.cli.arguments import parse
 from jaxdd.cli.decoupled_flags import NO_EFFECT, Validate
+from jaxdd.cli.decoupled_resolve import FULL
 from jaxdd.cli.flags import Eval
 from jaxdd.cli.resolve import no_effect
 from jaxdd.cli.screen import absolute
@@ -54,7 +55,7 @@ def as_eval(flags: Validate) -> Eval:
         )
     assigned = [f"{name}={json.dumps(value)}" for name, value in settings(flags).items()]
     return Eval(
-        dataset_name=flags.dataset,
+        dataset_name=FULL.get(flags.dataset or "", flags.dataset),
         data_path=flags.data_path,
         random_seed=flags.random_seed,
         output_dir=flags.output_dir,

@@ -239,5 +239,6 @@ class Condensation(CondensationSettings, Method[CondensationState]):
             return 0
         count, size = self.n_data, self.batch_real
         if self.train_on == "synthetic":
-            count, size = self.n_images * data.classes, SYNTHETIC_BATCH
+            decoded = formation.sources(self.n_images, self.factor, self.decode_type, bound=self.batch_syn_max)
+            count, size = len(decoded) * data.classes, SYNTHETIC_BATCH
         return self.net_epoch * -(-count // size)

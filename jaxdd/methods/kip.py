@@ -225,7 +225,7 @@ def kernel_accuracy(
         ConfigError: the set was not made by KIP, and no method is given.
         UsageError: neural-tangents is not installed.
     """
-    method = method or _made_with(distilled)
+    method = method or made_with(distilled)
     with float64(method.use_x64):
         support = Support(*(jnp.asarray(array) for array in distilled.decoded()))
         weights = jax.jit(method.weights)(support)
@@ -238,7 +238,12 @@ def kernel_accuracy(
     return correct / len(dataset.test_images)
 
 
-def _made_with(distilled: DistilledSet) -> KIP:
+def made_with(distilled: DistilledSet) -> KIP:
+    """The method that a set says it was made with.
+
+    Raises:
+        ConfigError: it was another one than KIP.
+    """
     made = distilled.provenance
     if made.get("method") != "kip":
         raise ConfigError(

@@ -60,13 +60,13 @@ def claim(path: pathlib.Path, identity: dict[str, Any], other: dict[str, Any], v
     return changes(before, versions)
 
 
-def origin(folder: pathlib.Path) -> dict[str, Any]:
-    """What the set in `folder/distilled` says of how it was made; empty where there is none, or nothing readable."""
+def origin(folder: pathlib.Path) -> dict[str, Any] | None:
+    """What the set in `folder/distilled` says of how it was made; None where there is none, or nothing readable."""
     try:
         found = json.loads((folder / "distilled" / "manifest.json").read_text())
-        return dict(found["provenance"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+        return dict(found.get("provenance") or {})
+    except (OSError, ValueError, AttributeError, TypeError):
+        return None
 
 
 def changes(old: Any, new: Any, path: str = "") -> list[str]:

@@ -81,7 +81,7 @@ def final_state(
         seed: 0 <= seed < 2**32.
         observers: called at `observe_at` and after the last step.
         observe_at: numbers of finished steps; 0 is the initial state. A run that goes on from such a step calls them
-            once more, without metrics: the signal that stopped it may have come in between.
+            once more, with what was logged there: the signal that stopped it may have come in between.
         storage: the opened output folder; None keeps everything in memory.
         log_every: metrics of every `log_every`-th step, and of the last one, are fetched, checked and reported.
         should_stop: asked at every step boundary; a signal number ends the run there, saved.
@@ -183,7 +183,7 @@ class _Course:
                 self.begun_at = self.finite_at = self.step
                 self.reporter.resumed(self.step)
                 if self.step in self.observe_at:
-                    self._observe({})
+                    self._observe(self.storage.metrics.at(self.step))
                 return
         self.programs.init.ready(self.reporter, self.data, self.seed)
         with jax.transfer_guard("disallow"):

@@ -44,6 +44,13 @@ class MetricsFile:
         if self._tensorboard is not None:
             self._write_events(step, values)
 
+    def at(self, step: int) -> dict[str, float]:
+        """The last line's values if it is that of `step`, else none."""
+        lines = self._path.read_text(errors="replace").splitlines() if self._path.is_file() else []
+        if not lines or _step_of(lines[-1]) != step:
+            return {}
+        return {name: value for name, value in json.loads(lines[-1]).items() if name != "step"}
+
     def drop_after(self, step: int) -> None:
         """Removes the lines after `step`, which will be computed again, and a torn one."""
         self._first = step + 1

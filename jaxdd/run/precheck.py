@@ -84,10 +84,10 @@ def refuse_other_set(folder: pathlib.Path, known: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: see above; names what differs.
     """
-    now = identities.as_json(known)
-    made = {name: identities.origin(folder).get(name) for name in now}
-    if not any(made.values()):
+    now, origin = identities.as_json(known), identities.origin(folder)
+    if origin is None:
         return
+    made = {name: origin.get(name) for name in now}
     more, fewer = (_images_per_class(side) for side in (made, now))
     before, after = _comparable(made), _comparable(now)
     if before["method"] != after["method"]:  # whose settings have nothing in common
@@ -127,8 +127,9 @@ def refuse_foreign_set(folder: Any) -> None:
         CheckpointError: see above.
     """
     folder = pathlib.Path(folder).expanduser().absolute()
-    made = identities.origin(folder)
-    if made and not (folder / "config.json").is_file():
+    there = (folder / "distilled" / "manifest.json").is_file()
+    if there and not (folder / "config.json").is_file():
+        made = identities.origin(folder) or {}
         raise CheckpointError(
             f"the output folder holds a set that another run made ({made.get('method', 'of unknown method')})",
             where=str(folder / "distilled"),

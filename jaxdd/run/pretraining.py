@@ -33,6 +33,7 @@ SETTINGS = (  # of a matching method: those that decide how its networks are tra
     *("net_type", "norm_type", "depth", "width", "lr", "momentum", "weight_decay", "batch_real"),
     *("aug_family", "net_aug", "mixup_net", "mix_p", "beta", "precision"),
 )
+HALVED = ("resnet", "resnet_ap")  # networks to which `half_width` means something
 
 
 class Pretrained(NamedTuple):
@@ -153,8 +154,10 @@ def recipe(method: Condensation, epochs: int) -> dict[str, Any]:
 
 def architecture(method: Condensation, image_shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
     """What networks of a method must have in common with those trained beforehand; JSON types."""
+    halved = {"half_width": method.half_width} if method.net_type in HALVED else {}
     return {
         "net_type": method.net_type,
+        **halved,
         "network": str(method.network(image_shape, classes)),
         "normalization": method.norm_type,
         "image_shape": list(image_shape),

@@ -204,7 +204,7 @@ class Recovering:
             active = folder / "active" / chunk.name
             entry = finished.get((chunk.ipc_index, chunk.first))
             if entry is not None and not pieces.intact(entry):
-                pieces.path(entry).unlink()
+                pieces.path(entry).unlink(missing_ok=True)
                 entry = None
             if entry is None:
                 if (signal := should_stop()) is not None:

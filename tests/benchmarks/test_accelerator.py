@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import pathlib
 import sys
 import time
 
@@ -46,7 +47,12 @@ def test_rows_name_benchmarks_and_their_flags(tmp_path):
     flags = argparse.Namespace(output_dir=str(tmp_path / "a b"), data_path="DATA", torch_python="PY", quick=False)
     for name, row in accelerator.ROWS.items():
         words = row.words(flags)
-        assert importlib.util.find_spec(words[2]) is not None, name
+        spec = importlib.util.find_spec(words[2])
+        assert spec is not None and spec.origin is not None, name
+        text = pathlib.Path(spec.origin).read_text()
+        for flag in (word[2:] for word in words if word.startswith("--")):
+            assert f'"--{flag}"' in text or f'"{flag}"' in text, (name, flag)
+        assert row.minutes < 9, "what fits into no call of the documented length is never run"
         assert ("--data_path" in words, "--torch_python" in words) == (row.data, row.torch)
     assert str(tmp_path / "a b" / "dream") in accelerator.ROWS["dream"].words(flags)
 

@@ -129,6 +129,7 @@ def test_what_happens_when():
     names = lambda of: [(part.name, part.times) for part in of.parts(data)]  # noqa: E731
     assert names(method("dm")) == [("draw", 1), ("match", 3)]  # each step has a network of its own: none is trained
     assert names(method("dc", n_images=200)) == [("draw", 1), ("match", 3), ("train", 3)]  # 600 images by 256
+    assert names(method("dc", n_images=200, factor=2))[-1] == ("train", 10)  # which decode to 2 400
     assert names(method("ga", ema_every="inner")) == [("draw", 1), ("match", 3), ("average", 1), ("train", 4)]
 
 

@@ -77,8 +77,9 @@ def test_it_is_made_once(whole):
         squeezing(seed=2).make(folder)
 
 
-def test_a_stopped_training_goes_on_bit_equal(whole, tmp_path):
-    steps = iter([None] * 14)
+@pytest.mark.parametrize("asked", [14, 24])  # within an epoch, and right after a test
+def test_a_stopped_training_goes_on_bit_equal(whole, tmp_path, asked):
+    steps = iter([None] * asked)
     with pytest.raises(Stopped):
         squeezing().make(tmp_path / "teacher", test_every=2, should_stop=lambda: next(steps, signal.SIGTERM))
     assert not squeezing().finished(tmp_path / "teacher")
