@@ -12,7 +12,7 @@ from jaxdd.methods.sre2l_settings import Recovery
 from tests.core.compiling import fast_jit
 from tests.oracles import sre2l_literal as literal
 
-FADRM = {"stages": ((6, 3), (8, 4)), "iterations": 7, "merge": 0.5}
+FADRM = {"initialise": "medium", "stages": ((6, 3), (8, 4)), "iterations": 7, "merge": 0.5}
 
 
 @pytest.mark.quick
