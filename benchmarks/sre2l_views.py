@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--data_path", required=True)
     parser.add_argument("--output_dir", required=True, help="of benchmarks.sre2l_accuracy")
     parser.add_argument("--ipc", type=int, default=10)
-    parser.add_argument("--views", type=int, default=16)
+    parser.add_argument("--views", type=int, default=8)
     for name, default in (("width", 32), ("squeeze", 25)):
         parser.add_argument(f"--{name}", type=int, default=default)
     flags = parser.parse_args()
