@@ -199,7 +199,7 @@ class DistilledSet:
         """
         path = pathlib.Path(folder)
         path = path if path.name == "manifest.json" else path / "manifest.json"
-        manifest = io.read_manifest(path, "jaxdd_format", FORMAT, "distilled set", AGAIN)
+        manifest = io.read_manifest(path, "jaxdd_format", (FORMAT,), "distilled set", AGAIN)
         try:
             fields: dict[str, Any] = {f.name: manifest[f.name] for f in dataclasses.fields(cls) if f.name in manifest}
             fields["decode"] = Decode(**manifest["decode"])

@@ -56,13 +56,15 @@ def read_json(path: str | os.PathLike) -> Any:
         ) from None
 
 
-def read_manifest(path: str | os.PathLike, key: str, version: int, what: str, remedy: str) -> dict[str, Any]:
+def read_manifest(
+    path: str | os.PathLike, key: str, versions: tuple[int, ...], what: str, remedy: str
+) -> dict[str, Any]:
     """Reads a manifest, which names under `key` the version of its format.
 
     Arguments:
         path: the file.
         key: e.g. `jaxdd_format`.
-        version: the only one that can be read.
+        versions: those that can be read; the last one is written.
         what: what the folder holds, for the message.
         remedy: what to do where it is of another version.
 
@@ -73,11 +75,11 @@ def read_manifest(path: str | os.PathLike, key: str, version: int, what: str, re
     number = found.get(key) if isinstance(found, dict) else None
     if not isinstance(found, dict) or type(number) is not int:
         raise CheckpointError(f"no {what}", where=str(path), expected=f"a manifest with '{key}'", remedy=remedy)
-    if number != version:
+    if number not in versions:
         raise CheckpointError(
             f"{what} of format {number}",
             where=str(path),
-            expected=f"format {version}, which this version of jaxdd reads and writes",
+            expected=f"format {' or '.join(map(str, versions))}, which this version of jaxdd reads and writes",
             remedy=f"use the version of jaxdd that wrote it; or {remedy}",
         )
     return found

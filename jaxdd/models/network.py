@@ -64,10 +64,16 @@ class Network:
         """Number of outputs."""
         return self.module.classes  # pyright: ignore[reportAttributeAccessIssue]
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """Kind and size: `{"module": "ConvNet", "depth": 3, "width": 128}`; JSON types."""
+        sizes = {name: getattr(self.module, name) for name in ("depth", "width") if hasattr(self.module, name)}
+        return {"module": type(self.module).__name__, **sizes}
+
     def __str__(self) -> str:
         """`ConvNet, depth 3, width 128`."""
-        sizes = (f"{name} {getattr(self.module, name)}" for name in ("depth", "width") if hasattr(self.module, name))
-        return ", ".join([type(self.module).__name__, *sizes])
+        module, *sizes = self.description.items()
+        return ", ".join([module[1], *(f"{name} {size}" for name, size in sizes)])
 
     @property
     def feature_size(self) -> int:

@@ -343,9 +343,11 @@ def evaluate(
         number = next(numbers)
         with contextlib.ExitStack() as stack:
             if keep is not None:  # told apart by what it is trained on and how
-                identity = {"procedure": repr(procedure), "data": digest(data), "steps": steps, "seed": seed}
+                identity = {"procedure": identities.of_procedure(procedure), "data": digest(data)}
+                identity |= {"steps": steps, "seed": seed}
                 identity |= {} if stream is None else {"stream": stream.digest}
                 place = pathlib.Path(keep) / str(number) / identities.digest(identity)[:12]
+                identities.refuse_older(place.parent)
                 places.append(place)
                 storage = stack.enter_context(Storage(place, identity, checkpoint_every=checkpoint_every))
             else:

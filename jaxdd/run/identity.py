@@ -1,16 +1,55 @@
-"""Which run an output folder belongs to: `config.json` holds the settings its numbers depend on, and the others."""
+"""Which run an output folder belongs to: `config.json` holds the settings its numbers depend on, and the others.
+
+Every setting stands there by its name; names of Python classes do not, so that code can be moved and renamed. The one
+exception are the classes of flax modules: parameter paths hold them too.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
+import numpy as np
+
+import jaxdd
 from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2  # 1 told evaluations and networks apart by what Python prints of their classes
+
+
+def of_procedure(procedure: Any) -> dict[str, Any]:
+    """Returns the settings of a procedure by name, with those of all that it is made of; JSON types.
+
+    Raises:
+        TypeError: a setting has no form in JSON.
+    """
+    return {"format": FORMAT, "settings": _by_name(procedure)}
+
+
+def _by_name(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _by_name(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [_by_name(inner) for inner in value]
+    if isinstance(value, nn.Module):
+        names = [field.name for field in dataclasses.fields(value) if field.name not in ("parent", "name")]
+        return {"module": type(value).__name__, **{name: _by_name(getattr(value, name)) for name in names}}
+    if dataclasses.is_dataclass(value):
+        return {field.name: _by_name(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return np.dtype(value).name  # or a TypeError
+
+
+def network_of_text(text: str) -> dict[str, Any]:
+    """Returns `Network.description` from what stood for it in manifests before: `ConvNet, depth 3, width 128`."""
+    module, *sizes = text.split(", ")
+    return {"module": module, **{name: int(size) for name, size in (each.split(" ") for each in sizes)}}
 
 
 def as_json(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,13 +80,14 @@ def claim(path: pathlib.Path, identity: dict[str, Any], other: dict[str, Any], v
     before = versions
     if path.exists():
         found = io.read_json(path)
-        if not isinstance(found, dict) or found.get("format") != FORMAT or "identity" not in found:
+        if not isinstance(found, dict) or "identity" not in found or type(found.get("format")) is not int:
             raise CheckpointError(
                 "not the settings of a run",
                 where=str(path),
                 expected=f"format {FORMAT}",
-                remedy="choose another --output_dir, or go on with the version of jaxdd that wrote this one",
+                remedy="choose another --output_dir, or restore the file",
             )
+        _require_format(found, path)
         changed = changes(found["identity"], identity)
         if changed:
             raise CheckpointError(
@@ -58,6 +98,30 @@ def claim(path: pathlib.Path, identity: dict[str, Any], other: dict[str, Any], v
         before = found.get("versions")
     io.write_json(path, {"format": FORMAT, "identity": identity, "other": other, "versions": versions})
     return changes(before, versions)
+
+
+def refuse_older(folder: pathlib.Path) -> None:
+    """Refuses a folder in whose sub-folders an older version left an unfinished evaluation.
+
+    Raises:
+        CheckpointError: names both versions.
+    """
+    for path in sorted(folder.glob("*/config.json")):
+        found = io.read_json(path)
+        if isinstance(found, dict) and type(found.get("format")) is int:
+            _require_format(found, path)
+
+
+def _require_format(found: Mapping[str, Any], path: pathlib.Path) -> None:
+    if found["format"] != FORMAT:
+        versions = found.get("versions")
+        writer = versions.get("jaxdd", "?") if isinstance(versions, dict) else "?"
+        raise CheckpointError(
+            f"an unfinished run of format {found['format']}, begun by jaxdd {writer}",
+            where=str(path),
+            expected=f"format {FORMAT}, which jaxdd {jaxdd.__version__} reads and writes",
+            remedy="finish it with the version that began it; or choose another --output_dir, or move the folder away",
+        )
 
 
 def origin(folder: pathlib.Path) -> dict[str, Any] | None:

@@ -44,7 +44,7 @@ from jaxdd.run.stored_labels import Labels, StoredLabels
 from jaxdd.training.soft_labels import Labelling
 from jaxdd.training.soft_views import Views
 
-FORMAT = 2
+FORMAT = 3  # 2 says what kind a teacher is in one text; it is read as well
 ANEW = "let relabel write into another folder"
 OVERHEAD = 512  # bytes, at the most, of a shard's header and of what the manifest says of it
 HEAD = 16384  # bytes, at the most, of what the manifest says of the labels as a whole
@@ -119,7 +119,7 @@ class Relabelling:
         of_set, decode = (self.distilled.images, self.distilled.class_indices), self.distilled.decode
         return identities.as_json(
             {
-                "teachers": [{"network": str(n), "digest": digest(v)} for n, v in self._each],
+                "teachers": [{"network": n.description, "digest": digest(v)} for n, v in self._each],
                 "set": {"shape": self.distilled.images.shape, "digest": digest(of_set), **dataclasses.asdict(decode)},
                 "preprocessing": self.preprocessing.describe(),
                 "recipe": {name: settings[name] for name in OF_LABELS},
@@ -154,6 +154,8 @@ class Relabelling:
         reporter = reporter or Reporter()
         with io.folder_lock(folder):
             entries = self._intact(folder, reporter)
+            if len(entries) < self.epochs:
+                _require_format(folder)
             io.write_json(folder / "epochs.json", {"epochs": self.recipe.epochs, "pool": self.recipe.pool})
             for epoch in range(self.epochs):
                 if str(epoch) in entries:
@@ -260,10 +262,17 @@ def _entries(folder: pathlib.Path, identity: Mapping[str, Any]) -> dict[str, Any
     path = folder / "manifest.json"
     if not path.exists():
         return {}
-    found = io.read_manifest(path, "jaxdd_labels", FORMAT, "labels", ANEW)
+    found = io.read_manifest(path, "jaxdd_labels", (2, FORMAT), "labels", ANEW)
     if not isinstance(found.get("epochs"), dict):
         raise garbled("'epochs'", path, ANEW)
     own = {name: value for name, value in found.items() if name not in ("jaxdd_labels", "epochs")}
+    if found["jaxdd_labels"] == 2:
+        try:
+            own["teachers"] = [
+                {**each, "network": identities.network_of_text(each["network"])} for each in own["teachers"]
+            ]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise garbled(error, path, ANEW) from None
     if changed := identities.changes(own, identity):
         raise CheckpointError(
             "the folder holds other labels" + "".join(f"\n  {line}" for line in changed),
@@ -271,6 +280,12 @@ def _entries(folder: pathlib.Path, identity: Mapping[str, Any]) -> dict[str, Any
             remedy="choose another folder, or the teachers, set and settings that these labels were made with",
         )
     return found["epochs"]
+
+
+def _require_format(folder: pathlib.Path) -> None:
+    """Refuses to go on with labels of the older format."""
+    if (folder / "manifest.json").exists():
+        io.read_manifest(folder / "manifest.json", "jaxdd_labels", (FORMAT,), "unfinished labels", ANEW)
 
 
 def _verified(folder: pathlib.Path, entry: Mapping[str, Any]) -> pathlib.Path:

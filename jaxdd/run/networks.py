@@ -25,7 +25,7 @@ from jaxdd.core.errors import CheckpointError, garbled
 from jaxdd.core.types import PyTree
 from jaxdd.run import identity as identities
 
-FORMAT = 1
+FORMAT = 2  # 1 says what kind a network is in one text; it is read as well
 AGAIN = "copy the whole folder again, or train networks anew with pretrain.py or squeeze.py"
 
 
@@ -116,7 +116,7 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
     """
     path = pathlib.Path(folder) / "manifest.json"
     found = io.read_json(path) if path.is_file() else None
-    known = isinstance(found, dict) and found.get("jaxdd_networks") == FORMAT and found.get("networks")
+    known = isinstance(found, dict) and found.get("jaxdd_networks") in (1, FORMAT) and found.get("networks")
     if not isinstance(found, dict) or not known:
         raise CheckpointError(
             "no networks trained beforehand",
@@ -124,6 +124,12 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
             expected="a folder that pretrain.py wrote: manifest.json and a file for every network",
             remedy="make one with pretrain.py; checkpoints of other programs cannot be read",
         )
+    kind = found.get("architecture")
+    if isinstance(kind, dict) and isinstance(kind.get("network"), str):  # of format 1
+        try:
+            found["architecture"] = {**kind, "network": identities.network_of_text(kind["network"])}
+        except ValueError as error:
+            raise garbled(error, path, AGAIN) from None
     return found
 
 

@@ -158,7 +158,7 @@ def architecture(method: Condensation, image_shape: tuple[int, int, int], classe
     return {
         "net_type": method.net_type,
         **halved,
-        "network": str(method.network(image_shape, classes)),
+        "network": method.network(image_shape, classes).description,
         "normalization": method.norm_type,
         "image_shape": list(image_shape),
         "classes": classes,

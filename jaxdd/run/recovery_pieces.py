@@ -54,7 +54,7 @@ class Pieces:
         path = self.folder / "manifest.json"
         if not path.exists():
             return {}
-        found = io.read_manifest(path, "jaxdd_pieces", FORMAT, "recovered pieces", ANEW)
+        found = io.read_manifest(path, "jaxdd_pieces", (FORMAT,), "recovered pieces", ANEW)
         try:
             named = {tuple(int(entry[key]) for key in self._keys): dict(entry) for entry in found["pieces"]}
             if any(not {"file", "sha256", "bytes"} <= set(entry) for entry in named.values()):

@@ -215,3 +215,18 @@ class TestStore:
         told = json.loads((tmp_path / "manifest.json").read_text())
         assert told["recipe"]["label_seed"] == 42 and list(told["epochs"]) == ["0", "1", "2"]
         assert set(safetensors.numpy.load((tmp_path / "epoch-000.safetensors").read_bytes())) == {"logits"}
+
+
+def test_labels_of_the_older_format_are_read_and_unfinished_ones_are_refused(tmp_path):
+    given = relabelling()
+    given.make(tmp_path)
+    path = tmp_path / "manifest.json"
+    content = json.loads(path.read_text())
+    content["teachers"] = [{**each, "network": str(small()[2])} for each in content["teachers"]]
+    path.write_text(json.dumps({**content, "jaxdd_labels": 2}))
+    assert given.read(tmp_path).digest
+    given.make(tmp_path)  # nothing is left to do
+    del content["epochs"]["1"]
+    path.write_text(json.dumps({**content, "jaxdd_labels": 2}))
+    with pytest.raises(CheckpointError, match=r"(?s)format 2.*format 3"):
+        given.make(tmp_path)
