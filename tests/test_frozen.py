@@ -1,7 +1,7 @@
 """Names that files of users and random draws depend on: they stay as they are, whatever is moved or renamed.
 
-`golden/frozen.json` lists them. A name that is new is added there on purpose; one that goes breaks unfinished runs, sets
-or the numbers of a seed.
+`golden/frozen.json` lists them. A name that is new is added there on purpose; one that goes breaks unfinished runs,
+sets or the numbers of a seed.
 """
 
 from __future__ import annotations
