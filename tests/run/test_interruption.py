@@ -41,11 +41,13 @@ def undisturbed(tmp_path_factory):
     return drive(tmp_path_factory.mktemp("undisturbed") / "run", 0, 0, "none")["final"]
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path, undisturbed):
     found = drive(tmp_path / "run", 1, 6, "random")
     assert len(found["kills"]) >= 4 and found["final"] == undisturbed
 
 
+@pytest.mark.slow
 def test_killed_around_every_call_of_the_writer(tmp_path, undisturbed):
     found = drive(tmp_path / "run", 2, len(POINTS), ",".join(POINTS))
     assert found["kills"] == POINTS and found["final"] == undisturbed
