@@ -21,13 +21,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # the checkout is tested, also where jaxdd is not installed
 
-# Compiling takes most of the suite: LLVM's own optimisations, which change no result but rounding, are left out, and
-# a program is not cut into parts for threads that the other test process needs.
-FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+# A program is not cut into parts for threads that the other test process needs. Compiled as users compile: with its
+# optimisations left out, XLA:CPU computes some gradients wrongly.
+FLAGS = "--xla_cpu_parallel_codegen_split_count=1"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
 
 # Programs that took longer to compile are kept, also by the commands that tests start.
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
+os.environ["LOKY_MAX_CPU_COUNT"] = "1"  # else scikit-learn starts a process to count cores
 
 import jax  # noqa: E402  (after the path: nothing below may find another jaxdd)
 
