@@ -2,7 +2,7 @@
 # checksum of the files that decide what is installed.
 #
 #   make demo     distils scikit-learn's digits and evaluates the result; core dependencies only
-#   make test     the whole suite, with lint and types
+#   make test     lint, types and the fast suite: minutes       make test-slow    all other tests
 #   make setup    the full pinned environment
 #   make lint     ruff and pyright          make bench    the speed figures
 #   make docs     API pages into site/      make clean    removes .venv and site/
@@ -12,7 +12,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench docs clean
+.PHONY: help setup demo test test-slow lint bench docs clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -66,6 +66,9 @@ demo: $(CORE)
 test: $(FULL)
 	@lint=0; $(MAKE) --no-print-directory lint || lint=$$?; \
 	$(RUN) -m pytest $(PYTEST_ARGS) && exit $$lint
+
+test-slow: $(FULL)
+	@$(RUN) -m pytest $(PYTEST_ARGS) -m slow
 
 lint: $(FULL)
 	@$(VENV)/bin/ruff check

@@ -66,12 +66,10 @@ def step_figures(method: RCIG, layout: Layout, repeats: int) -> dict[str, float]
     numbers = layout.put((np.uint32(0), np.int32(0), np.int32(1)))
     places = layout.of_state(method, shapes)
     state = jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), shapes, places)
-    # Of a program that is not run, what LLVM would optimise does not matter.
-    options = {"xla_backend_optimization_level": 0} if backend.on_cpu() else None
     whole = sharding.split_over(layout.mesh) if layout.mode == "shard" else contextlib.nullcontext()
     with whole:  # on one device, too: else a CPU cuts batches into pieces, in loops that count once
         lowered = programs.advance.lower(state, examples, *numbers)
-    compiled = lowered.compile(options)
+    compiled = lowered.compile()
     figures: dict[str, float] = {
         "gflop": round(float((compiled.cost_analysis() or {})["flops"]) / 1e9, 3),
         "mbytes": round(collective_bytes(compiled.as_text() or "") / 1e6, 3),

@@ -1,10 +1,14 @@
-"""What holds for every test: strict numerics, warnings as errors, a time limit, and a compilation cache that is kept.
+"""What holds for every test: strict numerics, warnings as errors, an end to hanging, a compilation cache that is kept.
+
+A test that starts a process is marked `slow`; only the one marked `smoke` may do so in `make test`, and any other that
+tries is refused. After a longer run the dearest tests are listed by processor time.
 
 Fixtures: `x64` gives one test float64; `real_data` gives the path of a real data set, or skips the test.
 """
 
 from __future__ import annotations
 
+import collections
 import gc
 import os
 import pathlib
@@ -17,20 +21,24 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # the checkout is tested, also where jaxdd is not installed
 
-# Compiling takes most of the suite: LLVM's own optimisations, which change no result but rounding, are left out, and
-# a program is not cut into parts for threads that the other test process needs.
-FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+# A program is not cut into parts for threads that the other test process needs. Compiled as users compile: with its
+# optimisations left out, XLA:CPU computes some gradients wrongly.
+FLAGS = "--xla_cpu_parallel_codegen_split_count=1"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
 
 # Programs that took longer to compile are kept, also by the commands that tests start.
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
+os.environ["LOKY_MAX_CPU_COUNT"] = "1"  # else scikit-learn starts a process to count cores
+
 import jax  # noqa: E402  (after the path: nothing below may find another jaxdd)
 
 from jaxdd.core import backend  # noqa: E402
+from tests.limits import TIMEOUT  # noqa: E402
 
-SECONDS = {"quick": 120, "slow": 300, "nightly": 3600}  # a hung test fails by name instead of holding up the suite
-
+LISTED = 30  # tests in the list of the dearest
+PROCESSES = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}  # what Python's audits say
+STARTERS = ("slow", "nightly", "smoke")  # marks of the tests that may start one
 MOST_MAPS = 20_000  # memory maps of a test process, a third of what Linux allows
 
 # Third-party warnings that no code here can mend. Each line says whose it is; everything else is an error.
@@ -56,17 +64,67 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Gives every test a time limit; leaves nightly tests to `-m nightly` and gpu tests to accelerators."""
-    asked = config.getoption("markexpr", default="") or ""
+    """Ends every test that hangs, by name; leaves gpu tests to accelerators."""
     accelerator = any("gpu" in item.keywords for item in items) and jax.default_backend() != "cpu"
     for item in items:
-        if config.pluginmanager.hasplugin("timeout") and item.get_closest_marker("timeout") is None:
-            limits = [seconds for name, seconds in SECONDS.items() if item.get_closest_marker(name)]
-            item.add_marker(pytest.mark.timeout(max(limits, default=SECONDS["quick"])))
-        if item.get_closest_marker("nightly") and "nightly" not in asked:
-            item.add_marker(pytest.mark.skip(reason="takes minutes: run it with -m nightly"))
+        if config.pluginmanager.hasplugin("timeout"):
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
         if item.get_closest_marker("gpu") and not accelerator:
             item.add_marker(pytest.mark.skip(reason="needs an accelerator"))
+
+
+refused: list[str] = []  # the running test, if it may not start a process
+
+
+def _audit(event: str, arguments: tuple) -> None:
+    if refused and event in PROCESSES:
+        raise RuntimeError(f"{refused[0]} starts a process ({event}): mark it 'slow', which `make test-slow` runs")
+
+
+sys.addaudithook(_audit)
+
+SPENT = pytest.StashKey[float]()
+
+
+def spent() -> float:
+    """Seconds of processor time so far, of this process and of its children that have ended."""
+    now = os.times()
+    return now.user + now.system + now.children_user + now.children_system
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    """Notes what is spent before a test; keeps it from starting a process, if it may not."""
+    item.stash[SPENT] = spent()
+    if not any(item.get_closest_marker(name) for name in STARTERS):
+        refused.append(item.nodeid)
+    try:
+        return (yield)
+    finally:
+        refused.clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """Writes into a report what its phase of the test has spent: so it comes to the process that sums up."""
+    report = yield
+    before, item.stash[SPENT] = item.stash[SPENT], spent()
+    report.user_properties.append(("processor time", item.stash[SPENT] - before))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Lists the dearest tests; a fixture counts for the test that was the first to need it."""
+    costs: collections.Counter[str] = collections.Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "processor time":
+                    costs[report.nodeid] += value
+    if len(costs) > LISTED:
+        terminalreporter.section(f"{LISTED} dearest tests by processor time, of {sum(costs.values()):.0f} s in all")
+        for test, cost in costs.most_common(LISTED):
+            terminalreporter.line(f"{cost:7.1f} s  {test}")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -34,6 +34,7 @@ def test_the_documented_lines_run():
     assert tried.attempted > 5 and not tried.failed
 
 
+@pytest.mark.slow
 def test_importing_starts_neither_jax_nor_anything_heavy():
     code = "import sys, jaxdd; print(sorted({'jax', 'numpy', 'orbax', 'flax'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

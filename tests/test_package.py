@@ -9,6 +9,8 @@ import zipfile
 
 import pytest
 
+from tests.limits import TIMEOUT
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 pytestmark = pytest.mark.slow
@@ -19,7 +21,7 @@ def wheel(tmp_path_factory) -> pathlib.Path:
     pytest.importorskip("hatchling")
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", folder, ROOT]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT)
     (built,) = folder.glob("jaxdd-*.whl")
     return built
 
@@ -34,7 +36,7 @@ def test_wheel_holds_the_package_and_its_configs(wheel):
 
 def test_installed_command_distils_in_an_empty_folder(wheel, tmp_path):
     fresh, folder = tmp_path / "environment", tmp_path / "empty"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", fresh], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", fresh], check=True, timeout=TIMEOUT)
     packages = pathlib.Path(
         subprocess.check_output(
             [fresh / "bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
@@ -43,7 +45,7 @@ def test_installed_command_distils_in_an_empty_folder(wheel, tmp_path):
     # The dependencies of this environment, but not its jaxdd: files in a folder named by a .pth file are not processed.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     install = [sys.executable, "-m", "pip", "--python", fresh / "bin/python", "install", "-q", "--no-deps", wheel]
-    subprocess.run(install, check=True, timeout=60)
+    subprocess.run(install, check=True, timeout=TIMEOUT)
     folder.mkdir()
     small = ["--width", "4", "--set", "pool_model_count=2", "--set", "batch_size=32"]
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
@@ -53,7 +55,7 @@ def test_installed_command_distils_in_an_empty_folder(wheel, tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=TIMEOUT,
     )
     assert done.returncode == 0, done.stderr
     assert (folder / "output_dir/digits_1/distilled/grid.png").stat().st_size > 1000

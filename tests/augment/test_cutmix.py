@@ -11,7 +11,6 @@ import pytest
 
 from jaxdd.augment import cutmix
 from jaxdd.augment.cutmix import Box, box, paste
-from tests.core.compiling import fast_jit
 
 
 def literal_box(height, width, lam, row, column):
@@ -26,7 +25,7 @@ def test_box_is_the_authors(x64):
     rng = np.random.default_rng(0)
     for lam in (0.0, 1.0, *rng.random(20)):
         row, column = rng.integers(0, 28), rng.integers(0, 20)
-        found = fast_jit(box, static_argnums=(0, 1))(28, 20, lam, row, column)
+        found = jax.jit(box, static_argnums=(0, 1))(28, 20, lam, row, column)
         assert tuple(map(int, found)) == literal_box(28, 20, lam, row, column)
 
 
@@ -35,7 +34,7 @@ def test_loss_is_the_published_one(x64):
     rng = np.random.default_rng(0)
     images, logits = rng.normal(size=(6, 8, 10, 2)), rng.normal(size=(6, 4))
     labels, permutation = np.array([0, 1, 2, 3, 3, 0]), np.array([3, 0, 5, 1, 4, 2])
-    mixed, soft = fast_jit(paste)(images, np.eye(4)[labels], Box(*np.array([0, 5, 7, 10])), permutation)
+    mixed, soft = jax.jit(paste)(images, np.eye(4)[labels], Box(*np.array([0, 5, 7, 10])), permutation)
     expected = images.copy()
     expected[:, 0:5, 7:10] = images[permutation, 0:5, 7:10]
     np.testing.assert_array_equal(mixed, expected)
@@ -51,7 +50,7 @@ def test_draws(beta):
     n, side, keys = 16, 12, jax.random.split(jax.random.key(0), 600)
     images = jnp.broadcast_to(jnp.arange(n, dtype=jnp.float32).reshape(n, 1, 1, 1), (n, side, side, 1))
     one_hot = jnp.eye(n)
-    call = fast_jit(jax.vmap(lambda key: cutmix(key, images, one_hot, probability=0.75, beta=beta)))
+    call = jax.jit(jax.vmap(lambda key: cutmix(key, images, one_hot, probability=0.75, beta=beta)))
     mixed, soft = map(np.asarray, call(keys))
     np.testing.assert_allclose(soft.sum(2), 1, atol=1e-6)
     # Each image is constant, so pixels tell the partner and its area, which the targets must state.
@@ -71,10 +70,10 @@ def test_draws(beta):
 @pytest.mark.quick
 def test_probability_0_changes_nothing_and_1_mixes():
     images, targets = jax.random.normal(jax.random.key(0), (8, 8, 8, 3)), jnp.eye(8)
-    still, same = fast_jit(functools.partial(cutmix, probability=0.0))(jax.random.key(1), images, targets)
+    still, same = jax.jit(functools.partial(cutmix, probability=0.0))(jax.random.key(1), images, targets)
     np.testing.assert_array_equal(still, images)
     np.testing.assert_array_equal(same, targets)
-    mix = fast_jit(functools.partial(cutmix, probability=1.0))
+    mix = jax.jit(functools.partial(cutmix, probability=1.0))
     moved = [mix(jax.random.key(i), images, targets)[0] for i in range(5)]
     assert sum(not np.array_equal(x, images) for x in moved) >= 4
     assert moved[0].dtype == images.dtype

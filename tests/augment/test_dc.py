@@ -11,14 +11,13 @@ from scipy import ndimage
 from jaxdd import augment
 from jaxdd.augment.dc import OPERATIONS, crop, draw_crop, draw_scale, rotate, scale
 from jaxdd.core.random import purpose_key
-from tests.core.compiling import fast_jit
 
 
 @pytest.mark.quick
 def test_crop_shows_the_channels_mean_outside(x64):
     images = 3 + jax.random.normal(jax.random.key(0), (3, 9, 11, 2), jnp.float64)
     shifts = np.array([[-4, 3], [0, 0], [3, -4]])
-    result = fast_jit(crop)(images, *map(jnp.asarray, shifts.T))
+    result = jax.jit(crop)(images, *map(jnp.asarray, shifts.T))
     mean = np.asarray(images).mean((0, 1, 2))
     for image, found, (rows, columns) in zip(np.asarray(images), result, shifts, strict=True):
         framed = np.stack([np.pad(image[..., c], 4, constant_values=mean[c]) for c in range(2)], -1)
@@ -43,7 +42,7 @@ def literal_scale(image, h, w):
 def test_scale_is_the_authors():
     sizes = np.array([[28, 28], [22, 33], [33, 22], [30, 31], [27, 24], [25, 25]])
     images = jax.random.normal(jax.random.key(0), (len(sizes), 28, 28, 2))
-    result = fast_jit(scale)(images, *map(jnp.asarray, sizes.T))
+    result = jax.jit(scale)(images, *map(jnp.asarray, sizes.T))
     for image, found, (h, w) in zip(np.asarray(images), result, sizes, strict=True):
         np.testing.assert_array_equal(found, literal_scale(image, h, w).astype(np.float32))
 
@@ -53,7 +52,7 @@ def test_scale_is_the_authors():
 def test_rotate_is_scipys_cubic_spline(x64, shape):
     degrees = np.arange(-45, 45, 1 if shape == (28, 28) else 7)
     images = jax.random.normal(jax.random.key(0), (len(degrees), *shape, 2), jnp.float64)
-    result = np.asarray(fast_jit(rotate)(images, jnp.asarray(degrees)))
+    result = np.asarray(jax.jit(rotate)(images, jnp.asarray(degrees)))
     fill = float(images.mean())
     for image, found, angle in zip(np.asarray(images), result, degrees, strict=True):
         turned = ndimage.rotate(image, angle=angle, axes=(0, 1), cval=fill)
@@ -64,7 +63,7 @@ def test_rotate_is_scipys_cubic_spline(x64, shape):
 @pytest.mark.quick
 def test_a_row_of_pixels_can_be_turned():
     images = jax.random.normal(jax.random.key(0), (2, 1, 6, 1))
-    result = fast_jit(rotate)(images, jnp.array([0, 30]))
+    result = jax.jit(rotate)(images, jnp.array([0, 30]))
     assert np.isfinite(result).all()
     np.testing.assert_allclose(result[0], images[0], rtol=0, atol=1e-6)
 
@@ -74,9 +73,9 @@ def test_each_image_gets_exactly_one_operation():
     images = jax.random.normal(jax.random.key(0), (400, 8, 8, 1))
     names = ["crop", "scale", "rotate", "noise"]
     key = jax.random.key(1)
-    result = np.asarray(fast_jit(augment.dc("_".join(names)))(key, images))
+    result = np.asarray(jax.jit(augment.dc("_".join(names)))(key, images))
     each = np.stack(
-        fast_jit(lambda key, images: [OPERATIONS[n](purpose_key(key, n), images) for n in names])(key, images)
+        jax.jit(lambda key, images: [OPERATIONS[n](purpose_key(key, n), images) for n in names])(key, images)
     )
     match = np.abs(each - result).max((2, 3, 4)) < 1e-5
     assert match.any(0).all()
@@ -91,9 +90,9 @@ def test_each_image_gets_exactly_one_operation():
 def test_draws_have_their_distributions():
     ones = jnp.ones((4000, 28, 28, 1))
     ramp = ones * jnp.arange(28.0).reshape(1, 28, 1, 1)
-    moved = np.asarray(fast_jit(draw_crop)(jax.random.key(0), ramp))[:, 14, 14, 0] - 14
+    moved = np.asarray(jax.jit(draw_crop)(jax.random.key(0), ramp))[:, 14, 14, 0] - 14
     assert np.bincount(moved.astype(int) + 4, minlength=9) / 4000 == pytest.approx([1 / 8] * 8 + [0], abs=0.03)
-    rows = np.asarray(fast_jit(draw_scale)(jax.random.key(0), ones))[:, :, 14, 0].sum(1)
+    rows = np.asarray(jax.jit(draw_scale)(jax.random.key(0), ones))[:, :, 14, 0].sum(1)
     # Sides are 22.4 to 33.6 pixels, rounded down; only those below 28 show.
     expected = np.array([0.6, 1, 1, 1, 1, 1, 5.6]) / 11.2
     assert np.bincount(rows.astype(int), minlength=29)[22:] / 4000 == pytest.approx(expected, abs=0.03)

@@ -12,7 +12,6 @@ from jaxdd.augment import draws
 from jaxdd.core.errors import UsageError
 from jaxdd.core.random import purpose_key
 from tests.augment import transcription
-from tests.core.compiling import fast_jit
 
 EVERY = "color_crop_cutout_flip_scale_rotate"
 SIDE = 10
@@ -63,7 +62,7 @@ def images(x64):
     ],
 )
 def test_diffaug_is_flip_colour_one_geometric_cutout(images, siamese, strategy, before, geometric, after):
-    run = fast_jit(augment.diffaug(strategy, SIDE, siamese=siamese))
+    run = jax.jit(augment.diffaug(strategy, SIDE, siamese=siamese))
     seen = set()
     for seed in range(8 if len(geometric) > 1 else 2):
         key = jax.random.key(seed)
@@ -79,7 +78,7 @@ def test_diffaug_is_flip_colour_one_geometric_cutout(images, siamese, strategy, 
 @pytest.mark.quick
 @pytest.mark.parametrize("siamese", [False, True])
 def test_dsa_is_exactly_one_operation(images, siamese):
-    run = fast_jit(augment.dsa(EVERY, SIDE, siamese=siamese))
+    run = jax.jit(augment.dsa(EVERY, SIDE, siamese=siamese))
     names, seen = EVERY.split("_"), set()
     for seed in range(16):
         key = jax.random.key(seed)
@@ -101,7 +100,7 @@ def test_the_operation_is_drawn_uniformly():
 @pytest.mark.quick
 @pytest.mark.parametrize("make", [augment.dsa, augment.diffaug])
 def test_siamese_batches_are_transformed_alike_whatever_their_size(make):
-    run = fast_jit(make(EVERY, 16, siamese=True))
+    run = jax.jit(make(EVERY, 16, siamese=True))
     real = jax.random.normal(jax.random.key(0), (7, 16, 16, 3))
     for seed in range(12):
         key = jax.random.key(seed)
@@ -114,7 +113,7 @@ def test_images_have_draws_of_their_own_unless_siamese(make):
     same = jnp.broadcast_to(jax.random.normal(jax.random.key(0), (1, 16, 16, 3)), (6, 16, 16, 3))
     for name in ("color", "crop", "scale", "rotate", "cutout") if make is augment.dsa else ("color_crop",):
         alone, alike = (
-            np.asarray(fast_jit(make(name, 16, siamese=siamese))(jax.random.key(1), same)) for siamese in (False, True)
+            np.asarray(jax.jit(make(name, 16, siamese=siamese))(jax.random.key(1), same)) for siamese in (False, True)
         )
         assert len(np.unique(alone.reshape(6, -1), axis=0)) > 3, name
         np.testing.assert_allclose(alike, np.broadcast_to(alike[:1], alike.shape), rtol=0, atol=1e-6)
@@ -124,19 +123,19 @@ def test_images_have_draws_of_their_own_unless_siamese(make):
 def test_draws_have_their_distributions():
     n, side = 4000, 16
     ones = jnp.ones((n, side, side, 1))
-    shown = np.asarray(fast_jit(augment.dsa("crop", side, siamese=False))(jax.random.key(0), ones))[..., 0]
+    shown = np.asarray(jax.jit(augment.dsa("crop", side, siamese=False))(jax.random.key(0), ones))[..., 0]
     tall, wide = shown.any(2).sum(1), shown.any(1).sum(1)  # what a shift by i leaves
     for left in (tall, wide):
         assert np.bincount(side - left, minlength=3) / n == pytest.approx([1 / 5, 2 / 5, 2 / 5], abs=0.04)
     assert np.corrcoef(tall, wide)[0, 1] == pytest.approx(0, abs=0.06)
-    bright = np.asarray(fast_jit(augment.dsa("color", side, siamese=False))(jax.random.key(0), ones))[:, 0, 0, 0] - 1
+    bright = np.asarray(jax.jit(augment.dsa("color", side, siamese=False))(jax.random.key(0), ones))[:, 0, 0, 0] - 1
     assert np.quantile(bright, [0, 0.25, 0.5, 0.75, 1]) == pytest.approx([-0.5, -0.25, 0, 0.25, 0.5], abs=0.04)
     ramp = jnp.broadcast_to(jnp.arange(side, dtype=jnp.float32)[None, None, :, None], (n, side, side, 1))
     mirrored = (
-        np.asarray(fast_jit(augment.diffaug("flip", side, siamese=False))(jax.random.key(0), ramp))[:, 0, 0, 0] > 0
+        np.asarray(jax.jit(augment.diffaug("flip", side, siamese=False))(jax.random.key(0), ramp))[:, 0, 0, 0] > 0
     )
     assert mirrored.mean() == pytest.approx(0.5, abs=0.04)
-    holes = np.asarray(fast_jit(augment.diffaug("cutout", side, siamese=False))(jax.random.key(0), ones))[..., 0] == 0
+    holes = np.asarray(jax.jit(augment.diffaug("cutout", side, siamese=False))(jax.random.key(0), ones))[..., 0] == 0
     rows = holes.any(2).sum(1)  # of 8 rows; the middle is at 0 to 16, so 4 to 8 of them are inside
     assert np.bincount(rows, minlength=9)[4:] / n == pytest.approx(np.array([2, 2, 2, 2, 9]) / 17, abs=0.04)
 
@@ -144,7 +143,7 @@ def test_draws_have_their_distributions():
 @pytest.mark.quick
 def test_colour_comes_before_what_makes_zeros():
     images = 5 + jax.random.normal(jax.random.key(1), (32, 16, 16, 3))
-    result = np.asarray(fast_jit(augment.diffaug("color_crop_cutout", 16, siamese=False))(jax.random.key(0), images))
+    result = np.asarray(jax.jit(augment.diffaug("color_crop_cutout", 16, siamese=False))(jax.random.key(0), images))
     assert (result == 0).all(3).any((1, 2)).all()
 
 

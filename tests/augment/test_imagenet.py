@@ -11,7 +11,6 @@ import pytest
 
 from jaxdd import augment
 from jaxdd.augment.imagenet import Boxes, draw_boxes, jitter, lighting, resized_crop
-from tests.core.compiling import fast_jit
 
 
 def literal_resize(image, size):
@@ -33,7 +32,7 @@ def literal_resize(image, size):
 def test_resized_crop_sees_nothing_beside_its_window(x64):
     images = jax.random.uniform(jax.random.key(0), (4, 12, 15, 3), jnp.float64)
     boxes = np.array([[0, 0, 12, 15], [3, 5, 7, 9], [11, 14, 1, 1], [2, 0, 10, 4]])
-    result = fast_jit(resized_crop, static_argnums=2)(images, Boxes(*map(jnp.asarray, boxes.T)), 12)
+    result = jax.jit(resized_crop, static_argnums=2)(images, Boxes(*map(jnp.asarray, boxes.T)), 12)
     for image, found, (top, left, height, width) in zip(np.asarray(images), result, boxes, strict=True):
         window = image[top : top + height, left : left + width]
         np.testing.assert_allclose(found, literal_resize(window, 12), rtol=0, atol=1e-14)
@@ -43,13 +42,13 @@ def test_resized_crop_sees_nothing_beside_its_window(x64):
 def test_the_whole_image_at_its_own_size_is_exact():
     images = np.random.default_rng(0).random((2, 9, 9, 3), np.float32)
     whole = Boxes(*np.array([[0, 0], [0, 0], [9, 9], [9, 9]], np.int32))
-    np.testing.assert_array_equal(fast_jit(resized_crop, static_argnums=2)(images, whole, 9), images)
+    np.testing.assert_array_equal(jax.jit(resized_crop, static_argnums=2)(images, whole, 9), images)
 
 
 @pytest.mark.quick
 def test_windows_have_their_distribution():
     n, side = 4000, 224
-    draw = fast_jit(draw_boxes, static_argnums=(1, 2, 3))
+    draw = jax.jit(draw_boxes, static_argnums=(1, 2, 3))
     boxes = draw(jax.random.key(0), (n, side, side, 3), (0.5, 1.0), (3 / 4, 4 / 3))
     top, left, height, width = map(np.asarray, boxes)
     assert (top >= 0).all() and (left >= 0).all() and (top + height <= side).all() and (left + width <= side).all()
@@ -72,7 +71,7 @@ def test_windows_have_their_distribution():
 @pytest.mark.quick
 @pytest.mark.parametrize(("height", "width", "box"), [(10, 100, (0, 43, 10, 13)), (90, 30, (25, 0, 40, 30))])
 def test_where_no_window_fits_the_middle_is_shown(height, width, box):
-    found = fast_jit(draw_boxes, static_argnums=(1, 2, 3))(
+    found = jax.jit(draw_boxes, static_argnums=(1, 2, 3))(
         jax.random.key(0), (3, height, width, 3), (1.0, 1.0), (3 / 4, 4 / 3)
     )
     np.testing.assert_array_equal(np.stack(found, 1), [box] * 3)
@@ -91,7 +90,7 @@ def test_jitter_is_the_authors_in_every_order(x64):
         "contrast": lambda x, a: x + a * (np.full_like(x, grey(x).mean()) - x),
         "saturation": lambda x, a: x + a * (grey(x) - x),
     }
-    result = fast_jit(jitter)(jnp.asarray(images), *map(jnp.asarray, amounts.T))
+    result = jax.jit(jitter)(jnp.asarray(images), *map(jnp.asarray, amounts.T))
     for order in itertools.permutations(range(3)):
         for image, amount, found in zip(images, amounts, result, strict=True):
             for index in order:
@@ -113,7 +112,7 @@ def test_lighting_adds_one_colour(x64):
 @pytest.mark.quick
 def test_the_whole(x64):
     images = jax.random.uniform(jax.random.key(0), (64, 20, 24, 3), jnp.float64)
-    run = fast_jit(augment.imagenet(16))
+    run = jax.jit(augment.imagenet(16))
     result = run(jax.random.key(1), images)
     assert result.shape == (64, 16, 16, 3)
     assert result.dtype == images.dtype

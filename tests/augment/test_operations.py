@@ -9,7 +9,6 @@ import pytest
 
 from jaxdd.augment import operations
 from tests.augment import transcription
-from tests.core.compiling import fast_jit
 
 UNIFORM = {
     "flip": operations.flip,
@@ -47,7 +46,7 @@ def expected(name, images, draws):
 def test_operation_is_its_transcription(x64, name, count, side):
     images = jax.random.normal(jax.random.key(side), (N, side, side, 3), jnp.float64)
     draws = numbers(name, side, count)
-    result = fast_jit({**UNIFORM, **INTEGER}[name])(images, *map(jnp.asarray, draws))
+    result = jax.jit({**UNIFORM, **INTEGER}[name])(images, *map(jnp.asarray, draws))
     np.testing.assert_allclose(result, expected(name, np.asarray(images), draws), rtol=0, atol=1e-13)
 
 
@@ -56,7 +55,7 @@ def test_operation_is_its_transcription(x64, name, count, side):
 def test_images_need_not_be_square(x64, name):
     images = jax.random.normal(jax.random.key(0), (N, 9, 14, 2), jnp.float64)
     draws = numbers(name, 9, N)
-    result = fast_jit({**UNIFORM, **INTEGER}[name])(images, *map(jnp.asarray, draws))
+    result = jax.jit({**UNIFORM, **INTEGER}[name])(images, *map(jnp.asarray, draws))
     np.testing.assert_allclose(result, expected(name, np.asarray(images), draws), rtol=0, atol=1e-13)
 
 
@@ -81,7 +80,7 @@ GOLDENS = [
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 5.1e-7), (np.float32, 1e-5)])
 def test_authors_numbers(x64, name, draws, rows, dtype, tolerance):
     whole = name in INTEGER
-    result = fast_jit({**UNIFORM, **INTEGER}[name])(
+    result = jax.jit({**UNIFORM, **INTEGER}[name])(
         jnp.asarray(RAMP, dtype), *(jnp.asarray([draw], np.int32 if whole else dtype) for draw in draws)
     )
     assert result.dtype == dtype
@@ -109,7 +108,7 @@ def test_derivative_is_the_adjoint(x64, name, count):
     images, direction, cotangent = np.random.default_rng(0).normal(size=(3, N, 8, 8, 3))
     draws = [jnp.asarray(draw) for draw in numbers(name, 8, count)]
 
-    @fast_jit
+    @jax.jit
     def apply(images, cotangent):
         result, pull = jax.vjp(lambda images: {**UNIFORM, **INTEGER}[name](images, *draws), images)
         return result, pull(cotangent)[0]
@@ -125,7 +124,7 @@ def test_derivative_is_the_adjoint(x64, name, count):
 def test_bfloat16_images_are_sampled_at_exact_places(name):
     images = jax.random.normal(jax.random.key(1), (8, 32, 32, 3))
     draws = [jnp.asarray(draw, jnp.float32) for draw in numbers(name, 32, 8)]
-    apply = fast_jit(UNIFORM[name])
+    apply = jax.jit(UNIFORM[name])
     half = apply(images.astype(jnp.bfloat16), *draws)
     assert half.dtype == jnp.bfloat16
     np.testing.assert_allclose(half.astype(jnp.float32), apply(images, *draws), atol=0.05)

@@ -11,7 +11,6 @@ import pytest
 
 from jaxdd.augment import shared
 from jaxdd.augment.imagenet import Boxes, resized_crop
-from tests.core.compiling import fast_jit
 
 BOXES = [(0, 0, 12, 15), (3, 5, 7, 9), (11, 14, 1, 1), (2, 0, 10, 4)]
 SHAPE = (3, 12, 15, 2)
@@ -37,7 +36,7 @@ def test_crops_of_all_images_are_those_image_by_image(box, x64):
     weights = jnp.asarray(np.random.default_rng(1).normal(size=(3, 12, 12, 2)))
     values, slopes = zip(
         *(
-            fast_jit(lambda x, f=f: (f(x), jax.grad(lambda x: (weights * f(x)).sum())(x)))(images())
+            jax.jit(lambda x, f=f: (f(x), jax.grad(lambda x: (weights * f(x)).sum())(x)))(images())
             for f in (mine, theirs)
         ),
         strict=True,
@@ -86,7 +85,7 @@ def features(boxes, side):
 @pytest.mark.parametrize("scale", [0.08, 0.6, 0.97, 1.0])
 def test_windows_have_their_distribution_for_a_traced_least_scale(scale):
     n, side = 4000, 64
-    draw = fast_jit(
+    draw = jax.jit(
         lambda keys, least: jax.vmap(lambda key: shared.draw_box(key, (1, side, side, 3), (least, 1.0)))(keys)
     )
     found = np.stack(draw(jax.random.split(jax.random.key(0), n), jnp.float32(scale)), 1)
@@ -109,7 +108,7 @@ def test_windows_have_their_distribution_for_a_traced_least_scale(scale):
 @pytest.mark.quick
 @pytest.mark.parametrize("signed", [False, True])
 def test_rolls_take_every_number_up_to_the_most_equally_often(signed):
-    draw = fast_jit(jax.vmap(lambda key: jnp.stack(shared.draw_roll(key, 4, signed))))
+    draw = jax.jit(jax.vmap(lambda key: jnp.stack(shared.draw_roll(key, 4, signed))))
     found = np.asarray(draw(jax.random.split(jax.random.key(1), 4000)))
     numbers = np.arange(-4 if signed else 0, 5)
     for column in found.T:
@@ -124,7 +123,7 @@ def test_rolls_take_every_number_up_to_the_most_equally_often(signed):
 def test_every_second_view_is_flipped():
     whole = shared.whole((1, 4, 4, 1), 4)
     keys = jax.random.split(jax.random.key(2), 2000)
-    columns = np.asarray(fast_jit(jax.vmap(lambda key: shared.flip(key, whole).columns))(keys))
+    columns = np.asarray(jax.jit(jax.vmap(lambda key: shared.flip(key, whole).columns))(keys))
     turned = (columns == np.eye(4)[::-1]).all((1, 2))
     assert (turned | (columns == np.eye(4)).all((1, 2))).all()
     assert abs(turned.mean() - 0.5) < 0.05

@@ -4,11 +4,11 @@ import argparse
 import importlib.util
 import pathlib
 import sys
-import time
 
 import pytest
 
 from benchmarks import accelerator, record
+from tests.limits import TIMEOUT
 
 KEEPS = (
     "import os, pathlib; p = pathlib.Path(os.environ['JAXDD_RESULTS']); p.mkdir(parents=True); (p / 'a.json').touch()"
@@ -17,29 +17,32 @@ KEEPS = (
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Runs a row that is a piece of Python, with some minutes left."""
+    """Runs a row that is a piece of Python, with some minutes left, on a clock that stands still."""
+    monkeypatch.setattr(accelerator.time, "monotonic", lambda: 0.0)
     flags = argparse.Namespace(output_dir=str(tmp_path), data_path="DATA", torch_python=None, quick=False)
 
-    def told(code: str, minutes: float = 1.0) -> str:
+    def told(code: str, minutes: float = TIMEOUT / 60) -> str:
         monkeypatch.setattr(accelerator.Row, "words", lambda *_: [sys.executable, "-c", code])
         row = accelerator.Row("row", minutes=0.01)
-        return accelerator.run("row", row, flags, time.monotonic() + 60 * minutes)
+        return accelerator.run("row", row, flags, 60 * minutes)
 
     return told
 
 
+@pytest.mark.slow
 def test_a_row_is_run_once(run, tmp_path):
     assert run(KEEPS).startswith("done in")
     assert (tmp_path / "results" / "row" / "a.json").is_file()
     assert run("raise SystemExit(1)") == "done before"
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_left_and_what_fails_is_told(run, tmp_path):
     assert run(KEEPS, minutes=0.001).startswith("left for the next call: needs 0.01 minutes")
     assert run("print('why'); raise SystemExit(3)") == "failed (3): see row.log"
     assert (tmp_path / "row.log").read_text() == "why\n"
     assert run("pass") == "failed (0): see row.log"  # nothing was recorded
-    assert run("import time; time.sleep(60)", minutes=0.02) == "out of time: see row.log"
+    assert run(f"import time; time.sleep({TIMEOUT})", minutes=0.02) == "out of time: see row.log"
     assert run(KEEPS).startswith("done in")
 
 
@@ -57,6 +60,7 @@ def test_rows_name_benchmarks_and_their_flags(tmp_path):
     assert str(tmp_path / "a b" / "dream") in accelerator.ROWS["dream"].words(flags)
 
 
+@pytest.mark.slow
 def test_the_commit_is_known_without_a_history(monkeypatch, tmp_path):
     monkeypatch.setattr(record, "HOME", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))

@@ -1,16 +1,18 @@
-"""Running commands: in this process, where a refusal costs milliseconds, or as a user does."""
+"""Running commands: in this process, or in one of their own, as a user does."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import pathlib
-import resource
 import subprocess
 import sys
 
 import pytest
 
 from jaxdd.cli.main import main
+from tests.limits import TIMEOUT
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = ["--width", "4", "--set", "pool_model_count=2", "--set", "batch_size=32", "--set", "checkpoint_iters=[1]"]
@@ -18,12 +20,11 @@ TINY = ["--width", "4", "--set", "pool_model_count=2", "--set", "batch_size=32",
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a command ended: exit code, both outputs, seconds of processor time."""
+    """How a command ended: exit code and both outputs."""
 
     code: int
     out: str
     err: str
-    seconds: float = 0.0
 
 
 @pytest.fixture
@@ -48,10 +49,35 @@ def call(capsys):
 def command(*words: str, cwd: pathlib.Path) -> Outcome:
     """Runs `python <words>` in a folder; a name of a root script is found."""
     script, *rest = words
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [sys.executable, str(ROOT / script), *rest], cwd=cwd, capture_output=True, text=True, timeout=240
+        [sys.executable, str(ROOT / script), *rest], cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Outcome(done.returncode, done.stdout, done.stderr, seconds)
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+# What takes long, and what no refusal of arguments needs: libraries, and a device backend.
+HEAVY = {"orbax", "sklearn", "scipy", "matplotlib", "PIL", "pyarrow", "grain", "tensorflow", "tensorflow_datasets"}
+WEIGHED = """
+import json, sys
+from jaxdd.cli.main import main
+
+heavy, commands = json.loads(sys.argv[1])
+for script, *words in commands:
+    code = main(words, script=script)
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    started = ["a backend"] if bridge and bridge.backends_are_initialized() else []
+    print(json.dumps([code, sorted(set(heavy) & set(sys.modules)) + started]))
+"""
+
+
+def weighed(*commands: list[str], cwd: pathlib.Path, heavy: set[str] = HEAVY) -> list[tuple[int, list[str]]]:
+    """Runs commands, each a script's name and its words, one after another in one new process.
+
+    Returns:
+        The exit code of each, and what of `heavy` was imported by then; a started device backend counts.
+    """
+    words = [sys.executable, "-c", WEIGHED, json.dumps([sorted(heavy), commands])]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
+    assert done.returncode == 0, done.stderr
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]

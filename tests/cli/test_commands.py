@@ -11,10 +11,9 @@ import time
 import pytest
 
 from jaxdd.core.distilled import DistilledSet
+from tests.limits import TIMEOUT
 
 from .conftest import ROOT, TINY, command
-
-pytestmark = pytest.mark.slow
 
 QUICK = ["--models_to_test", "1", "--set", "plain_steps=3", "--set", "steps=3"]
 
@@ -28,6 +27,7 @@ def home(tmp_path_factory):
     return folder, outcome
 
 
+@pytest.mark.smoke
 def test_distilling_fills_the_output_folder(home):
     folder, _ = home
     made = folder / "output_dir" / "digits_1"
@@ -43,6 +43,7 @@ def test_distilling_fills_the_output_folder(home):
     assert config["other"]["message"] == "a note" and config["identity"]["settings"]["width"] == 4
 
 
+@pytest.mark.slow
 def test_what_is_printed_is_in_the_log_and_names_the_next_command(home):
     folder, outcome = home
     log = (folder / "output_dir" / "digits_1" / "log.txt").read_text()
@@ -55,6 +56,7 @@ def test_what_is_printed_is_in_the_log_and_names_the_next_command(home):
     assert outcome.err == ""
 
 
+@pytest.mark.slow
 def test_the_same_command_finds_the_run_finished_and_more_steps_continue_it(home, call, monkeypatch):
     folder, _ = home
     monkeypatch.chdir(folder)
@@ -69,6 +71,7 @@ def test_the_same_command_finds_the_run_finished_and_more_steps_continue_it(home
     assert other.code == 3 and "seed: 0 -> 7" in other.err
 
 
+@pytest.mark.slow
 def test_evaluating_writes_a_table_and_a_file(home):
     folder, _ = home
     outcome = command("eval.py", *QUICK, cwd=folder)
@@ -83,6 +86,7 @@ def test_evaluating_writes_a_table_and_a_file(home):
     assert all(len(row["runs"]) == 1 and row["std"] == 0 for row in found["rows"])
 
 
+@pytest.mark.slow
 def test_every_form_of_the_checkpoint_path_is_the_same_set(home, call, monkeypatch):
     folder, _ = home
     monkeypatch.chdir(folder)
@@ -99,6 +103,7 @@ def test_every_form_of_the_checkpoint_path_is_the_same_set(home, call, monkeypat
     assert len(means) == 1
 
 
+@pytest.mark.slow
 def test_a_signal_saves_and_the_same_command_continues(tmp_path):
     words = [sys.executable, str(ROOT / "distill_dataset.py"), "--max_steps", "100000", "--output_dir", "a b", *TINY]
     running = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
@@ -106,7 +111,7 @@ def test_a_signal_saves_and_the_same_command_continues(tmp_path):
     assert any(line.startswith("step") for line in running.stdout)
     time.sleep(0.2)
     running.send_signal(signal.SIGTERM)
-    rest, _ = running.communicate(timeout=60)
+    rest, _ = running.communicate(timeout=TIMEOUT)
     assert running.returncode == 143
     assert "run the same command again to continue" in rest
     assert DistilledSet.load(tmp_path / "a b" / "distilled").provenance["step"] >= 1

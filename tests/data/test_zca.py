@@ -125,6 +125,7 @@ def test_the_default_cache_is_the_users(tmp_path, monkeypatch):
     assert len(list((tmp_path / "jaxdd" / "zca").glob("*.npz"))) == 1
 
 
+@pytest.mark.slow
 def test_processes_share_one_valid_cache(tmp_path):
     dataset = _dataset()
     script = (

@@ -10,7 +10,6 @@ from jaxdd.core.types import Examples
 from jaxdd.kernels import adam, solvers
 from jaxdd.kernels.linearized import dense_jacobian, linearize
 from jaxdd.kernels.meta_gradient import Expanded, InnerProblem, Rows, Synthetic, direct_gradient, implicit_gradient
-from tests.core.compiling import fast_jit
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -70,7 +69,7 @@ def test_inner_gradient_is_the_derivative_of_the_inner_loss(rows):
     rows = None if rows is None else jnp.asarray(rows)
     theta, params, expanded = parameters(seed=5), parameters(), expand(synthetic())
 
-    @fast_jit
+    @jax.jit
     def both(theta):
         ours = adam.inner_gradient(at(params), theta, expanded, rows)
         return ours, jax.value_and_grad(literal_loss)(theta, params, *expanded, rows)
@@ -89,7 +88,7 @@ def test_converged_adam_equals_the_dense_solution():
     solve = solvers.dense_operator_solve(jacobian, linear, problem.ridge(linear.features), problem.freeze)
     exact = problem.freeze(linear.pull(solve(expanded.labels).solution))
     options = {"steps": STEPS, "learning_rate": RATE, "last_kernel": False}  # cold, and without drift
-    theta, drifted, losses = fast_jit(lambda p: adam.minimise(at, p, lambda i: (expanded, None), **options))(params)
+    theta, drifted, losses = jax.jit(lambda p: adam.minimise(at, p, lambda i: (expanded, None), **options))(params)
     assert jax.tree.all(jax.tree.map(jnp.array_equal, drifted, params))
     assert losses[-1] < 0.9 * losses[0]
 
@@ -106,7 +105,7 @@ def test_converged_adam_equals_the_dense_solution():
         beta = solve(linear.push(problem.freeze(g))).solution
         return problem.freeze(trees.subtract(g, linear.pull(beta)))
 
-    compiled = fast_jit(meta_gradient, static_argnums=1)
+    compiled = jax.jit(meta_gradient, static_argnums=1)
     found, expected = compiled(theta, by_adam), compiled(exact, exactly)
     for name, tree in expected.items():
         size = max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(tree))
@@ -128,7 +127,7 @@ def test_published_habits_of_the_first_step():
 
     def first_step(**options):
         settings = {"steps": 1, "learning_rate": RATE} | options
-        return fast_jit(lambda p: adam.minimise(at, p, lambda i: (expanded, None), **settings)[0])(parameters())
+        return jax.jit(lambda p: adam.minimise(at, p, lambda i: (expanded, None), **settings)[0])(parameters())
 
     plain, warm, published = first_step(), first_step(count=8), first_step(last_kernel=True)
     np.testing.assert_allclose(jnp.abs(plain["w"]), RATE, rtol=0.01)  # the rate in every coordinate

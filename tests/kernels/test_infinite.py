@@ -13,8 +13,6 @@ from jaxdd.core.errors import ConfigError, UsageError
 from jaxdd.kernels import ntk_compat
 from jaxdd.kernels.infinite import InfiniteKernel
 
-from ..core.compiling import fast_jit
-
 pytestmark = pytest.mark.quick
 W, B = 2**0.5, 0.1
 
@@ -52,7 +50,7 @@ def _arc_cosine(x: np.ndarray, y: np.ndarray, depth: int) -> dict[str, np.ndarra
 def test_fully_connected_kernels_are_the_arc_cosine_recursion(nt, kind, depth):
     x, y = _images(5, 0), _images(4, 1)
     y = y.at[0].set(x[2])  # an angle of zero
-    found = fast_jit(InfiniteKernel("fc", depth, kind))(x, y)
+    found = jax.jit(InfiniteKernel("fc", depth, kind))(x, y)
     assert found.dtype == jnp.float64
     expected = _arc_cosine(np.asarray(x), np.asarray(y), depth)[kind]
     np.testing.assert_allclose(found, expected, rtol=1e-7)  # the square root at angle zero halves the digits
@@ -68,9 +66,9 @@ def test_convolutional_kernels_are_those_of_neural_tangents(nt, leading, pooling
         layers += [stax.Conv(7, (3, 3), padding="SAME", **stds), stax.Relu(), stax.AvgPool((2, 2), (2, 2))]
     layers += [stax.GlobalAvgPool() if pooling else stax.Flatten(), stax.Dense(7, **stds)]
     kernel_fn = stax.serial(*layers)[2]
-    direct = fast_jit(lambda x, y: kernel_fn(x, y, ("ntk", "nngp")))(x, y)
+    direct = jax.jit(lambda x, y: kernel_fn(x, y, ("ntk", "nngp")))(x, y)
     for kind in ("ntk", "nngp"):
-        found = fast_jit(InfiniteKernel("conv", 2, kind, leading_conv=leading, global_pooling=pooling))(x, y)
+        found = jax.jit(InfiniteKernel("conv", 2, kind, leading_conv=leading, global_pooling=pooling))(x, y)
         np.testing.assert_allclose(found, getattr(direct, kind), rtol=1e-12)
 
 
@@ -78,7 +76,7 @@ def test_pooling_and_the_leading_convolution_change_the_kernel(nt):
     x = _images(3, 0)
     plain = InfiniteKernel("conv", 1)
     others = [dataclasses.replace(plain, leading_conv=False), dataclasses.replace(plain, global_pooling=True)]
-    first, *rest = (np.asarray(fast_jit(kernel)(x)) for kernel in (plain, *others))
+    first, *rest = (np.asarray(jax.jit(kernel)(x)) for kernel in (plain, *others))
     assert all(np.abs(first - other).max() > 1e-3 for other in rest)
 
 
@@ -87,7 +85,7 @@ def test_chunks_change_neither_value_nor_gradient(nt, kernel):
     x, y, weights = _images(7, 0), _images(3, 1), jnp.asarray(np.random.default_rng(2).normal(size=(7, 3)))
 
     def both(kernel):
-        return fast_jit(jax.value_and_grad(lambda x, y: (weights * kernel(x, y)).sum(), argnums=(0, 1)))(x, y)
+        return jax.jit(jax.value_and_grad(lambda x, y: (weights * kernel(x, y)).sum(), argnums=(0, 1)))(x, y)
 
     for whole, pieces in zip(
         *map(jax.tree.leaves, map(both, (kernel, dataclasses.replace(kernel, chunk=2)))), strict=True
@@ -102,8 +100,8 @@ def test_the_gradient_of_a_symmetric_matrix_is_that_of_finite_differences(nt):
     def total(x):
         return (weights * InfiniteKernel("fc", 2)(x)).sum()
 
-    slope = float((fast_jit(jax.grad(total))(x) * direction).sum())
-    value, h = fast_jit(total), 1e-2
+    slope = float((jax.jit(jax.grad(total))(x) * direction).sum())
+    value, h = jax.jit(total), 1e-2
     ahead, behind = (float(value(x + k * h * direction) - value(x - k * h * direction)) for k in (1, 2))
     assert slope == pytest.approx((8 * ahead - behind) / (12 * h), rel=1e-5)
 

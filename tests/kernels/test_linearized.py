@@ -10,7 +10,6 @@ import pytest
 from jaxdd.core.errors import UsageError
 from jaxdd.kernels import ntk_compat, solvers
 from jaxdd.kernels.linearized import dense_jacobian, gram, in_chunks, linearize, on_rows, tangent_output
-from tests.core.compiling import fast_jit
 from tests.kernels import tiny
 
 pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("x64")]
@@ -27,7 +26,7 @@ def assert_trees_close(found, expected, tolerance: float):
 def tangent_kernel():
     """A - lam I as a matrix `[n k, n k]`: the operator applied to every unit vector."""
 
-    @fast_jit
+    @jax.jit
     def matrix(base, images):
         linear = linearize(tiny.forward, base, images)
         ridge = tiny.problem(base).ridge(linear.features)
@@ -39,7 +38,7 @@ def tangent_kernel():
 
 
 def test_operator_is_the_gram_of_the_dense_jacobian(tangent_kernel):
-    jacobian = fast_jit(lambda p, x: gram(dense_jacobian(tiny.forward, p, x)))
+    jacobian = jax.jit(lambda p, x: gram(dense_jacobian(tiny.forward, p, x)))
     expected = jacobian(tiny.params(), tiny.images(5, seed=3))
     assert_trees_close(tangent_kernel, expected, 1e-10)
 
@@ -57,14 +56,14 @@ def test_operator_is_the_empirical_kernel_of_neural_tangents(implementation, tan
         return tiny.forward(p, x)[0]
 
     kernel_fn = nt.empirical_ntk_fn(network, trace_axes=(), vmap_axes=0, implementation=implementation)
-    found = fast_jit(lambda x, p: kernel_fn(x, None, p))(tiny.images(5, seed=3), tiny.params())
+    found = jax.jit(lambda x, p: kernel_fn(x, None, p))(tiny.images(5, seed=3), tiny.params())
     expected = jnp.moveaxis(found, 1, 2).reshape(15, 15)  # [n, n', k, k'] -> [n k, n' k']
     assert_trees_close(tangent_kernel, expected, 1e-10)
     assert "tensorflow" not in sys.modules
 
 
 def test_chunked_linearisation_equals_the_whole():
-    @fast_jit
+    @jax.jit
     def products(base, images, theta, v):
         whole, chunked = (linearize(tiny.forward, base, images, chunk=chunk) for chunk in (None, 3))
         return [(each.features, each.push(theta), each.pull(v)) for each in (whole, chunked)]
@@ -78,7 +77,7 @@ def test_push_and_pull_are_adjoint_and_the_derivative():
     base, theta, images = tiny.params(), tiny.params(seed=1), tiny.images(4, seed=4)
     v = jnp.asarray(np.random.default_rng(5).normal(size=(4, 3)))
 
-    @fast_jit
+    @jax.jit
     def products(base, theta):
         linear = linearize(tiny.forward, base, images)
         difference = tangent_output(tiny.forward, base, theta, images, linear=False)
@@ -108,7 +107,7 @@ def test_on_rows_has_all_values_and_derivatives_of_its_rows_only(chunk):
         values = on_rows(tiny.problem({}, chunk=chunk).bounded(lambda x: network(x, w)), images, rows)
         return jnp.sum(values**2), values
 
-    derivative = fast_jit(jax.value_and_grad(total, (0, 1), has_aux=True))
+    derivative = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))
     (_, values), (by_images, by_weights) = derivative(images, weights, rows)
     (_, every), (all_images, _) = derivative(images, weights, None)
     np.testing.assert_allclose(values, every, rtol=1e-14)

@@ -18,7 +18,6 @@ from jaxdd.kernels.meta_gradient import (
     implicit_gradient,
     outer_loss,
 )
-from tests.core.compiling import fast_jit
 from tests.kernels import tiny
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -58,14 +57,14 @@ def whole_loss(base, synthetic: Synthetic):
 @functools.cache
 def oracle():
     """Value and gradient of the whole loss, compiled once."""
-    return fast_jit(jax.value_and_grad(lambda synthetic: whole_loss(tiny.params(), synthetic)))
+    return jax.jit(jax.value_and_grad(lambda synthetic: whole_loss(tiny.params(), synthetic)))
 
 
 @functools.cache
 def split(solver: str):
     """Loss, d and c of the engine, compiled once per solver."""
 
-    @fast_jit
+    @jax.jit
     def run(synthetic, real):
         inner, expanded = tiny.problem(tiny.params()), tiny.expand(synthetic)
         solve, linear = tiny.solver(solver, inner, expanded)
@@ -108,7 +107,7 @@ def test_split_equals_finite_differences(direction):
 
 
 def test_sub_sampled_gradients_touch_their_images_only():
-    @fast_jit
+    @jax.jit
     def run(synthetic, theta, rows, real_rows):
         inner = tiny.problem(tiny.params())
         sampled = direct_gradient(inner, theta, synthetic, unmirrored, tiny.real(), Rows(rows, real_rows))

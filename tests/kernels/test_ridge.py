@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from jaxdd.kernels.ridge import Ridge, kernel
-from tests.core.compiling import fast_jit
 
 pytestmark = pytest.mark.quick
 
@@ -30,7 +29,7 @@ class TestInFloat64:
             return jnp.sum(weights * jnp.sin(jnp.linalg.solve(features @ features.T + lam * jnp.eye(6), right)))
 
         for derivative in (jax.value_and_grad, jax.jacfwd):
-            both = fast_jit(lambda *at, of=derivative: [of(fn, argnums=(0, 1, 2))(*at) for fn in (ours, plain)])
+            both = jax.jit(lambda *at, of=derivative: [of(fn, argnums=(0, 1, 2))(*at) for fn in (ours, plain)])
             found, expected = both(features, right, 0.1)
             for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
                 np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)

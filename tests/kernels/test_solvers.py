@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from jaxdd.kernels.solvers import pcg
-from tests.core.compiling import fast_jit
 from tests.kernels import tiny
 
 pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("x64")]
@@ -31,7 +30,7 @@ def compiled(steps: int):
 
         return pcg(operator, right, lambda r: r, steps=steps, tolerance=tolerance)
 
-    return fast_jit(run)
+    return jax.jit(run)
 
 
 def solve(matrix, right, *, steps: int, tolerance: float):
@@ -97,7 +96,7 @@ def test_the_right_preconditioner_solves_in_one_step():
 
 
 def test_pcg_and_dense_agree_on_a_network():
-    @fast_jit
+    @jax.jit
     def both(base, synthetic):
         expanded, inner = tiny.expand(synthetic), tiny.problem(base)
         solve_dense, _ = tiny.solver("dense", inner, expanded)

@@ -16,7 +16,6 @@ import pytest
 from jaxdd import models
 from jaxdd.matching.distances import feature_distance, gradient_distance
 from jaxdd.matching.moments import moments
-from tests.core.compiling import fast_jit
 
 NETWORK = models.build(
     "conv",
@@ -111,7 +110,7 @@ def computed():
     @functools.cache
     def table(dtype):
         variables, real, synthetic = setting(dtype)
-        program = fast_jit(lambda *given: (losses(*given), jax.jacrev(losses)(*given)))
+        program = jax.jit(lambda *given: (losses(*given), jax.jacrev(losses)(*given)))
         return program(synthetic, variables, real)
 
     return table
@@ -142,7 +141,7 @@ def test_float32_keeps_five_digits(computed):
 @pytest.mark.quick
 def test_network_is_the_authors(x64):
     variables, real, synthetic = setting(jnp.float64)
-    apply = fast_jit(lambda images: NETWORK.apply(variables, images).logits)
+    apply = jax.jit(lambda images: NETWORK.apply(variables, images).logits)
     logits, of_synthetic = apply(real), apply(synthetic)
     np.testing.assert_allclose(logits[0], [0.3402156247, 0.1580695680, 0.2898249414], rtol=0, atol=0.51e-10)
     for found, expected in ((logits, 1.2039967327), (of_synthetic, 1.2078055310)):

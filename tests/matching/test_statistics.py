@@ -9,7 +9,6 @@ import pytest
 
 from jaxdd.core.types import Moments
 from jaxdd.matching.statistics import norm, statistics_loss
-from tests.core.compiling import fast_jit
 
 RANDOM = np.random.default_rng(0)
 INPUTS = [RANDOM.normal(3.0, 2.0, shape) for shape in ((6, 4, 4, 5), (6, 2, 2, 3), (6, 7))]
@@ -46,7 +45,7 @@ def test_its_derivative_is_that_of_finite_differences(x64):
         return statistics_loss([moments(x, *running) for x, running in zip(given, RUNNING, strict=True)])
 
     x, direction = INPUTS[0], RANDOM.normal(size=INPUTS[0].shape)
-    slope = (np.asarray(fast_jit(jax.grad(loss))(jnp.asarray(x))) * direction).sum()
+    slope = (np.asarray(jax.jit(jax.grad(loss))(jnp.asarray(x))) * direction).sum()
     ends = (literal([x + sign * 1e-6 * direction, *INPUTS[1:]], 10.0) for sign in (1, -1))
     assert slope == pytest.approx((next(ends) - next(ends)) / 2e-6, rel=1e-7)
 

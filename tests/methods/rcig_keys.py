@@ -14,7 +14,6 @@ from jaxdd.core.config import ConfigFile, build
 from jaxdd.core.errors import ConfigError
 from jaxdd.methods.rcig import RCIG
 from jaxdd.run.settings import RunSettings
-from tests.core.compiling import fast_jit
 from tests.methods import rcig_tiny as tiny
 from tests.oracles import rcig_golden, rcig_literal
 
@@ -50,12 +49,12 @@ def refused(key: str, value):
 def trained_member(of: RCIG):
     """The engine's and the oracle's network after the training that follows an outer step."""
     network, member, drawn = tiny.network(of), tiny.member_of(of), tiny.draws(of)
-    ours = fast_jit(lambda m, s, d: of._train_member(network, m, s, d))(member, tiny.synthetic(), drawn)
+    ours = jax.jit(lambda m, s, d: of._train_member(network, m, s, d))(member, tiny.synthetic(), drawn)
     config = tiny.literal_config(pool_learning_rate=of.pool_learning_rate)
     apply = tiny.apply_of(of.softplus_temp, of.has_bn)
     start = rcig_literal.PoolModel(member.params, member.optimizer, member.variables.get("batch_stats"))
 
-    @fast_jit
+    @jax.jit
     def literal(start, steps, rows):
         choices = rcig_literal.Draws(model_index=0, pool_steps=steps, pool_indices=rows)
         problem = rcig_literal.Problem(apply, config, 0.0, start.batch_stats, choices, None, jax.lax.fori_loop)
@@ -166,7 +165,7 @@ def check_softplus_temp():
 def check_init_random_noise():
     data = tiny.examples(90)
     noise, real = (
-        fast_jit(tiny.method(n_images=10, init_random_noise=flag).init)(jax.random.key(0), data).synthetic
+        jax.jit(tiny.method(n_images=10, init_random_noise=flag).init)(jax.random.key(0), data).synthetic
         for flag in (True, False)
     )
     stored = {image.tobytes() for image in np.asarray(data.images)}

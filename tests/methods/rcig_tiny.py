@@ -17,7 +17,6 @@ from jaxdd.methods.rcig import RCIG, Draws, MetaGradient, RCIGState
 from jaxdd.methods.rcig_draws import draw
 from jaxdd.models.network import Network
 from jaxdd.training import pool
-from tests.core.compiling import fast_jit
 from tests.oracles import rcig_literal
 from tests.oracles.convnet import ConvNet, apply_fn
 
@@ -100,7 +99,7 @@ def arguments(of: RCIG):
 @functools.cache
 def compiled(of: RCIG):
     """Its meta-gradient as one program: `(member, state, batch, draws) -> MetaGradient`."""
-    return functools.partial(fast_jit(of.meta_gradient, static_argnums=0), network(of))
+    return functools.partial(jax.jit(of.meta_gradient, static_argnums=0), network(of))
 
 
 @functools.cache
@@ -184,7 +183,7 @@ def _oracle(repeats: int):
         c = rcig_literal.implicit_gradient(problem, theta, base, x, params)
         return {"loss": loss, "accuracy": accuracy, "direct": d, "implicit": c}
 
-    return fast_jit(run)
+    return jax.jit(run)
 
 
 def _without_last_kernel(base: PyTree) -> np.ndarray:

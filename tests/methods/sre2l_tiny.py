@@ -16,7 +16,6 @@ from jaxdd.methods.sre2l import RecoverStage
 from jaxdd.methods.sre2l_plan import plan
 from jaxdd.methods.sre2l_settings import Recovery
 from jaxdd.models import layers
-from tests.core.compiling import fast_jit
 
 SIDE, CLASSES = 8, 3
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -80,7 +79,7 @@ def key(step: int, seed: int = 0) -> Key:
 
 def run(procedure: RecoverStage, data: Examples, steps: int | None = None) -> Any:
     """The state after all steps, and the metrics of the last one."""
-    step = fast_jit(procedure.step)
+    step = jax.jit(procedure.step)
     state, metrics = procedure.init(key_for(0, "init"), data), {}
     for number in range(procedure.steps if steps is None else steps):
         state, metrics = step(state, data, key(number))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ import pytest
 from jaxdd.matching.moments import image_gradient, moments
 from jaxdd.methods import Condensation
 from jaxdd.methods.condensation_objective import PLAIN, SECOND, SHIFTED, objective
-from tests.core.compiling import fast_jit
 from tests.matching.test_golden import GOLDEN, LABELS, NETWORK, setting
 
 FEATURES = {"dm_weight": 0.2}
@@ -54,7 +54,7 @@ def computed():
 
     @functools.cache
     def table():
-        return fast_jit(lambda *given: {name: engine(name, *given) for name in ENGINE})(*setting(jnp.float64))
+        return jax.jit(lambda *given: {name: engine(name, *given) for name in ENGINE})(*setting(jnp.float64))
 
     return table
 

@@ -16,7 +16,6 @@ from jaxdd.run import loop
 from jaxdd.run.checkpoint import Storage
 from jaxdd.run.programs import Repeated, Turns, initial, programs_for, template
 from tests import hlo
-from tests.core.compiling import fast_jit
 from tests.methods.matching_tiny import CLASSES, SEED, SHAPE, difference, engine, examples, method
 from tests.run.toy import bits
 
@@ -26,7 +25,7 @@ def test_one_program_of_a_step_equals_its_parts(monkeypatch, x64):
     """The program as it is for accelerators, all classes mapped and loops rolled, beside what the CPU dispatches."""
     of = method("idc", ema_decay=0.9, momentum=0.5)
     data = examples(of, np.float64)
-    start = fast_jit(lambda data: initial(of, data, SEED))(data)
+    start = jax.jit(lambda data: initial(of, data, SEED))(data)
     for name in ("outer iteration", "network"):
         event = next(event for event in of.events(data) if event.name == name)
         start = jax.jit(event.apply)(start, data, key_for(SEED, f"event/{name}"))
@@ -35,7 +34,7 @@ def test_one_program_of_a_step_equals_its_parts(monkeypatch, x64):
     assert parts == {"draw": 1, "match": CLASSES, "train": 2}
     monkeypatch.setattr(backend, "on_cpu", lambda: False)
     assert {part.name: part.times for part in of.parts(data)} == {**parts, "match": 1}
-    found, measured = fast_jit(lambda state, data: of.step(state, data, key_for(SEED, "step")))(start, data)
+    found, measured = jax.jit(lambda state, data: of.step(state, data, key_for(SEED, "step")))(start, data)
     for name in ("images", "buffer", "average", "network", "losses"):
         assert difference(getattr(found, name), getattr(wanted, name)) < 1e-10, name
     assert float(measured["loss"]) == pytest.approx(metrics[0]["loss"], rel=1e-10)
@@ -139,17 +138,17 @@ def test_the_first_images_are_those_of_each_class_in_order():
     data = examples(of)
     labels = np.asarray(data.labels)
     wanted = [np.flatnonzero(labels == c)[:2] for c in range(CLASSES)]
-    found = fast_jit(lambda data: initial(of, data, SEED).images)(data)
+    found = jax.jit(lambda data: initial(of, data, SEED).images)(data)
     np.testing.assert_array_equal(found, np.asarray(data.images)[np.stack(wanted)])
     few = Examples(data.images[:4], jnp.asarray([0, 1, 1, 2]), 3, data.constants)
-    cycled = fast_jit(lambda data: initial(of, data, SEED).images)(few)
+    cycled = jax.jit(lambda data: initial(of, data, SEED).images)(few)
     np.testing.assert_array_equal(cycled, np.asarray(few.images)[[[0, 0], [1, 2], [3, 3]]])
 
 
 @pytest.mark.quick
 def test_noise_is_about_grey_and_clipped():
     of = method("idc", factor=1, initial="noise", n_images=50)
-    found = np.asarray(fast_jit(lambda data: initial(of, data, SEED).images)(examples(of)))
+    found = np.asarray(jax.jit(lambda data: initial(of, data, SEED).images)(examples(of)))
     assert found.min() == 0 and found.max() == 1
     assert found.mean() == pytest.approx(0.5, abs=0.01) and np.median(np.abs(found - 0.5)) == pytest.approx(
         0.169, abs=0.01

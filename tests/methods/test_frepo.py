@@ -12,7 +12,6 @@ import pytest
 from jaxdd.core.types import Examples, Key
 from jaxdd.methods.frepo import Draws, FRePo, FRePoState, Prototypes, label_margin
 from jaxdd.models.network import Network
-from tests.core.compiling import fast_jit
 from tests.oracles import frepo_literal
 
 SHAPE, CLASSES, IPC, REAL = (8, 8, 1), 3, 2, 7
@@ -82,7 +81,7 @@ def test_four_steps_equal_the_literal_procedure(settings, x64):
     start = of.init(jax.random.key(0), examples(30, seed=1))
     start = start._replace(prototypes=start.prototypes._replace(labels=start.prototypes.labels - _spread(start)))
     lamb, pool, expected = literal_run(of, start)
-    state, losses, update = start, [], fast_jit(of.update)
+    state, losses, update = start, [], jax.jit(of.update)
     for step in range(len(MODELS)):
         state, metrics = update(state, examples(REAL, 10 + step), draws(of, step))
         losses.append(float(metrics["loss"]))
@@ -126,7 +125,7 @@ def test_the_gradient_agrees_with_differences(x64):
     member = jax.tree.map(lambda leaf: leaf[0], state.pool)
     batch, start = examples(REAL, seed=2), state.prototypes
     start = start._replace(labels=start.labels - _spread(state))
-    at = fast_jit(lambda prototypes: of.meta_gradient(network, member, prototypes, batch))
+    at = jax.jit(lambda prototypes: of.meta_gradient(network, member, prototypes, batch))
     gradient, metrics = at(start)
     assert float(metrics["margin"]) == pytest.approx(float(label_margin(start.labels)))
     for leaf, seed in (("images", 3), ("labels", 4)):

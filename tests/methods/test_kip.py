@@ -19,8 +19,6 @@ from jaxdd.kernels.ntk_compat import import_neural_tangents
 from jaxdd.methods.kip import KIP, Support, kernel_accuracy
 from jaxdd.run import api
 
-from ..core.compiling import fast_jit
-
 pytestmark = pytest.mark.quick
 
 
@@ -54,7 +52,7 @@ def _literal(x_s, y_s, batches, *, rate: float, learn: bool, depth: int):
         regularised = k_ss + 1e-6 * jnp.trace(k_ss) * jnp.eye(len(x_s)) / len(x_s)
         return 0.5 * jnp.mean((k_ts @ jnp.linalg.inv(regularised) @ y_s - y_t) ** 2)
 
-    gradient = fast_jit(jax.value_and_grad(loss, argnums=(0, 1)))
+    gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
     moments, losses = [[0.0, 0.0], [0.0, 0.0]], []
     values = [x_s, y_s]
     for t, (x_t, labels) in enumerate(batches, start=1):
@@ -79,7 +77,7 @@ def test_three_steps_are_those_of_the_literal_procedure(x64, labels: Literal["fi
         learn=labels == "learned",
         depth=2,
     )
-    step, found = fast_jit(method.step), []
+    step, found = jax.jit(method.step), []
     for batch in batches:
         state, metrics = step(state, batch, jax.random.key(1))
         found.append(float(metrics["loss"]))
@@ -97,7 +95,7 @@ def test_the_gradient_is_that_of_finite_differences(x64):
     def loss(at):
         return method.loss(at, batch)[0]
 
-    gradient, value, h = fast_jit(jax.grad(loss))(support), fast_jit(loss), 3e-3
+    gradient, value, h = jax.jit(jax.grad(loss))(support), jax.jit(loss), 3e-3
     slope = sum(float((g * d).sum()) for g, d in zip(gradient, direction, strict=True))
 
     def at(steps: int) -> float:
@@ -111,7 +109,7 @@ def test_fixed_labels_stay_and_only_they(x64):
     method = KIP(n_images=2)
     state = method.init(jax.random.key(0), _real())
     np.testing.assert_allclose(state.support.labels, np.eye(3)[[0, 0, 1, 1, 2, 2]] - 1 / 3)
-    after, _ = fast_jit(method.step)(state, _real(9, seed=1), jax.random.key(0))
+    after, _ = jax.jit(method.step)(state, _real(9, seed=1), jax.random.key(0))
     np.testing.assert_array_equal(after.support.labels, state.support.labels)
     assert np.abs(after.support.images - state.support.images).min() > 0.03  # Adam's first step is its rate
 
@@ -121,14 +119,14 @@ def test_solved_labels_are_optimal_and_images_stay(x64):
     data = _real(60)
     assert method.batch_rule.kind == "all"
     state = method.init(jax.random.key(0), data)
-    after, metrics = fast_jit(method.step)(state, data, jax.random.key(0))
+    after, metrics = jax.jit(method.step)(state, data, jax.random.key(0))
     np.testing.assert_array_equal(after.support.images, state.support.images)
     learned = dataclasses.replace(method, labels="learned")
-    slope = fast_jit(jax.grad(lambda at: learned.loss(at, data)[0]))
+    slope = jax.jit(jax.grad(lambda at: learned.loss(at, data)[0]))
     before, now = (np.abs(slope(at.support).labels).max() for at in (state, after))
     assert now < 1e-10 < 1e-3 < before
-    assert metrics["loss"] < 0.9 * fast_jit(learned.loss)(state.support, data)[0]
-    again, _ = fast_jit(method.step)(after, data, jax.random.key(0))
+    assert metrics["loss"] < 0.9 * jax.jit(learned.loss)(state.support, data)[0]
+    again, _ = jax.jit(method.step)(after, data, jax.random.key(0))
     np.testing.assert_allclose(again.support.labels, after.support.labels, atol=1e-9)
 
 
@@ -151,16 +149,16 @@ def test_what_it_cannot_work_with_is_refused_before_data_are_read(monkeypatch):
 def test_state_is_float32_and_the_kernel_float64(x64):
     data = _real(dtype=jnp.float32)
     method = KIP(n_images=1)
-    state, _ = fast_jit(method.step)(method.init(jax.random.key(0), data), data, jax.random.key(0))
+    state, _ = jax.jit(method.step)(method.init(jax.random.key(0), data), data, jax.random.key(0))
     assert {leaf.dtype for leaf in state.support} == {np.dtype("float32")}
-    assert fast_jit(method.predict)(state.support, data.images).dtype == np.dtype("float64")
+    assert jax.jit(method.predict)(state.support, data.images).dtype == np.dtype("float64")
 
 
 def test_the_step_that_a_chunk_makes_is_the_same(x64):
     data, method = _real(), KIP(n_images=2)
     state = method.init(jax.random.key(0), data)
     whole, pieces = (
-        fast_jit(dataclasses.replace(method, kernel_chunk=chunk).step)(state, data, jax.random.key(0))
+        jax.jit(dataclasses.replace(method, kernel_chunk=chunk).step)(state, data, jax.random.key(0))
         for chunk in (None, 5)
     )
     for left, right in zip(jax.tree.leaves(whole), jax.tree.leaves(pieces), strict=True):

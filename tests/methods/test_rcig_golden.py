@@ -12,7 +12,6 @@ from jaxdd.core.types import Examples
 from jaxdd.kernels.meta_gradient import Rows, Synthetic, clip_to
 from jaxdd.methods import rcig, rcig_rates
 from jaxdd.training import pool
-from tests.core.compiling import fast_jit
 from tests.oracles import rcig_golden
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -53,7 +52,7 @@ def method_of(section: dict) -> rcig.RCIG:
 def compiled(method: rcig.RCIG):
     """The two halves of an outer step; sections that differ in learning rates alone share them."""
     network = method.network(SHAPE, rcig_golden.CLASSES)
-    halves = fast_jit(method.meta_gradient, static_argnums=0), fast_jit(method.advance, static_argnums=0)
+    halves = jax.jit(method.meta_gradient, static_argnums=0), jax.jit(method.advance, static_argnums=0)
     return tuple(functools.partial(half, network) for half in halves)
 
 

@@ -17,7 +17,6 @@ from jaxdd.methods import rcig_rates
 from jaxdd.methods.rcig import RCIG
 from jaxdd.methods.rcig_draws import draw
 from jaxdd.run.settings import RunSettings
-from tests.core.compiling import fast_jit
 from tests.methods import rcig_tiny as tiny
 from tests.methods.rcig_keys import CHECKS, PLAIN, recorded, refused, shows
 from tests.oracles import rcig_literal
@@ -196,7 +195,7 @@ def adam_against_the_oracle():
     coreset = rcig_literal.new_coreset(stored.images, stored.labels, config)
     coreset.params["log_temp"] = stored.log_temperature
 
-    @fast_jit
+    @jax.jit
     def literal(model, coreset, real):
         return rcig_literal.outer_step(
             tiny.apply_of(), config, model, coreset, real, rcig_literal.Draws(0, jnp.asarray(1))
@@ -227,8 +226,8 @@ def check_n_hinv_steps():
 @shows
 def check_skip_tune():
     key, data = jax.random.key(5), tiny.examples()
-    tuned = fast_jit(dataclasses.replace(STEPS, skip_tune=False).init)(key, data)
-    skipped = fast_jit(STEPS.init)(key, data)
+    tuned = jax.jit(dataclasses.replace(STEPS, skip_tune=False).init)(key, data)
+    skipped = jax.jit(STEPS.init)(key, data)
     assert (float(skipped.rates.inner), float(skipped.rates.hvp)) == (1e-3, 0.1)
     assert (RCIG().inner_learning_rate, RCIG().hvp_learning_rate) == (1e-5, 5e-5)  # where tuning starts by default
     own = purpose_key(key, "tune")
@@ -248,5 +247,5 @@ def check_skip_tune():
 
 
 def test_a_run_with_use_x64_starts_with_as_many_images_of_every_class(x64):
-    start = fast_jit(tiny.method(n_images=10).init)(jax.random.key(0), tiny.examples(90)).synthetic
+    start = jax.jit(tiny.method(n_images=10).init)(jax.random.key(0), tiny.examples(90)).synthetic
     np.testing.assert_allclose(start.labels, np.repeat(np.eye(3), 10, 0) - 1 / 3, rtol=1e-12)

@@ -10,7 +10,6 @@ import pytest
 from jaxdd.core import backend
 from jaxdd.methods import rcig_memory
 from jaxdd.methods.rcig import RCIG
-from tests.core.compiling import fast_jit
 from tests.methods import rcig_tiny as tiny
 
 SOLVERS = {
@@ -38,7 +37,7 @@ def test_in_chunks_the_meta_gradient_is_the_same(solver, x64):
 
 def test_in_chunks_a_network_of_the_pool_trains_the_same(x64):
     def trained(of: RCIG):
-        train = fast_jit(lambda member, synthetic, draws: of._train_member(tiny.network(of), member, synthetic, draws))
+        train = jax.jit(lambda member, synthetic, draws: of._train_member(tiny.network(of), member, synthetic, draws))
         return train(tiny.member_of(of), tiny.synthetic(), tiny.draws(of)._replace(pool_steps=jnp.asarray(2)))
 
     whole, cut = (trained(tiny.method(max_forward_batch_size=chunk)) for chunk in (None, 2))
@@ -144,7 +143,7 @@ class TestChunk:
 def test_the_estimate_is_near_what_the_compiled_step_takes(chunk):
     of = RCIG(n_images=30, width=8, depth=1, batch_size=32, pool_model_count=1, max_forward_batch_size=chunk)
     state, batch = step_of(of, classes=10, shape=(16, 16, 3))
-    compiled = fast_jit(of.step).lower(state, batch, jax.random.key(0)).compile()
+    compiled = jax.jit(of.step).lower(state, batch, jax.random.key(0)).compile()
     found = compiled.memory_analysis().temp_size_in_bytes
     expected = of.demand((16, 16, 3), 10).bytes
     assert 0.5 < found / expected < 1.25

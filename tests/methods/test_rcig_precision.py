@@ -10,7 +10,6 @@ import pytest
 
 from jaxdd.core import backend
 from jaxdd.methods.rcig import RCIG
-from tests.core.compiling import fast_jit
 from tests.methods import rcig_tiny as tiny
 
 pytestmark = pytest.mark.usefixtures("x64")  # under which rcig_tiny makes its arrays; here they are cast
@@ -33,7 +32,7 @@ def arguments(method: RCIG):
 @functools.cache
 def gradient(method: RCIG):
     """Its meta-gradient in float32."""
-    return fast_jit(method.meta_gradient, static_argnums=0)(tiny.network(method), *arguments(method))
+    return jax.jit(method.meta_gradient, static_argnums=0)(tiny.network(method), *arguments(method))
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

@@ -9,7 +9,6 @@ from jax.flatten_util import ravel_pytree
 from jaxdd.kernels.linearized import dense_jacobian
 from jaxdd.methods import RCIG
 from jaxdd.methods.rcig_solve import solve_exactly
-from tests.core.compiling import fast_jit
 from tests.kernels import tiny
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -21,7 +20,7 @@ def test_theta_and_u(solver, last_kernel):
     settings = RCIG(inner_solver=solver, solver_steps=300, solver_tolerance=1e-13, hinv_last_kernel=last_kernel)
     g = tiny.params(seed=3)
 
-    @fast_jit
+    @jax.jit
     def both(base, synthetic, g):
         found = solve_exactly(settings, tiny.problem(base), tiny.expand(synthetic))
         return found.theta, found.respond(g)[0]
@@ -31,7 +30,7 @@ def test_theta_and_u(solver, last_kernel):
     features = np.asarray(tiny.forward(tiny.params(), images)[1])
     weights = np.linalg.inv(features @ features.T + tiny.LAM * np.eye(len(images)))  # (K + lam I)^-1
     inverse = np.kron(weights, np.eye(labels.shape[1]))
-    jacobian = fast_jit(dense_jacobian, static_argnums=0)(tiny.forward, tiny.params(), images)
+    jacobian = jax.jit(dense_jacobian, static_argnums=0)(tiny.forward, tiny.params(), images)
     rows = [np.asarray(leaf).reshape(labels.size, -1) for leaf in jax.tree.leaves(jacobian)]
     everything = np.concatenate(rows, axis=1)
     alive = np.asarray(ravel_pytree(tiny.freeze(jax.tree.map(jnp.ones_like, g)))[0]) > 0

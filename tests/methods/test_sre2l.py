@@ -17,7 +17,6 @@ from jaxdd.methods import sre2l_plan
 from jaxdd.methods.sre2l_objective import objective
 from jaxdd.methods.sre2l_settings import Recovery
 from jaxdd.run import loop
-from tests.core.compiling import fast_jit
 from tests.methods import sre2l_tiny as tiny
 from tests.oracles import sre2l_literal as literal
 
@@ -51,8 +50,8 @@ def test_loss_and_slope_are_literal_in_pieces_of_any_size(rows, x64, monkeypatch
     def theirs(x):
         return literal.loss(held, x, np.asarray(data.labels), WEIGHTS)
 
-    (value, parts), slope = fast_jit(jax.value_and_grad(mine, has_aux=True))(data.images)
-    (wanted, (ce, statistics)), direction = fast_jit(jax.value_and_grad(theirs, has_aux=True))(data.images)
+    (value, parts), slope = jax.jit(jax.value_and_grad(mine, has_aux=True))(data.images)
+    (wanted, (ce, statistics)), direction = jax.jit(jax.value_and_grad(theirs, has_aux=True))(data.images)
     np.testing.assert_allclose(
         [value, parts.loss, parts.cross_entropy, parts.statistics], [wanted, wanted, ce, statistics], rtol=1e-12
     )
@@ -160,7 +159,7 @@ def test_stages_without_merging_are_one_long_stage():
     assert int(state.step) == 2
     other, _ = tiny.run(whole, tiny.examples(6), 2)
     np.testing.assert_array_equal(state.images, other.images)
-    a, b = (fast_jit(of.step)(begun, data, tiny.key(0))[0] for of, begun in ((parts[1], state), (whole, other)))
+    a, b = (jax.jit(of.step)(begun, data, tiny.key(0))[0] for of, begun in ((parts[1], state), (whole, other)))
     np.testing.assert_array_equal(a.images, b.images)
     np.testing.assert_array_equal(a.adam.count, 3)
 

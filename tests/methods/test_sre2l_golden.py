@@ -25,7 +25,6 @@ from jaxdd.methods.sre2l_plan import plan
 from jaxdd.methods.sre2l_settings import Recovery
 from jaxdd.models import imported
 from jaxdd.models.torchvision import ResNet
-from tests.core.compiling import fast_jit
 from tests.models import formula
 from tests.oracles.sre2l_literal import Draw, Weights
 
@@ -73,7 +72,7 @@ def slope_of(variables, dtype):
         found = objective(settings, NETWORK, held, x, labels, weight=WEIGHTS.bn)
         return found.loss, found
 
-    slope, losses = fast_jit(jax.grad(loss, has_aux=True))(images(dtype))
+    slope, losses = jax.jit(jax.grad(loss, has_aux=True))(images(dtype))
     return np.asarray(losses), np.asarray(slope)
 
 
@@ -91,7 +90,7 @@ def recovered(variables, monkeypatch, dtype):
         return shared.rolled(shared.flipped(seen, coins[i]), rolls[i, 0], rolls[i, 1])
 
     monkeypatch.setattr(RecoverStage, "view", view)
-    state, step = stage.init(key_for(0, "init"), data), fast_jit(stage.step)
+    state, step = stage.init(key_for(0, "init"), data), jax.jit(stage.step)
     for i in range(len(DRAWS)):
         state, _ = step(state, data, key_for(0, "step", i))
     return np.asarray(stage.result(state))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ import pytest
 from jaxdd.core.errors import ConfigError
 from jaxdd.methods.sre2l_plan import Stage, learning_rate, merge, min_scale, plan, resize
 from jaxdd.methods.sre2l_settings import Recovery
-from tests.core.compiling import fast_jit
 from tests.oracles import sre2l_literal as literal
 
 FADRM = {"initialise": "medium", "stages": ((6, 3), (8, 4)), "iterations": 7, "merge": 0.5}
@@ -18,7 +18,7 @@ FADRM = {"initialise": "medium", "stages": ((6, 3), (8, 4)), "iterations": 7, "m
 @pytest.mark.quick
 @pytest.mark.parametrize("total", [1, 7, 4000])
 def test_the_rate_is_the_cosine_to_its_last_digits(total):
-    found = fast_jit(lambda i: learning_rate(i, total, 0.25))(jnp.arange(total))
+    found = jax.jit(lambda i: learning_rate(i, total, 0.25))(jnp.arange(total))
     np.testing.assert_allclose(found, [literal.rate(i, total, 0.25) for i in range(total)], rtol=2e-6, atol=0)
     assert found[0] == 0.25 and found[-1] > 0  # never quite 0
 
@@ -28,7 +28,7 @@ def test_the_rate_is_the_cosine_to_its_last_digits(total):
 @pytest.mark.parametrize("milestone", [0.0, 0.07, 0.5, 1.0])
 @pytest.mark.parametrize("total", [100, 4000])
 def test_the_curriculum_is_its_formula(mode, milestone, total):
-    found = fast_jit(lambda i: jnp.broadcast_to(min_scale(i, total, mode, milestone, 0.08), i.shape))(jnp.arange(total))
+    found = jax.jit(lambda i: jnp.broadcast_to(min_scale(i, total, mode, milestone, 0.08), i.shape))(jnp.arange(total))
     wanted = [literal.min_scale(i, total, mode, milestone) for i in range(total)]
     np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=0)
     began = mode != "none" and milestone > 0

@@ -20,7 +20,6 @@ from jaxdd import models
 from jaxdd.core.errors import CheckpointError, UsageError
 from jaxdd.models import imported
 from jaxdd.models.torchvision import ResNet
-from tests.core.compiling import fast_jit
 from tests.models import formula
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden" / "torchvision_resnet.json").read_text())
@@ -37,7 +36,7 @@ def filled(network: models.Network) -> dict[str, np.ndarray]:
 
 def evaluated(network: models.Network, variables: Any, images: np.ndarray) -> np.ndarray:
     """Logits of images as torch has them."""
-    return np.asarray(fast_jit(lambda v, x: network.apply(v, x).logits)(variables, images.transpose(0, 2, 3, 1)))
+    return np.asarray(jax.jit(lambda v, x: network.apply(v, x).logits)(variables, images.transpose(0, 2, 3, 1)))
 
 
 def save(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> pathlib.Path:
@@ -81,7 +80,7 @@ def test_torch_and_we_read_each_others_files(tmp_path, depth, stem, side):
         expected = theirs.eval()(torch.from_numpy(images)).numpy()
         theirs.train()(torch.from_numpy(images))
     tolerance = {"rtol": 0, "atol": 1e-4 * np.abs(expected).max()}
-    both = fast_jit(lambda v, x: (network.apply(v, x).logits, network.apply(v, x, train=True).variables))
+    both = jax.jit(lambda v, x: (network.apply(v, x).logits, network.apply(v, x, train=True).variables))
     logits, trained = both(variables, images.transpose(0, 2, 3, 1))
     np.testing.assert_allclose(logits, expected, **tolerance)
 

@@ -14,7 +14,6 @@ import pytest
 from jaxdd import models
 from jaxdd.core.types import Moments
 from jaxdd.models import layers, torchvision, vit
-from tests.core.compiling import fast_jit
 from tests.models import plain
 
 NETWORKS = {
@@ -57,7 +56,7 @@ def test_they_are_mean_and_biased_variance_of_every_layers_input(x64, name, trai
     network = NETWORKS[name]
     variables = plain.variables(network)
 
-    @fast_jit
+    @jax.jit
     def both(variables, x):
         tapped = network.apply(variables, x, train=train, taps=(layers.MOMENTS,)).taps[layers.MOMENTS]
         return tapped, spied(network, variables, x, train)
@@ -77,7 +76,7 @@ def test_those_of_equal_parts_average_to_those_of_the_whole(x64, name):
     """In evaluation mode, where images do not see each other."""
     network = NETWORKS[name]
     variables, x = plain.variables(network), images(6)
-    apply = fast_jit(lambda v, x: network.apply(v, x, taps=(layers.MOMENTS,)).taps[layers.MOMENTS])
+    apply = jax.jit(lambda v, x: network.apply(v, x, taps=(layers.MOMENTS,)).taps[layers.MOMENTS])
     whole, halves = apply(variables, x), [apply(variables, half) for half in (x[:3], x[3:])]
     for all_of_it, *parts in zip(whole, *halves, strict=True):
         mean = Moments(*((a + b) / 2 for a, b in zip(*parts, strict=True)))
@@ -91,7 +90,7 @@ def test_those_of_equal_parts_average_to_those_of_the_whole(x64, name):
 def test_asking_changes_nothing_else(x64, name):
     network = NETWORKS[name]
     variables, x = plain.variables(network), images(4)
-    both = fast_jit(lambda v, x: [network.apply(v, x, train=True, taps=taps) for taps in ((), (layers.MOMENTS,))])
+    both = jax.jit(lambda v, x: [network.apply(v, x, train=True, taps=taps) for taps in ((), (layers.MOMENTS,))])
     plainly, asked = both(variables, x)
     assert not plainly.taps and asked.variables.keys() == variables.keys()
     for a, b in zip(*(jax.tree.leaves(each._replace(taps={})) for each in (plainly, asked)), strict=True):

@@ -10,7 +10,6 @@ import pytest
 from jaxdd import models
 from jaxdd.core.errors import UsageError
 from jaxdd.models.torchvision import BLOCKS, ResNet, stem_for
-from tests.core.compiling import fast_jit
 from tests.models import plain
 from tests.models.test_registry import abstractly, size
 
@@ -53,7 +52,7 @@ def test_they_are_their_layers_written_out(x64, monkeypatch, depth, stem, side):
     network = models.Network(ResNet(3, depth, 4, stem), (side, side, 3))
     variables = plain.variables(network)
     images = np.random.default_rng(1).normal(size=(3, side, side, 3))
-    outputs = fast_jit(lambda v, x: network.apply(v, x, train=True))(variables, jnp.asarray(images))
+    outputs = jax.jit(lambda v, x: network.apply(v, x, train=True))(variables, jnp.asarray(images))
     blocks, logits = literal(variables["params"], images, depth, stem)
     assert len(outputs.blocks) == len(blocks) == 6
     for found, wanted in zip(outputs.blocks, blocks, strict=True):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from jaxdd import DistilledSet
+from tests.limits import TIMEOUT
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEPS, KILLS, EARLY = 150, 10, 2  # of the kills, so many may come before a first step
@@ -67,7 +68,7 @@ def saves(log: pathlib.Path) -> list[tuple[str, int]]:
 
 def finish(folder: pathlib.Path, checkpoint_every: str = "5") -> None:
     command = [sys.executable, str(ROOT / "distill_dataset.py"), *words(folder, checkpoint_every)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -81,7 +82,6 @@ def wait_for_more(attempt: Attempt, log: pathlib.Path, seen: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_killed_runs_finish_bit_equal(tmp_path, forker):
     folder, log = tmp_path / "killed", tmp_path / "killed" / "log.txt"
     moments = random.Random(0)

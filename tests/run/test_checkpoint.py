@@ -243,14 +243,18 @@ def test_a_state_of_another_shape_is_named(two):
 
 
 def test_a_second_writer_is_refused(two):
+    with Storage(two, IDENTITY), pytest.raises(CheckpointError, match=f"pid {os.getpid()}"), Storage(two, IDENTITY):
+        pass
     with Storage(two, IDENTITY):
-        with pytest.raises(CheckpointError, match=f"pid {os.getpid()}"), Storage(two, IDENTITY):
-            pass
+        pass
+
+
+@pytest.mark.slow
+def test_a_second_process_that_writes_is_refused(two):
+    with Storage(two, IDENTITY):
         command = [sys.executable, "-c", LOCKED, str(two)]
         found = subprocess.run(command, capture_output=True, text=True, cwd=pathlib.Path(__file__).parents[2])
         assert "another process writes into this output folder" in found.stdout, found.stderr
-    with Storage(two, IDENTITY):
-        pass
 
 
 LOCKED = """

@@ -41,11 +41,13 @@ def undisturbed(tmp_path_factory):
     return drive(tmp_path_factory.mktemp("undisturbed") / "run", 0, 0, "none")["final"]
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path, undisturbed):
     found = drive(tmp_path / "run", 1, 6, "random")
     assert len(found["kills"]) >= 4 and found["final"] == undisturbed
 
 
+@pytest.mark.slow
 def test_killed_around_every_call_of_the_writer(tmp_path, undisturbed):
     found = drive(tmp_path / "run", 2, len(POINTS), ",".join(POINTS))
     assert found["kills"] == POINTS and found["final"] == undisturbed
@@ -56,6 +58,16 @@ def test_killed_around_every_call_of_the_writer(tmp_path, undisturbed):
 def test_killed_very_often(tmp_path, undisturbed, seed):
     kinds = random.Random(seed).sample([*POINTS, *["random"] * 10], 24)
     assert drive(tmp_path / "run", 100 + seed, 24, ",".join(kinds))["final"] == undisturbed
+
+
+@pytest.fixture
+def heeded():
+    """Signals as an interactive shell leaves them: in the background, where some are ignored, the runs ignore them."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class SendsItself(Notes):
@@ -89,7 +101,7 @@ def stopped_run(folder, reporter, steps=10):
 
 @pytest.mark.parametrize("phase", ["compiled", "progress", "estimate"])
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
-def test_a_signal_saves_and_stops(tmp_path, phase, number, code):
+def test_a_signal_saves_and_stops(heeded, tmp_path, phase, number, code):
     before = [signal.getsignal(each) for each in signals.SIGNALS]
     loop.programs_for.__globals__["_cached"].cache_clear()  # so that there is a phase of compiling
     reporter = SendsItself(phase, number)
@@ -102,7 +114,7 @@ def test_a_signal_saves_and_stops(tmp_path, phase, number, code):
     assert bits(stopped_run(tmp_path, Notes())) == bits(stopped_run(tmp_path / "straight", Notes()))
 
 
-def test_a_signal_while_saving_lets_the_save_finish(tmp_path):
+def test_a_signal_while_saving_lets_the_save_finish(heeded, tmp_path):
     with pytest.raises(signals.Stopped):
         stopped_run(tmp_path, SendsItself("progress", signal.SIGTERM))
     reporter = SendsItself("saving", signal.SIGTERM)
@@ -110,7 +122,7 @@ def test_a_signal_while_saving_lets_the_save_finish(tmp_path):
     assert reporter.of("finished") == [[10]] and [step for step, _ in reporter.of("saved")] == [10]
 
 
-def test_the_second_interrupt_is_immediate(tmp_path):
+def test_the_second_interrupt_is_immediate(heeded, tmp_path):
     reporter = SendsItself("estimate", signal.SIGINT, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         stopped_run(tmp_path, reporter)

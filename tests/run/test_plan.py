@@ -34,7 +34,7 @@ def test_a_trial_tells_time_and_memory_of_the_real_step():
     found = plan.trial(Toy(), examples())
     needs = plan.plan(Toy(), examples(), count_operations=False)
     arguments = needs.state_bytes + needs.data_bytes
-    assert found.steps == plan.TRIED and 0 < found.seconds_per_step < 5 and found.compile_seconds > 0
+    assert found.steps == plan.TRIED and found.seconds_per_step > 0 and found.compile_seconds > 0
     assert found.peak_bytes is not None and found.temporary_bytes is not None
     assert arguments + found.temporary_bytes <= found.peak_bytes < 2 * (arguments + found.temporary_bytes) + 1000
 

@@ -20,6 +20,7 @@ from jaxdd.run.recovery_initial import KEYS as INITIAL
 from jaxdd.run.recovery_merge import merge
 from jaxdd.run.recovery_pieces import Pieces
 from jaxdd.run.signals import Stopped
+from tests.limits import TIMEOUT
 from tests.run.recovery_tiny import CLASSES, IPC, SIDE, dataset, recovering
 
 DRIVER = pathlib.Path(__file__).with_name("recovery_driver.py")
@@ -306,7 +307,7 @@ class TestRefused:
 def test_killed_runs_finish_byte_equal(whole, tmp_path):
     folder = tmp_path / "recovered"
     command = [sys.executable, str(DRIVER), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(json.loads(done.stdout)) == 5, "every kill should have met a run under way"
     assert pieces_of(folder) == pieces_of(whole)

@@ -21,6 +21,7 @@ from jaxdd.run.signals import Stopped
 from jaxdd.run.squeezing import Squeezing
 from jaxdd.training.teacher import DIGITS
 from jaxdd.training.trainer import accuracies
+from tests.limits import TIMEOUT
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORDS = {"name": "conv", "depth": 1, "width": 8, "normalization": "batch", "initialization": "pytorch"}
@@ -105,7 +106,7 @@ def killed(made: str, folder: pathlib.Path) -> None:
         "backend.use_compilation_cache(); from tests.run.test_squeezing import *;"
         f"{made}.make({str(folder)!r}, test_every=2, checkpoint_every=0, reporter=Deadly())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 

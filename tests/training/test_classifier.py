@@ -16,7 +16,6 @@ from jaxdd.run import loop
 from jaxdd.training import sgd
 from jaxdd.training.classifier import ClassifierTraining, probabilities
 from tests import hlo
-from tests.core.compiling import fast_jit
 from tests.training import tiny
 from tests.training.literal_sgd import literal_sgd
 
@@ -32,7 +31,7 @@ def data(count: int = 9) -> Examples:
 def after_one_step(procedure: ClassifierTraining, examples: Examples):
     """Variables after the first step with a fixed key, from fixed variables."""
     state = PLAIN.init(jax.random.key(0), examples)
-    return procedure.result(fast_jit(procedure.step)(state, examples, jax.random.key(1))[0])
+    return procedure.result(jax.jit(procedure.step)(state, examples, jax.random.key(1))[0])
 
 
 @pytest.mark.parametrize("restart, restarts", [(False, ()), (True, (2, 4))])
@@ -44,7 +43,7 @@ def test_steps_are_those_of_the_literal_loop_with_its_schedule(restart, restarts
     batches = [(examples.images, jnp.eye(tiny.CLASSES)[examples.labels])] * 6
     rates = np.float32([0.1, 0.1, 0.02, 0.02, 0.004, 0.004])
     expected, losses = literal_sgd(procedure.network, start, batches, rates, **rule)
-    state, step = procedure.init(jax.random.key(3), examples), fast_jit(procedure.step)
+    state, step = procedure.init(jax.random.key(3), examples), jax.jit(procedure.step)
     found = []
     for i in range(6):
         state, metrics = step(state, examples, jax.random.key(i))

@@ -9,7 +9,6 @@ import pytest
 
 from jaxdd.core import trees
 from jaxdd.training import pool
-from tests.core.compiling import fast_jit
 from tests.training import tiny
 
 RATE = 0.01
@@ -24,7 +23,7 @@ def trainer(normalization: str):
         batches = lambda i: (images + i.astype(images.dtype), labels)  # noqa: E731
         return pool.train(tiny.network(normalization), member, steps, batches, learning_rate=RATE)
 
-    return fast_jit(train)
+    return jax.jit(train)
 
 
 @pytest.mark.parametrize("normalization", ["identity", "batch"])
@@ -44,7 +43,7 @@ def test_training_continues_where_it_was():
     member = pool.fresh(tiny.network(), jax.random.key(0))
     images, labels = tiny.data()
     net = tiny.network()
-    once = fast_jit(lambda m, s: pool.train(net, m, s, lambda i: (images, labels), learning_rate=RATE))
+    once = jax.jit(lambda m, s: pool.train(net, m, s, lambda i: (images, labels), learning_rate=RATE))
     at_once, in_two = once(member, jnp.asarray(5)), once(once(member, jnp.asarray(2)), jnp.asarray(3))
     for one, other in zip(jax.tree.leaves(at_once), jax.tree.leaves(in_two), strict=True):
         np.testing.assert_array_equal(one, other)

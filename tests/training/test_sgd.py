@@ -9,7 +9,6 @@ import pytest
 
 from jaxdd.core import backend
 from jaxdd.training import sgd
-from tests.core.compiling import fast_jit
 from tests.training import tiny
 from tests.training.literal_sgd import literal_sgd
 
@@ -32,7 +31,7 @@ def step(normalization: str = "identity", momentum: float = MOMENTUM, weight_dec
             net, trained, images, targets, learning_rate=rate, momentum=momentum, weight_decay=weight_decay
         )
 
-    return fast_jit(update)
+    return jax.jit(update)
 
 
 @pytest.mark.quick

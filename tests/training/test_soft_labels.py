@@ -17,7 +17,6 @@ from jaxdd.training.soft_labels import Labeller, Labelling, SoftLabelTraining, s
 from jaxdd.training.soft_losses import SoftLoss
 from jaxdd.training.soft_views import Views
 from tests import hlo
-from tests.core.compiling import fast_jit
 from tests.training import soft_literal, tiny
 
 pytestmark = pytest.mark.quick
@@ -55,7 +54,7 @@ def data(count: int = COUNT, **changes) -> Examples:
 
 def trained(procedure: SoftLabelTraining, examples: Examples, steps: int):
     """The last state and the losses, by one program."""
-    state, step, losses = procedure.init(jax.random.key(3), examples), fast_jit(procedure.step), []
+    state, step, losses = procedure.init(jax.random.key(3), examples), jax.jit(procedure.step), []
     for i in range(steps):
         state, metrics = step(state, examples, jax.random.key(i))
         losses.append(float(metrics["loss"]))

@@ -11,7 +11,6 @@ import pytest
 from jaxdd.core.types import Examples
 from jaxdd.training import teacher
 from jaxdd.training.teacher import Recipe, Squeeze, published, rows
-from tests.core.compiling import fast_jit
 from tests.training import tiny
 from tests.training.literal_sgd import literal_sgd
 
@@ -37,7 +36,7 @@ def test_steps_are_those_of_the_literal_loop_with_its_schedule(streamed, x64):
     examples = dataclasses.replace(data(), images=jnp.asarray(np.asarray(data().images) / 255))
     images = (np.asarray(examples.images) - CONSTANTS[0]) / CONSTANTS[1]
     targets = 0.7 * np.eye(3)[np.asarray(examples.labels)] + 0.1
-    state, step = procedure.init(jax.random.key(3), examples), fast_jit(procedure.step)
+    state, step = procedure.init(jax.random.key(3), examples), jax.jit(procedure.step)
     rates = 0.1 * np.array([0.01, 0.505, 1, (1 + np.sqrt(0.5)) / 2, 0.5, (1 - np.sqrt(0.5)) / 2])
     rule = {"momentum": 0.9, "weight_decay": 0.05, "restarts": ()}
     batches = [(jnp.asarray(images), jnp.asarray(targets))] * 6
@@ -75,7 +74,7 @@ def test_an_epoch_is_a_permutation_filled_up_from_its_start():
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_steps():
     procedure = Squeeze(tiny.network(), dataclasses.replace(RECIPE, batch_size=4), steps_per_epoch=3)
-    state, step = procedure.init(jax.random.key(0), data()), fast_jit(procedure.step)
+    state, step = procedure.init(jax.random.key(0), data()), jax.jit(procedure.step)
     losses, means = [], []
     for i in range(6):
         state, metrics = step(state, data(), jax.random.key(i))
@@ -92,7 +91,7 @@ def test_uint8_and_float_images_train_alike_to_the_bit():
     for dtype in (np.uint8, np.float32):
         examples = data(dtype=dtype)
         state = procedure.init(jax.random.key(0), examples)
-        made.append(fast_jit(procedure.step)(state, examples, jax.random.key(1))[0])
+        made.append(jax.jit(procedure.step)(state, examples, jax.random.key(1))[0])
     jax.tree.map(np.testing.assert_array_equal, *made)
 
 

@@ -9,7 +9,6 @@ from jaxdd.augment import build as build_augmentation
 from jaxdd.core.types import Examples
 from jaxdd.training.schedules import warmup_cosine
 from jaxdd.training.trainer import NetworkTraining, accuracies, accuracy
-from tests.core.compiling import fast_jit
 from tests.training import tiny
 
 
@@ -21,7 +20,7 @@ def procedure(normalization: str = "identity", **changes) -> NetworkTraining:
 def run(training: NetworkTraining, data: Examples, steps: int):
     """The final state, and the loss of every step."""
     state, losses = training.init(jax.random.key(0), data), []
-    step = fast_jit(training.step)
+    step = jax.jit(training.step)
     for i in range(steps):
         state, metrics = step(state, data, jax.random.key(i))
         losses.append(float(metrics["loss"]))
@@ -61,8 +60,8 @@ def test_images_of_a_step_are_augmented_by_its_key():
     state = training.init(jax.random.key(0), data)
     seen = build_augmentation("flip", 4)(key, data.images)
     assert not np.array_equal(seen, data.images)
-    expected = fast_jit(procedure().step)(state, Examples(seen, data.labels, 3), key)
-    found = fast_jit(training.step)(state, data, key)
+    expected = jax.jit(procedure().step)(state, Examples(seen, data.labels, 3), key)
+    found = jax.jit(training.step)(state, data, key)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
