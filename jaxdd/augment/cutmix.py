@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Key
@@ -35,12 +36,16 @@ def box(height: int, width: int, lam: Array, row: Array, column: Array) -> Box:
         lam: scalar in [0, 1], the share of the image that should be left outside.
         row, column: integer scalars.
     """
-    share = jnp.sqrt(1 - lam)
-    half_height = jnp.floor(height * share).astype(jnp.int32) // 2
-    half_width = jnp.floor(width * share).astype(jnp.int32) // 2
-    rows = (jnp.clip(row + half, 0, height) for half in (-half_height, half_height))
-    columns = (jnp.clip(column + half, 0, width) for half in (-half_width, half_width))
-    return Box(*rows, *columns)
+    inside = 1 - jnp.asarray(lam)  # exact where lam is uniform
+
+    def span(middle: Array, side: int) -> tuple[Array, Array]:
+        # floor(side sqrt(1 - lam)) is how many of 1 .. side have a square of at most side^2 (1 - lam). It is found by a
+        # sort, which is done once: pixels and labels get one number even where a compiler computes lam twice.
+        squares = jnp.asarray(np.square(np.arange(1, side + 1) / side), inside.dtype)
+        half = jnp.searchsorted(squares, inside, side="right", method="sort").astype(jnp.int32) // 2
+        return jnp.clip(middle - half, 0, side), jnp.clip(middle + half, 0, side)
+
+    return Box(*span(row, height), *span(column, width))
 
 
 def paste(images: Array, targets: Array, where: Box, permutation: Array) -> tuple[Array, Array]:

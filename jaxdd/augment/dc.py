@@ -14,10 +14,12 @@ turn 90 of 91 degrees; both are kept.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdd.augment import geometry, operations, spline
 from jaxdd.augment.strategy import Augmentation, parse
@@ -67,15 +69,20 @@ def rotate(images: Array, degrees: Array) -> Array:
     precise = jnp.promote_types(images.dtype, jnp.float32)
     angle = jnp.deg2rad(degrees.astype(precise))
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
-    framed = (
-        height * jnp.abs(cosine) + width * jnp.abs(sine),
-        height * jnp.abs(sine) + width * jnp.abs(cosine),
-    )
-    row, column = (jnp.mod(jnp.floor(x + 0.5) - side, 2) / 2 for x, side in zip(framed, (height, width), strict=True))
+    row, column = (jnp.asarray(half, precise)[degrees % 360] for half in _half_pixels(height, width))
     turn = geometry.affine(
         (cosine, sine, -(cosine * row + sine * column)), (-sine, cosine, sine * row - cosine * column)
     )
     return spline.warp(images, turn, images.mean())
+
+
+def _half_pixels(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    # How far the middle is off along each axis, 0 or 0.5, for each of 360 degrees: constants, so no turn rounds twice.
+    angle = np.deg2rad(np.arange(360))
+    cosine, sine = np.abs(np.cos(angle)), np.abs(np.sin(angle))
+    framed = (height * cosine + width * sine, height), (height * sine + width * cosine, width)
+    rows, columns = (np.mod(np.floor(frame + 0.5) - side, 2) / 2 for frame, side in framed)
+    return rows, columns
 
 
 def draw_crop(key: Key, images: Array) -> Array:
@@ -90,11 +97,16 @@ def draw_crop(key: Key, images: Array) -> Array:
 def draw_scale(key: Key, images: Array) -> Array:
     """A resize by a uniform factor for each axis, to whole pixels."""
     n, height, width, _ = images.shape
-    sides = (
-        (jax.random.uniform(purpose_key(key, name), (n,), jnp.float32, 1 - SCALE, 1 + SCALE) * side).astype(jnp.int32)
-        for name, side in (("height", height), ("width", width))
-    )
-    return scale(images, *sides)
+
+    def drawn(name: str, side: int) -> Array:
+        # floor(side (1 - SCALE + 2 SCALE u)), by comparing u, which is exact, with what each number of pixels takes:
+        # the number decides which pixels are shown and where, and must be the same for both.
+        u = jax.random.uniform(purpose_key(key, name), (n, 1), jnp.float32)
+        least, most = math.floor(side * (1 - SCALE)), math.ceil(side * (1 + SCALE))
+        takes = (np.arange(least + 1, most) / side - (1 - SCALE)) / (2 * SCALE)
+        return least + (u >= jnp.asarray(takes, jnp.float32)[None]).sum(1, dtype=jnp.int32)
+
+    return scale(images, drawn("height", height), drawn("width", width))
 
 
 def draw_rotate(key: Key, images: Array) -> Array:

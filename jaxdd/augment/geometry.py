@@ -2,6 +2,15 @@
 
 A matrix maps a pixel of the result to the point of the image that it shows, both as (row, column) relative to the
 centre. Operations compose as matrices do; one warp costs the same whatever they are.
+
+Along each axis a place c between two pixels is between an even one, 2 floor((c + 1) / 2), and an odd one,
+2 floor(c / 2) + 1. With r = c - 2 floor(c / 2), from 0 to 2, their weights are
+
+    odd   w = r where r < 1, else 2 - r          even   1 - w
+
+Each of the two changes only where its own weight is zero. So where a compiler computes c twice, once contracted to
+fused multiply-adds, pixels and weights may come from either: they disagree by rounding, never by a pixel, as the pixel
+before c and the fraction c - floor(c) would where c is whole.
 """
 
 from __future__ import annotations
@@ -57,22 +66,31 @@ def warp(images: Array, matrices: Array) -> Array:
     m = matrices.astype(precise)[:, :, :, None, None]
     row = (jnp.arange(height, dtype=precise) - (height - 1) / 2)[None, :, None]
     column = (jnp.arange(width, dtype=precise) - (width - 1) / 2)[None, None, :]
-    i, down = _cell(m[:, 0, 0] * row + m[:, 0, 1] * column + m[:, 0, 2], height)
-    j, right = _cell(m[:, 1, 0] * row + m[:, 1, 1] * column + m[:, 1, 2], width)
-    corner = (jnp.arange(n)[:, None, None] * height + i) * width + j
-    pixels = images.reshape(-1, channels)
-    below, beside = (width if height > 1 else 0), (1 if width > 1 else 0)
+    rows, down = neighbours(m[:, 0, 0] * row + m[:, 0, 1] * column + m[:, 0, 2], height)
+    columns, right = neighbours(m[:, 1, 0] * row + m[:, 1, 1] * column + m[:, 1, 2], width)
+    first, pixels = (jnp.arange(n, dtype=jnp.int32) * height)[:, None, None], images.reshape(-1, channels)
 
-    def at(index):
-        return pixels.at[index].get(mode="promise_in_bounds")
+    def across(i: Array) -> Array:
+        even, odd = (pixels.at[(first + i) * width + j].get(mode="promise_in_bounds") for j in columns)
+        return (1 - right) * even + right * odd
 
-    upper = (1 - right) * at(corner) + right * at(corner + beside)
-    lower = (1 - right) * at(corner + below) + right * at(corner + below + beside)
-    return ((1 - down) * upper + down * lower).astype(images.dtype)
+    even, odd = (across(i) for i in rows)
+    return ((1 - down) * even + down * odd).astype(images.dtype)
 
 
-def _cell(coordinate: Array, size: int) -> tuple[Array, Array]:
-    # The pixel before a coordinate and the fraction of the way to the next; clipping replicates the edge.
-    inside = jnp.clip(coordinate + (size - 1) / 2, 0, size - 1)
-    before = jnp.clip(jnp.floor(inside), 0, max(size - 2, 0))
-    return before.astype(jnp.int32), (inside - before)[..., None]
+def neighbours(coordinate: Array, size: int) -> tuple[tuple[Array, Array], Array]:
+    """The even and the odd pixel beside each coordinate, relative to the centre, and the weight of the odd one.
+
+    See the module's header; what is beyond the edge is on it.
+
+    Returns:
+        Two int32 indices from 0 to `size` - 1, of the coordinates' shape, and `[..., 1]` from 0 to 1.
+    """
+    place = jnp.clip(coordinate + (size - 1) / 2, 0, size - 1)
+    below = 2 * jnp.floor(place / 2)
+    beyond = (place - below)[..., None]
+    # A pixel after the last is there only where it has no weight.
+    even, odd = (
+        jnp.minimum(pixel.astype(jnp.int32), size - 1) for pixel in (2 * jnp.floor((place + 1) / 2), below + 1)
+    )
+    return (even, odd), jnp.where(beyond < 1, beyond, 2 - beyond)

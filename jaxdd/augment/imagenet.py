@@ -60,9 +60,11 @@ def draw_boxes(
     heights = jnp.round(jnp.sqrt(height * width * share / jnp.exp(log))).astype(jnp.int32)
     widths = jnp.round(jnp.sqrt(height * width * share * jnp.exp(log))).astype(jnp.int32)
     fits = (heights > 0) & (heights <= height) & (widths > 0) & (widths <= width)
-    first, found = fits.argmax(1)[:, None], fits.any(1)
-    h = jnp.where(found, jnp.take_along_axis(heights, first, 1)[:, 0], min(height, round(width / ratio[0])))
-    w = jnp.where(found, jnp.take_along_axis(widths, first, 1)[:, 0], min(width, round(height * ratio[1])))
+    # A compiler may round a side twice and differently, but it sorts once: what comes out is one number for all.
+    sides = jax.lax.sort((~fits, heights, widths), dimension=1, is_stable=True, num_keys=1)
+    found, h, w = ~sides[0][:, 0], jnp.clip(sides[1][:, 0], 1, height), jnp.clip(sides[2][:, 0], 1, width)
+    h = jnp.where(found, h, min(height, round(width / ratio[0])))
+    w = jnp.where(found, w, min(width, round(height * ratio[1])))
     top = jax.random.randint(purpose_key(key, "top"), (n,), 0, height - h + 1, jnp.int32)
     left = jax.random.randint(purpose_key(key, "left"), (n,), 0, width - w + 1, jnp.int32)
     return Boxes(jnp.where(found, top, (height - h) // 2), jnp.where(found, left, (width - w) // 2), h, w)
@@ -70,6 +72,9 @@ def draw_boxes(
 
 def resized_crop(images: Array, boxes: Boxes, size: int) -> Array:
     """Cuts the windows out and resizes them, bilinear and without antialiasing: exact where nothing is made smaller.
+
+    Pixel i of `size` shows the place ((2 i + 1) length - size) / (2 size) of a side of `length` pixels, both counted
+    from 0 and clipped to the window. It is a ratio of integers: its whole part and its rest are exact.
 
     Arguments:
         images: `[n, height, width, channels]`.
@@ -85,13 +90,15 @@ def resized_crop(images: Array, boxes: Boxes, size: int) -> Array:
 
 def _resized(images: Array, start: Array, length: Array, size: int, *, axis: int) -> Array:
     precise = jnp.promote_types(images.dtype, jnp.float32)
-    place = (jnp.arange(size, dtype=precise) + 0.5)[None, :] * (length[:, None] / size) - 0.5
-    place = jnp.clip(place, 0, length[:, None] - 1)  # what lies beside the window is no part of it
-    before = jnp.floor(place).astype(jnp.int32)
-    after = jnp.minimum(before + 1, length[:, None] - 1)
+    start, length = (each[:, None].astype(jnp.int32) for each in (start, length))
+    odd = 2 * jnp.arange(size, dtype=jnp.int32)[None, :] + 1
+    parts = odd * length - size  # of 2 size each; 32 bits hold those of 32 767 pixels
+    parts = jnp.clip(parts, 0, (length - 1) * (2 * size))  # what lies beside the window is no part of it
+    before, rest = (divide(parts, jnp.int32(2 * size)) for divide in (jax.lax.div, jax.lax.rem))
+    after = jnp.minimum(before + 1, length - 1)
     shape = (-1, size, 1, 1) if axis == 1 else (-1, 1, size, 1)
-    low, high = (jnp.take_along_axis(images, (start[:, None] + i).reshape(shape), axis) for i in (before, after))
-    fraction = (place - before).reshape(shape)
+    low, high = (jnp.take_along_axis(images, (start + i).reshape(shape), axis) for i in (before, after))
+    fraction = (rest.astype(precise) / (2 * size)).reshape(shape)
     return (low + fraction * (high - low)).astype(images.dtype)
 
 

@@ -1,6 +1,12 @@
 """Cubic B-spline interpolation as `scipy.ndimage` does it (order 3, mode `constant`), batched and differentiable.
 
 The coefficients c of a row x solve (c[i-1] + 4 c[i] + c[i+1]) / 6 = x[i], mirrored at both ends: a constant matrix.
+At a distance d of at most 2 from a place a coefficient has the weight
+
+    B(d) = ((2 - d)^3 - 4 max(0, 1 - d)^3) / 6
+
+Four have one. They are taken by their rests modulo 4: of each rest the nearest, which changes only at distance 2, where
+B and its derivative are zero. So, as in `augment/geometry.py`, a place that is computed twice costs rounding at most.
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ def warp(images: Array, matrices: Array, outside: Array) -> Array:
     Arguments:
         images: `[n, height, width, channels]`.
         matrices: `[n, 2, 3]`, from a pixel of the result to a point of the image, both relative to the centre.
-        outside: scalar, what is beyond the outermost pixels' middles.
+        outside: scalar, what is beyond the outermost pixels' middles, by more than a place's rounding.
 
     Returns:
         `[n, height, width, channels]`, of the images' type.
@@ -36,7 +42,7 @@ def warp(images: Array, matrices: Array, outside: Array) -> Array:
     for i, in_rows in _taps(r, height):
         for j, in_columns in _taps(c, width):
             total += (in_rows * in_columns)[..., None] * pixels.at[(first + i) * width + j].get(mode="clip")
-    inside = (r >= 0) & (r <= height - 1) & (c >= 0) & (c <= width - 1)
+    inside = _within(r, height) & _within(c, width)
     return jnp.where(inside[..., None], total, outside).astype(images.dtype)
 
 
@@ -48,14 +54,19 @@ def _coefficients(side: int) -> np.ndarray:
     return np.linalg.inv(matrix)
 
 
+def _within(place: Array, side: int) -> Array:
+    # What an identity or a reflection puts on the outermost pixels stays there, however its place was rounded.
+    rounding = 4 * side * float(jnp.finfo(place.dtype).eps)
+    return (place >= -rounding) & (place <= side - 1 + rounding)
+
+
 def _taps(place: Array, side: int) -> list[tuple[Array, Array]]:
     # The four coefficients about each place, mirrored at the ends, and their weights.
-    before = jnp.floor(place)
-    t = place - before
-    weights = ((1 - t) ** 3, 4 - 6 * t**2 + 3 * t**3, 4 - 6 * (1 - t) ** 2 + 3 * (1 - t) ** 3, t**3)
-    period = max(2 * (side - 1), 1)
-    taps = []
-    for offset, weight in zip((-1, 0, 1, 2), weights, strict=True):
-        index = jnp.mod(before.astype(jnp.int32) + offset, period)
-        taps.append((jnp.minimum(index, period - index) if side > 1 else index, weight / 6))
+    place, last, taps = jnp.clip(place, 0, side - 1), side - 1, []
+    for rest in range(4):
+        nearest = 4 * jnp.floor((place - rest) / 4 + 0.5) + rest
+        within = 2 - jnp.abs(place - nearest)
+        index = last - jnp.abs(last - jnp.abs(nearest.astype(jnp.int32)))
+        # What is mirrored twice has no weight.
+        taps.append((jnp.maximum(index, 0), (within**3 - 4 * jnp.maximum(0, within - 1) ** 3) * (1 / 6)))
     return taps

@@ -69,7 +69,8 @@ def advance(settings: CondensationSettings, stage: Stage, iteration: Array) -> S
     history = jnp.where(iteration > 0, history, stage.history)
     leave = iteration >= settings.exit_at
     if settings.exit_mode == "plateau":
-        before, now = history[: settings.exit_window].mean(), history[settings.exit_window :].mean()
+        # Sums, not means: where no product is added, every copy of the decision that a compiler makes is the same.
+        before, now = history[: settings.exit_window].sum(), history[settings.exit_window :].sum()
         seen = iteration >= 2 * settings.exit_window
         leave |= seen & (before - now < settings.exit_tolerance * before)
     leaves = stage.shifting & leave

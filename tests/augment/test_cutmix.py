@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +29,17 @@ def test_box_is_the_authors(x64):
         row, column = rng.integers(0, 28), rng.integers(0, 20)
         found = jax.jit(box, static_argnums=(0, 1))(28, 20, lam, row, column)
         assert tuple(map(int, found)) == literal_box(28, 20, lam, row, column)
+
+
+@pytest.mark.quick
+def test_box_has_exactly_its_share_of_each_side():
+    """In float32 too, where side sqrt(1 - lambda) is a whole number and where it is just below one."""
+    corners = np.float32([1 - (k / 28) ** 2 for k in (7, 14, 21)])
+    lam = np.concatenate([np.random.default_rng(0).random(200, np.float32), corners, np.nextafter(corners, 1)])
+    found = jax.jit(jax.vmap(lambda lam: jnp.stack(box(28, 28, lam, 14, 14))))(lam)
+    sides = [math.isqrt(math.floor(28**2 * (1 - Fraction(float(each))))) for each in lam]
+    np.testing.assert_array_equal(found[:, 1] - found[:, 0], np.array(sides) // 2 * 2)
+    np.testing.assert_array_equal(found[:, :2], found[:, 2:])
 
 
 @pytest.mark.quick

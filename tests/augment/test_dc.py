@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,6 +98,17 @@ def test_draws_have_their_distributions():
     # Sides are 22.4 to 33.6 pixels, rounded down; only those below 28 show.
     expected = np.array([0.6, 1, 1, 1, 1, 1, 5.6]) / 11.2
     assert np.bincount(rows.astype(int), minlength=29)[22:] / 4000 == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("side", [15, 28])
+def test_sides_are_the_uniform_factor_of_the_side_rounded_down(side):
+    n, key = 300, jax.random.key(side)
+    u = np.asarray(jax.random.uniform(purpose_key(key, "height"), (n, 1), jnp.float32), np.float64)[:, 0]
+    whole = np.floor(side * (0.8 + 0.4 * u)).astype(int)
+    assert set(whole) == set(range(math.floor(0.8 * side), math.ceil(1.2 * side)))
+    found = jax.jit(draw_scale)(key, jnp.ones((n, side, side, 1)))
+    np.testing.assert_array_equal(np.asarray(found).any((2, 3)).sum(1), np.where(whole < side, whole, side))
 
 
 @pytest.mark.quick

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -11,31 +13,44 @@ import pytest
 
 from jaxdd import augment
 from jaxdd.augment.imagenet import Boxes, draw_boxes, jitter, lighting, resized_crop
+from jaxdd.core.random import purpose_key
 
 
-def literal_resize(image, size):
-    """Bilinear with pixels' middles aligned and edges replicated, from the definition."""
-    height, width, _ = image.shape
-    result = np.zeros((size, size, image.shape[2]))
-    for i, j in itertools.product(range(size), repeat=2):
-        row = np.clip((i + 0.5) * height / size - 0.5, 0, height - 1)
-        column = np.clip((j + 0.5) * width / size - 0.5, 0, width - 1)
-        r, c = int(row), int(column)
-        below, beside = min(r + 1, height - 1), min(c + 1, width - 1)
-        upper = (1 - (column - c)) * image[r, c] + (column - c) * image[r, beside]
-        lower = (1 - (column - c)) * image[below, c] + (column - c) * image[below, beside]
-        result[i, j] = (1 - (row - r)) * upper + (row - r) * lower
+def weights(start, length, side, size):
+    """`[size, side]`: bilinear with pixels' middles aligned and a window's edges replicated, in rational numbers."""
+    result = np.zeros((size, side))
+    for i in range(size):
+        place = min(max(Fraction((2 * i + 1) * length - size, 2 * size), Fraction(0)), Fraction(length - 1))
+        before = math.floor(place)
+        result[i, start + before] += float(1 - (place - before))
+        result[i, start + min(before + 1, length - 1)] += float(place - before)
     return result
 
 
 @pytest.mark.quick
-def test_resized_crop_sees_nothing_beside_its_window(x64):
-    images = jax.random.uniform(jax.random.key(0), (4, 12, 15, 3), jnp.float64)
-    boxes = np.array([[0, 0, 12, 15], [3, 5, 7, 9], [11, 14, 1, 1], [2, 0, 10, 4]])
-    result = jax.jit(resized_crop, static_argnums=2)(images, Boxes(*map(jnp.asarray, boxes.T)), 12)
-    for image, found, (top, left, height, width) in zip(np.asarray(images), result, boxes, strict=True):
-        window = image[top : top + height, left : left + width]
-        np.testing.assert_allclose(found, literal_resize(window, 12), rtol=0, atol=1e-14)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-14), (np.float32, 1e-6)])
+def test_resized_crop_is_rational_and_sees_nothing_beside_its_window(x64, dtype, tolerance):
+    boxes = np.array([[0, 0, 12, 15], [3, 5, 7, 9], [11, 14, 1, 1], [2, 0, 10, 4], [1, 2, 3, 6]])
+    images = np.random.default_rng(0).random((len(boxes), 12, 15, 3)).astype(dtype)
+    cotangent = np.random.default_rng(1).random((len(boxes), 12, 12, 3)).astype(dtype)
+    down, right = (
+        np.stack([weights(box[axis], box[axis + 2], side, 12) for box in boxes])
+        for axis, side in enumerate(images.shape[1:3])
+    )
+
+    def crop(x, boxes):
+        return resized_crop(x, Boxes(*boxes.T), 12)
+
+    def both(x, boxes):  # in one program places may be computed twice, and not alike
+        return crop(x, boxes), jax.grad(lambda x: (cotangent * crop(x, boxes)).sum())(x)
+
+    value, slope = jax.jit(both)(images, boxes)
+    assert value.dtype == dtype
+    expected = np.einsum("nih,njw,nhwc->nijc", down, right, images)
+    np.testing.assert_allclose(value, expected, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(jax.jit(crop)(images, boxes), expected, rtol=0, atol=tolerance)
+    expected = np.einsum("nih,njw,nijc->nhwc", down, right, cotangent)
+    np.testing.assert_allclose(slope, expected, rtol=0, atol=30 * tolerance)  # up to 144 pixels show one
 
 
 @pytest.mark.quick
@@ -66,6 +81,22 @@ def test_windows_have_their_distribution():
         assert np.quantile(mine, quantiles) == pytest.approx(np.quantile(theirs, quantiles), abs=5)
     shares = height * width / side**2
     assert shares.min() > 0.49 and shares.max() < 1.01
+
+
+@pytest.mark.quick
+def test_the_first_attempt_that_fits_is_shown():
+    n, height, width = 200, 20, 26
+    key = jax.random.key(3)
+    found = jax.jit(draw_boxes, static_argnums=(1, 2, 3))(key, (n, height, width, 3), (0.6, 1.0), (3 / 4, 4 / 3))
+    share = jax.random.uniform(purpose_key(key, "area"), (n, 10), jnp.float32, 0.6, 1.0)
+    log = jax.random.uniform(purpose_key(key, "ratio"), (n, 10), jnp.float32, math.log(3 / 4), math.log(4 / 3))
+    area, ratio = height * width * np.asarray(share, np.float64), np.exp(np.asarray(log, np.float64))
+    heights, widths = np.rint(np.sqrt(area / ratio)), np.rint(np.sqrt(area * ratio))
+    fits = (heights <= height) & (widths <= width)
+    first = fits.argmax(1)
+    assert len(np.unique(first[fits.any(1)])) > 3
+    for side, mine in ((heights, found.height), (widths, found.width)):
+        np.testing.assert_array_equal(np.asarray(mine)[fits.any(1)], side[np.arange(n), first][fits.any(1)])
 
 
 @pytest.mark.quick

@@ -63,7 +63,11 @@ def test_killed_very_often(tmp_path, undisturbed, seed):
 @pytest.fixture
 def heeded():
     """Signals as an interactive shell leaves them: in the background, where some are ignored, the runs ignore them."""
-    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL, signal.SIGTERM: signal.SIG_DFL}
+    handlers = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGHUP: signal.SIG_DFL,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     yield
     for number, handler in before.items():
