@@ -33,9 +33,9 @@ from jaxdd import models
 from jaxdd.core import backend
 from jaxdd.core.precision import Precision
 from jaxdd.core.types import Examples
-from jaxdd.methods.sre2l import RecoverStage
-from jaxdd.methods.sre2l_plan import plan
-from jaxdd.methods.sre2l_settings import Recovery
+from jaxdd.methods.recovery.plan import plan
+from jaxdd.methods.recovery.settings import Recovery
+from jaxdd.methods.recovery.stage import RecoverStage
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.programs import Programs
 from jaxdd.run.progress import Reporter

@@ -29,9 +29,9 @@ from jaxdd import data as data_room
 from jaxdd.core import backend, sharding, trees
 from jaxdd.core.random import key_for
 from jaxdd.core.types import Examples
-from jaxdd.data.sampling import sample
+from jaxdd.data.device.sampling import sample
 from jaxdd.methods import RCIG
-from jaxdd.methods.rcig_draws import draw
+from jaxdd.methods.rcig.draws import draw
 from jaxdd.run import loop
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.programs import Programs, initial, template

@@ -35,15 +35,17 @@ from jaxdd import data
 from jaxdd.core import backend
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.random import key_for
-from jaxdd.evaluation.soft import SoftRecipe
-from jaxdd.methods.sre2l_settings import Recovery
-from jaxdd.run import api, teachers
-from jaxdd.run.recovery import Recovering
-from jaxdd.run.recovery_chunks import KEYS
-from jaxdd.run.recovery_merge import merge
-from jaxdd.run.recovery_pieces import Pieces, alone
-from jaxdd.run.squeezing import Squeezing
-from jaxdd.run.teachers import Teacher
+from jaxdd.core.shards import Pieces, alone
+from jaxdd.evaluation.students import SoftRecipe
+from jaxdd.methods.recovery import published
+from jaxdd.methods.recovery.settings import Recovery
+from jaxdd.run import api
+from jaxdd.run.chain import teacher
+from jaxdd.run.chain.chunks import KEYS
+from jaxdd.run.chain.merge import merge
+from jaxdd.run.chain.recover import Recovering
+from jaxdd.run.chain.squeeze import Squeezing
+from jaxdd.run.chain.teacher import Teacher
 from jaxdd.training.teacher import TINY, Recipe
 
 NAME = "sre2l_accuracy"
@@ -75,13 +77,13 @@ class Bench:
     def _squeezed(self) -> Teacher:
         dataset = self.dataset
         architecture = {"name": "torchvision_resnet", "depth": 18, "width": self.flags.width, "normalization": "batch"}
-        words = teachers.words(architecture, dataset.image_shape, dataset.classes)
+        words = teacher.words(architecture, dataset.image_shape, dataset.classes)
         recipe = Recipe(**{**vars(TINY), "epochs": self.flags.squeeze, "warmup_epochs": min(5, self.flags.squeeze - 1)})
-        network = teachers.network(words)
+        network = teacher.network(words)
         squeezing = Squeezing.of(dataset, self.preprocessing, network, recipe, architecture=words)
         with alone(self.folder, "teacher"):
             squeezing.make(self.folder / "teacher", report=lambda *told: print("teacher", *told, flush=True))
-        return teachers.load(self.folder / "teacher")
+        return teacher.load(self.folder / "teacher")
 
     def recovered(self, row: str, ipc: int) -> tuple[DistilledSet, float]:
         """The set of a method or of a variant, and the seconds that its images took."""
@@ -90,7 +92,7 @@ class Bench:
         given |= {"iterations": self.flags.iterations} if method != "rded" else {}
         given |= changes
         side, classes = self.dataset.resolution, self.dataset.classes
-        implied = Recovery.implied(given, resolution=side, classes=classes).values
+        implied = published.implied(given, resolution=side, classes=classes).values
         values = {key: value for key, value in {**given, **implied}.items() if key != "dataset_name"}
         recovering = Recovering(Recovery(**values), self.dataset, self.preprocessing, (self.teacher,), seed=IMAGE_SEED)
         place = self.folder / f"{_word(row)}_{ipc}"

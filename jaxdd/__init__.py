@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from jaxdd.core.distilled import DistilledSet
     from jaxdd.data import Dataset
     from jaxdd.evaluation.protocol import Evaluation
-    from jaxdd.run.networks import Networks
+    from jaxdd.run.storage.networks import Networks
 
 __version__ = "0.1.0"
 __all__ = ["DistilledSet", "__version__", "distill", "evaluate", "load"]
@@ -149,7 +149,7 @@ def evaluate(
 
 def _networks(given: Any) -> Networks:
     """Networks trained beforehand, from what a user has."""
-    from jaxdd.run.networks import Networks, load_all
+    from jaxdd.run.storage.networks import Networks, load_all
 
     if isinstance(given, str | os.PathLike):
         given = [given]

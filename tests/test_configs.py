@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from jaxdd.cli import matching, matching_flags
-from jaxdd.cli.arguments import parse
-from jaxdd.cli.resolve import Settings
+from jaxdd.cli.flags import matching as matching_flags
+from jaxdd.cli.flags.words import parse
+from jaxdd.cli.settings import matching
 from jaxdd.core.config import ConfigFile, build, read_config, settings_of
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import MATCHING, METHODS, RCIG, FRePo
+from jaxdd.run.settings import Settings
 
 pytestmark = pytest.mark.quick
 

@@ -7,14 +7,15 @@ import shlex
 
 import pytest
 
-from jaxdd.cli.arguments import parse
-from jaxdd.cli.decoupled_flags import PRESETS, Recover
-from jaxdd.cli.decoupled_resolve import Decoupled, of_recover
+from jaxdd.cli.flags.chain import PRESETS, Recover
+from jaxdd.cli.flags.words import parse
+from jaxdd.cli.settings.chain import of_recover
 from jaxdd.core.config import as_dict, read_config
 from jaxdd.core.errors import JaxddError
 from jaxdd.evaluation.recipe import Recipe
-from jaxdd.evaluation.soft import published
-from jaxdd.run.decoupled_settings import NAMES as METHODS
+from jaxdd.evaluation.students import published
+from jaxdd.run.chain.settings import NAMES as METHODS
+from jaxdd.run.chain.settings import Decoupled
 from jaxdd.training import teacher
 
 pytestmark = pytest.mark.quick

@@ -19,15 +19,15 @@ import pytest
 from jaxdd import models
 from jaxdd.core.config import settings_of
 from jaxdd.core.distilled import DistilledSet
+from jaxdd.core.shards import Pieces
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import METHODS
-from jaxdd.methods.sre2l_settings import Recovery
+from jaxdd.methods.recovery.settings import Recovery
 from jaxdd.models.registry import NAMES
-from jaxdd.run.checkpoint import Storage
-from jaxdd.run.decoupled_settings import ChainSettings
-from jaxdd.run.networks import add
-from jaxdd.run.recovery_pieces import Pieces
+from jaxdd.run.chain.settings import ChainSettings
 from jaxdd.run.settings import RunSettings
+from jaxdd.run.storage.checkpoint import Storage
+from jaxdd.run.storage.networks import add
 from jaxdd.training import teacher
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

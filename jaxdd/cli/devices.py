@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from jaxdd.cli.flags import Run
+from jaxdd.cli.flags.shared import Run
 from jaxdd.core.errors import UsageError
 
 if TYPE_CHECKING:

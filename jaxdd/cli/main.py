@@ -10,9 +10,9 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 
-from jaxdd.cli.arguments import NO
-from jaxdd.cli.screen import shorter_path
+from jaxdd.cli.flags.words import NO
 from jaxdd.core.errors import JaxddError, choose
+from jaxdd.core.io import shorter_path
 
 COMMANDS = {
     "distill": "makes a distilled set",
@@ -67,7 +67,7 @@ def _run(words: list[str], script: str | None) -> int:
     choose(command, COMMANDS, kind="command", where="jaxdd")
     programs = {name: _called(name, by_script=bool(script)) for name in COMMANDS}
     if command == "eval":
-        from jaxdd.cli import evaluate
+        from jaxdd.cli.commands import evaluate
 
         return evaluate.run(flags, programs["eval"], programs["distill"])
     return _command(command)(flags, programs)
@@ -76,19 +76,19 @@ def _run(words: list[str], script: str | None) -> int:
 def _command(name: str) -> Callable[[Sequence[str], Mapping[str, str]], int]:
     """What runs a command; no other is imported."""
     if name == "condense":
-        from jaxdd.cli.condense import run
+        from jaxdd.cli.commands.condense import run
     elif name == "pretrain":
-        from jaxdd.cli.pretrain import run
+        from jaxdd.cli.commands.pretrain import run
     elif name == "squeeze":
-        from jaxdd.cli.squeeze import run
+        from jaxdd.cli.commands.squeeze import run
     elif name == "recover":
-        from jaxdd.cli.recover import run
+        from jaxdd.cli.commands.recover import run
     elif name == "relabel":
-        from jaxdd.cli.relabel import run
+        from jaxdd.cli.commands.relabel import run
     elif name == "validate":
-        from jaxdd.cli.validate import run
+        from jaxdd.cli.commands.validate import run
     else:
-        from jaxdd.cli.distill import run
+        from jaxdd.cli.commands.distill import run
     return run
 
 

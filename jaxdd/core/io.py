@@ -122,3 +122,14 @@ def folder_lock(folder: str | os.PathLike) -> Iterator[None]:
         file.write(f"pid {os.getpid()} on {socket.gethostname()} since {datetime.datetime.now():%Y-%m-%d %H:%M:%S}")
         file.flush()
         yield
+
+
+def absolute(path: str | pathlib.Path) -> pathlib.Path:
+    """A path as users type it, from the root on."""
+    return pathlib.Path(path).expanduser().absolute()
+
+
+def shorter_path(path: pathlib.Path) -> str:
+    """Relative to the working directory if it lies below it, else absolute."""
+    here = pathlib.Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -57,3 +57,17 @@ def paths(tree: PyTree) -> list[tuple[str, Any]]:
 def byte_size(tree: PyTree) -> int:
     """Bytes held by all leaves; shapes suffice, so `jax.eval_shape` results may be passed."""
     return sum(int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
+
+
+def describe(tree: PyTree) -> dict[str, str]:
+    """Path of every leaf -> its type and shape, such as `float32[3, 4]`; shapes from `jax.eval_shape` will do."""
+    return {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in paths(tree)}
+
+
+def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    """One line per leaf in which two descriptions differ."""
+    return [
+        f"'{path}': expected {expected.get(path, 'nothing')}, found {found.get(path, 'nothing')}"
+        for path in dict.fromkeys((*expected, *found))
+        if expected.get(path) != found.get(path)
+    ]

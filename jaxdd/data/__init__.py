@@ -1,4 +1,4 @@
-"""F1: data sets and their preprocessing; see `readers`, `preprocess`, `sampling`.
+"""F1: data sets and their preprocessing; see `readers`, `device`, `registry`.
 
 Names are loaded when first used, so that a command can check its arguments before JAX is imported.
 """
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxdd.data.dataset import Dataset
+    from jaxdd.data.device.preprocess import Preprocessing, clip, examples, fit
+    from jaxdd.data.device.resident import resident_type
+    from jaxdd.data.device.sampling import real_images, real_rows, sample
+    from jaxdd.data.device.selection import kmeans_images
     from jaxdd.data.large import LargeDataset, test_examples
-    from jaxdd.data.locate import check_available, require_grain
-    from jaxdd.data.preprocess import Preprocessing, clip, examples, fit
-    from jaxdd.data.readers import describe, load
+    from jaxdd.data.readers.locate import check_available, require_grain
+    from jaxdd.data.readers.read import describe, load
     from jaxdd.data.registry import SPECS, DataSpec, canonical
-    from jaxdd.data.resident import resident_type
-    from jaxdd.data.sampling import real_images, real_rows, sample
-    from jaxdd.data.selection import kmeans_images
 
 __all__ = [
     "SPECS",
@@ -46,20 +46,20 @@ _HOMES = {
     "DataSpec": "registry",
     "Dataset": "dataset",
     "LargeDataset": "large",
-    "Preprocessing": "preprocess",
+    "Preprocessing": "device.preprocess",
     "canonical": "registry",
-    "check_available": "locate",
-    "clip": "preprocess",
-    "describe": "readers",
-    "examples": "preprocess",
-    "fit": "preprocess",
-    "kmeans_images": "selection",
-    "load": "readers",
-    "real_images": "sampling",
-    "real_rows": "sampling",
-    "require_grain": "locate",
-    "resident_type": "resident",
-    "sample": "sampling",
+    "check_available": "readers.locate",
+    "clip": "device.preprocess",
+    "describe": "readers.read",
+    "examples": "device.preprocess",
+    "fit": "device.preprocess",
+    "kmeans_images": "device.selection",
+    "load": "readers.read",
+    "real_images": "device.sampling",
+    "real_rows": "device.sampling",
+    "require_grain": "readers.locate",
+    "resident_type": "device.resident",
+    "sample": "device.sampling",
     "test_examples": "large",
 }
 

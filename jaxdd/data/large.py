@@ -23,10 +23,10 @@ import numpy as np
 from jaxdd.core import backend
 from jaxdd.core.errors import UsageError
 from jaxdd.core.types import Examples
-from jaxdd.data import folder as folders
 from jaxdd.data.dataset import Dataset, check_labels, require_every_class
-from jaxdd.data.images import Encoded, decode_all, header
-from jaxdd.data.preprocess import Preprocessing, examples
+from jaxdd.data.device.preprocess import Preprocessing, examples
+from jaxdd.data.readers import folder as folders
+from jaxdd.data.readers.images import Encoded, decode_all, header
 from jaxdd.data.streaming import SCALE, ImageStream
 
 CHANNELS = 3
@@ -46,7 +46,7 @@ class ImageFiles:
     Arguments:
         encoded: the files.
         resolution: side in pixels.
-        crop: makes one image `[resolution, resolution, channels]`, as in `images.decode_all`.
+        crop: makes one image `[resolution, resolution, channels]`, as in `readers.images.decode_all`.
         kept: whether all are decoded at the first use and kept.
     """
 
@@ -204,7 +204,7 @@ def test_examples(dataset: Dataset, preprocessing: Preprocessing, *, dtype: Any 
     """The test images, to measure networks on: resident on the device, or in parts of a large data set.
 
     Arguments:
-        dataset, preprocessing, dtype: as in `preprocess.examples`.
+        dataset, preprocessing, dtype: as in `device.preprocess.examples`.
     """
     if isinstance(dataset, LargeDataset):
         return Parts(dataset, preprocessing, dtype)

@@ -8,6 +8,8 @@ VICO-UoE/DatasetCondensation `utils.py` (family `dc`), VILA-Lab/SRe2L and zeyuan
 from __future__ import annotations
 
 import dataclasses
+import pathlib
+import re
 from typing import Literal
 
 from jaxdd.core.errors import UsageError, choose
@@ -234,3 +236,9 @@ def statistics(family: str, name: str) -> Statistics | None:
     """
     choose(family, CONSTANTS, kind="family of normalisation constants", where="family")
     return CONSTANTS[family].get("imagenet" if imagenet.is_subset(name) else name)
+
+
+def one_word(dataset: str) -> str:
+    """A data set's name for names of folders: `folder_faces` for `folder:my/faces`."""
+    kind, colon, rest = dataset.partition(":")
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{kind}_{pathlib.PurePath(rest).stem}" if colon else dataset)

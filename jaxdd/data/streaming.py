@@ -10,7 +10,7 @@ by (seed, epoch); image i of this order stands in batch i // size, so a batch ma
 beginning of the next. An image is decoded and cropped on the host, with draws that are a function of (seed, i):
 
     train    RandomResizedCrop as torchvision has it: PIL's antialiased bilinear resizing, uint8
-    test     the shorter side resized, then the central square (`images.shorter_side`)
+    test     the shorter side resized, then the central square (`readers.images.shorter_side`)
 
 What comes after (mirroring, standardising) is cheap on the device.
 """
@@ -33,9 +33,9 @@ import numpy as np
 
 from jaxdd.core.errors import DataError
 from jaxdd.core.types import Examples
-from jaxdd.data import folder as folders
-from jaxdd.data.images import Encoded, decode, shorter_side, to_channels
-from jaxdd.data.locate import require_grain
+from jaxdd.data.readers import folder as folders
+from jaxdd.data.readers.images import Encoded, decode, shorter_side, to_channels
+from jaxdd.data.readers.locate import require_grain
 
 Batch = Mapping[str, Any]  # field of `Examples` -> what takes its place, numpy arrays
 

@@ -5,7 +5,7 @@ A set stores the name of its protocol with the settings that differ from it (`Re
     rcig    `Recipe`, here: RCIG (arXiv 2302.06755), FRePo, KIP; Adam on squared differences from learned labels
     idc     `matching.IdcRecipe`: IDC (arXiv 2205.14959), AccDD, DREAM, GA-DD; SGD, CutMix
     dc      `matching.DcRecipe`: DC (arXiv 2006.05929), DSA, DM; SGD
-    soft    `soft.SoftRecipe`: SRe2L (arXiv 2306.13092), CDA, RDED, SRe2L++, FADRM; AdamW or SGD, a teacher's labels
+    soft    `students.SoftRecipe`: SRe2L (arXiv 2306.13092), CDA, RDED, SRe2L++, FADRM; AdamW or SGD, a teacher's labels
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jaxdd.core.errors import choose
 from jaxdd.core.types import Array
 from jaxdd.evaluation.base import BaseRecipe, Subject, Training
 from jaxdd.evaluation.matching import DcRecipe, IdcRecipe
-from jaxdd.evaluation.soft import SoftRecipe
+from jaxdd.evaluation.students import SoftRecipe
 from jaxdd.models.network import Network
 from jaxdd.training.trainer import NetworkTraining
 

@@ -40,7 +40,7 @@ from jaxdd.core.precision import Precision
 from jaxdd.core.procedure import BatchRule, Method
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
-from jaxdd.data.sampling import first_images
+from jaxdd.data.device.sampling import first_images
 from jaxdd.kernels.ridge import Ridge, kernel
 from jaxdd.models.network import Network
 from jaxdd.training import pool

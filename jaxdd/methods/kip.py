@@ -40,8 +40,8 @@ from jaxdd.core.procedure import BatchRule, Method
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, Metrics
 from jaxdd.data.dataset import Dataset
-from jaxdd.data.preprocess import Preprocessing
-from jaxdd.data.sampling import first_images
+from jaxdd.data.device.preprocess import Preprocessing
+from jaxdd.data.device.sampling import first_images
 from jaxdd.kernels.infinite import InfiniteKernel
 from jaxdd.kernels.ntk_compat import require_neural_tangents
 from jaxdd.kernels.ridge import Ridge

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdd.core.errors import DataError
-from jaxdd.data import images as decoding
-from jaxdd.data.encoding import QUALITY, Store, encode, truncate
+from jaxdd.data.readers import images as decoding
+from jaxdd.data.readers.encoding import QUALITY, Store, encode, truncate
 
 FEW_CLASSES = 1000  # up to which three digits are written
 _NAME = re.compile(r"class(\d+)_id(\d+)\.(?:jpe?g|png)", re.ASCII | re.IGNORECASE)

@@ -25,23 +25,23 @@ from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, ConfigError
 from jaxdd.core.procedure import Method, Procedure
 from jaxdd.core.types import Examples
-from jaxdd.data.resident import resident_type
+from jaxdd.data.device.resident import resident_type
 from jaxdd.data.streaming import Stream
 from jaxdd.evaluation import protocol
 from jaxdd.evaluation.base import BaseRecipe
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.run import hosts, loop
-from jaxdd.run import identity as identities
-from jaxdd.run.checkpoint import Storage
 from jaxdd.run.devices import Layout, choose
-from jaxdd.run.networks import Networks, digest
 from jaxdd.run.plan import Plan, Trial, plan, require_memory, trial
-from jaxdd.run.precheck import refuse_foreign_set, require_writable
 from jaxdd.run.programs import template
 from jaxdd.run.progress import Reporter
-from jaxdd.run.restore import meaning, precision, shapes
 from jaxdd.run.signals import Stopped
 from jaxdd.run.starts import Start
+from jaxdd.run.storage import identity as identities
+from jaxdd.run.storage.checkpoint import Storage
+from jaxdd.run.storage.networks import Networks, digest
+from jaxdd.run.storage.precheck import refuse_foreign_set, require_writable
+from jaxdd.run.storage.restore import meaning, precision, shapes
 
 Picture = Callable[[DistilledSet, pathlib.Path], Any]
 

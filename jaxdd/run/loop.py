@@ -28,12 +28,12 @@ from jaxdd.core.procedure import Procedure
 from jaxdd.core.types import Array, Examples, Metrics, PyTree
 from jaxdd.data.streaming import Stream
 from jaxdd.run import hosts
-from jaxdd.run.checkpoint import Storage
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.feed import Feed
 from jaxdd.run.programs import Program, Programs, Repeated, Turns, programs_for, template
 from jaxdd.run.progress import Pace, Reporter
 from jaxdd.run.signals import Stopped
+from jaxdd.run.storage.checkpoint import Storage
 
 
 class Observer(Protocol):

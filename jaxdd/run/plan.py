@@ -18,10 +18,10 @@ from jaxdd.core import backend, sharding, trees
 from jaxdd.core.errors import ConfigError
 from jaxdd.core.procedure import Demand, Method, Procedure
 from jaxdd.core.types import Examples
-from jaxdd.run.checkpoint import KEPT
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.programs import Programs, programs_for, template
 from jaxdd.run.progress import Reporter
+from jaxdd.run.storage.checkpoint import KEPT
 
 TRIED = 3  # steps of a trial: the first pays for warming up
 PATIENCE = 60.0  # seconds after which a trial begins no further step

@@ -15,10 +15,10 @@ import numpy as np
 from jaxdd.core import backend, sharding
 from jaxdd.core.procedure import Event, Part, Procedure
 from jaxdd.core.random import key_for
+from jaxdd.core.trees import describe, differences
 from jaxdd.core.types import Examples, PyTree
-from jaxdd.data.sampling import sample
+from jaxdd.data.device.sampling import sample
 from jaxdd.run.devices import Layout
-from jaxdd.run.leaves import describe, differences
 from jaxdd.run.progress import Reporter
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jaxdd.core.config import setting
+from jaxdd.core.config import ConfigFile, setting
+
+if TYPE_CHECKING:
+    from jaxdd.core.procedure import Method
 
 SGD_PROTOCOLS = ("idc", "dc")  # of evaluation, named after their families; all other families have RCIG's
 
@@ -48,3 +51,25 @@ def _as_matched(method: Any, protocol: str) -> dict[str, Any]:
     own = {} if network in (None, "convnet") else {"eval_arch": "resnet_idc" if network == "resnet" else network}
     own |= {} if norm in (None, "instance") else {"normalization": norm}
     return own | ({"dsa_strategy": strategy} if strategy and protocol == "dc" else {})
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a run is made of.
+
+    Arguments:
+        config: the file, with everything that overrides it.
+        run: settings of the run.
+        method: the procedure with its settings.
+        notices: what the user should be told.
+    """
+
+    config: ConfigFile
+    run: RunSettings
+    method: Method
+    notices: tuple[str, ...]
+
+    @property
+    def ipc(self) -> int:
+        """Images per class."""
+        return self.method.n_images

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxdd.core.procedure import BatchRule, Procedure
 from jaxdd.core.random import key_for
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
-from jaxdd.data.sampling import sample
+from jaxdd.data.device.sampling import sample
 
 
 class EnsembleState(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.sre2l_views import SHARES, looked_at
 from jaxdd import data
 from jaxdd.core.distilled import DistilledSet
-from tests.run.recovery_tiny import CLASSES, IPC, dataset, teacher
+from tests.run.chain.tiny import CLASSES, IPC, dataset, teacher
 
 
 def test_whole_images_are_seen_as_they_are():

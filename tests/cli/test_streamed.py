@@ -9,7 +9,7 @@ import pytest
 
 from jaxdd import data
 from jaxdd.core.distilled import DistilledSet
-from jaxdd.data import locate
+from jaxdd.data.readers import locate
 from tests.data.test_large import write
 
 SMALL = ["--width", "4", "--resolution", "8"]

@@ -16,8 +16,8 @@ from jaxdd.core.precision import float64
 from jaxdd.run import loop
 from jaxdd.run.devices import Layout, choose
 from tests import checks
-from tests.methods import matching_tiny as tiny
-from tests.methods import sre2l_tiny
+from tests.methods.condensation import tiny
+from tests.methods.recovery import tiny as sre2l_tiny
 
 
 def layout(count: int) -> Layout:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from jaxdd.core.errors import DataError, UsageError
 from jaxdd.data import canonical, check_available, describe, fit, imagenet, load, real_images
-from jaxdd.data import images as pixels
+from jaxdd.data.readers import images as pixels
 
 pytestmark = pytest.mark.quick
 

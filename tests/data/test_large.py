@@ -12,7 +12,8 @@ from jaxdd import data, models
 from jaxdd.core import backend
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import DataError, UsageError
-from jaxdd.data import images, large
+from jaxdd.data import large
+from jaxdd.data.readers import images
 from jaxdd.evaluation.contenders import contenders
 from jaxdd.training.trainer import accuracies
 from tests.data.conftest import encode

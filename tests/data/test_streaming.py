@@ -12,7 +12,7 @@ import pytest
 from jaxdd.augment.imagenet import draw_boxes
 from jaxdd.core.errors import DataError, UsageError
 from jaxdd.data import streaming
-from jaxdd.data.images import decode, shorter_side
+from jaxdd.data.readers.images import decode, shorter_side
 from jaxdd.data.streaming import ImageStream
 from tests.data.conftest import encode
 

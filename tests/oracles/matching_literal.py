@@ -33,7 +33,7 @@ import numpy as np
 from jaxdd import augment
 from jaxdd.core.random import key_for, purpose_key
 from jaxdd.core.types import Examples
-from jaxdd.data.sampling import class_indices
+from jaxdd.data.device.sampling import class_indices
 from jaxdd.matching import kmeans
 from tests.oracles.formation_literal import decode, paste
 

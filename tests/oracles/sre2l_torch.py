@@ -100,7 +100,7 @@ def start(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
 
 def main() -> None:
     """Prints the golden numbers."""
-    from tests.methods.test_sre2l_golden import DRAWS, LOOP, PLACES, WEIGHTS
+    from tests.methods.recovery.test_golden import DRAWS, LOOP, PLACES, WEIGHTS
 
     network, (images, labels) = model(torch.float64), start(torch.float64)
     images.requires_grad_()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxdd.core.errors import DataError, UsageError
-from jaxdd.data.encoding import encode, truncate
+from jaxdd.data.readers.encoding import encode, truncate
 from jaxdd.publish import image_folder
 
 pytestmark = pytest.mark.quick

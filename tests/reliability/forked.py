@@ -10,11 +10,11 @@ import json
 import os
 import sys
 
-from jaxdd.cli import distill, progress, session  # noqa: F401  (imported for the children)
 from jaxdd.cli.main import main
+from jaxdd.cli.screen import progress  # noqa: F401  (imported for the children)
 from jaxdd.methods import RCIG  # noqa: F401
 from jaxdd.publish import grid  # noqa: F401
-from jaxdd.run import api, checkpoint  # noqa: F401
+from jaxdd.run.storage import checkpoint  # noqa: F401
 
 
 def child(words: list[str]) -> None:

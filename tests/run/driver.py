@@ -26,9 +26,10 @@ import orbax.checkpoint
 from toy import Toy, bits, examples
 
 from jaxdd.core import backend, io
-from jaxdd.run import loop, manifest
-from jaxdd.run.checkpoint import Storage
+from jaxdd.run import loop
 from jaxdd.run.progress import Reporter
+from jaxdd.run.storage import manifest
+from jaxdd.run.storage.checkpoint import Storage
 
 STEPS = 30
 POINTS = {

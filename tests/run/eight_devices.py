@@ -23,19 +23,20 @@ from jaxdd.core.errors import ConfigError, UsageError
 from jaxdd.core.precision import float64
 from jaxdd.core.random import key_for
 from jaxdd.core.types import Examples
-from jaxdd.data.sampling import sample
+from jaxdd.data.device.sampling import sample
 from jaxdd.methods import RCIG
-from jaxdd.methods.rcig_draws import draw
-from jaxdd.run import loop, networks
-from jaxdd.run.checkpoint import Storage
+from jaxdd.methods.rcig.draws import draw
+from jaxdd.run import loop
+from jaxdd.run.chain.merge import merge
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.programs import Programs, initial, template
-from jaxdd.run.recovery_merge import merge
+from jaxdd.run.storage import networks
+from jaxdd.run.storage.checkpoint import Storage
 from tests import checks
 from tests.run import toy
+from tests.run.chain.test_squeeze import squeezing
+from tests.run.chain.tiny import recovering
 from tests.run.crowd import Crowd
-from tests.run.recovery_tiny import recovering
-from tests.run.test_squeezing import squeezing
 
 SEED = 3
 TINY = RCIG(n_images=1, width=4, depth=1, batch_size=12, pool_model_count=8, solver_steps=4, n_max_steps_pool=4)

@@ -15,9 +15,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdd.cli.arguments import parse
 from jaxdd.cli.devices import start_one
-from jaxdd.cli.flags import Distill
+from jaxdd.cli.flags.rcig import Distill
+from jaxdd.cli.flags.words import parse
 from jaxdd.cli.main import main
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, UsageError

@@ -14,7 +14,7 @@ import threading
 import pytest
 
 from jaxdd.run import loop, signals
-from jaxdd.run.checkpoint import Storage
+from jaxdd.run.storage.checkpoint import Storage
 from tests.run.toy import Notes, Toy, bits, examples
 
 CALLS = ("orbax", "rename", "replace", "sync", "prune", "seal", "write")

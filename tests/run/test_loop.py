@@ -10,7 +10,7 @@ import pytest
 
 from jaxdd.core.errors import DivergedError, UsageError
 from jaxdd.core.random import key_for
-from jaxdd.data.sampling import sample
+from jaxdd.data.device.sampling import sample
 from jaxdd.run import loop, progress
 from tests.run.toy import TRACES, Notes, Toy, bits, examples
 

@@ -15,9 +15,9 @@ from jaxdd.core.procedure import BatchRule, Part, Procedure
 from jaxdd.core.types import Array
 from jaxdd.data.streaming import ImageStream, Stream
 from jaxdd.run import loop
-from jaxdd.run.checkpoint import Storage
 from jaxdd.run.devices import Layout
 from jaxdd.run.signals import Stopped
+from jaxdd.run.storage.checkpoint import Storage
 from jaxdd.training.teacher import Recipe, Squeeze
 from tests.data.conftest import encode
 from tests.run.toy import Notes, Toy, bits, examples

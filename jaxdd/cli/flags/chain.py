@@ -1,0 +1,331 @@
+"""The flags of `squeeze`, `recover`, `relabel` and `validate`, under the names of the SRe2L and CDA scripts.
+
+None in place of a default means that the preset or the config file decides, and without them the script's default in
+`SCRIPT`, or what is published for the data set. Flags of the scripts that nothing here needs are taken, with a notice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+import tyro
+
+from jaxdd.cli.flags.kinds import (
+    AS_IN_SCRIPT,
+    AS_PUBLISHED,
+    Assignments,
+    Ignored,
+    IgnoredSwitch,
+    Int,
+    Number,
+    OptionalInt,
+    Path,
+    Paths,
+    PublishedInt,
+    PublishedNumber,
+    PublishedText,
+    ScriptInt,
+    ScriptNumber,
+    Switch,
+    default,
+    short,
+    shown,
+)
+
+PRESETS = ("cifar100", "tiny", "in1k", "in21k", "digits")  # files configs_final/cda/<method>_<preset>.txt
+SCRIPT: dict[str, Any] = {  # what recover_cda_*.py do where nothing is said
+    "n_images": 1,
+    "batch_size": 100,
+    "iterations": 1000,
+    "lr_img": 0.1,
+    "r_bn": 0.05,
+    "first_bn_multiplier": 10.0,
+    "easy2hard_mode": "cosine",
+    "milestone": 0.0,
+    "tv_l2": 0.0,
+    "l2_scale": 0.0,
+}
+
+_LOG = "everything is in log.txt, and the losses of every chunk in recovered/manifest.json"
+_PROCESSES = "images are read by JAX's process; devices are chosen with --devices, parts of a job with --shard"
+NO_EFFECT = {  # flag -> why
+    "G": _PROCESSES,
+    "gpu": _PROCESSES,
+    "workers": _PROCESSES,
+    "wandb_key": _LOG,
+    "wandb_project": _LOG,
+    "wandb_api_key": _LOG,
+    "mode": "labels are saved by relabel and read by validate",
+    "use_fp16": "logits are always stored in 16 bits",
+    "keep_topk": "it has none in the script either; --prune keeps the largest logits",
+    "num_classes": "the data set says it",
+    "input_size": "the set's images say it",
+    "start_epoch": "the same command continues by itself",
+    "gradient_accumulation_steps": "the batch is what decides; --set micro=512 is what the script's 2 means",
+    "val_dir": "the test images come with --dataset and --data_path",
+    "lr_scheduler": "it is always the cosine",
+    "print_freq": "progress is shown live",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shared:
+    """What all four commands have."""
+
+    dataset: Annotated[str | None, shown("NAME", "(default: the preset's, else digits)", short="d")] = None
+    """cifar10, cifar100, tiny_imagenet, imagenet1k, imagenet10, or your own as folder:DIR, npz:FILE, parquet:DIR."""
+    data_path: Path = None
+    """Folder with local files in DIR/<dataset>/, also --data_dir; otherwise TensorFlow Datasets' folder."""
+    preset: Annotated[str | None, shown("NAME")] = None
+    """Published settings: cifar100, tiny, in1k or in21k, or digits; with --method, those of another method."""
+    config_path: Path = None
+    """Config file: a path, or the name of a packaged one such as cda/cda_tiny."""
+    set: Assignments = ()
+    """Overrides a setting, e.g. crop=false, squeeze.epochs=10, recipe.ema=0.99; the value is JSON or a plain word."""
+    random_seed: Int = 0
+    """Seed of every random choice, also --seed."""
+    resolution: OptionalInt = None
+    """Side in pixels that images are resized to, also --size; otherwise the data set's own."""
+    stream: Annotated[str, shown("MODE", default)] = "auto"
+    """Read a folder's images while they are needed: auto (if they would fill memory), always or never."""
+    checkpoint_every: Number = 5.0
+    """Minutes between two checkpoints of the state."""
+    devices: OptionalInt = None
+    """Number of devices, or all, among which squeeze and recover split their batches; otherwise one."""
+    debug: Switch = False
+    """Show the traceback of an error."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Squeeze(Shared):
+    """Trains the teacher of SRe2L, CDA and their successors on the real images, or imports one.
+
+    What is not said is as published for the data set. Running the same command again continues it.
+    """
+
+    output_dir: Path = None
+    """Folder of the teacher; otherwise ./teachers/<dataset>/<network>_<seed>."""
+    arch_name: Annotated[str | None, short("NAME", "-a")] = None
+    """resnet18, resnet34, resnet50, resnet101, vit or conv, also --model."""
+    arch_path: Path = None
+    """Import these weights instead: a safetensors file with the names of torchvision or timm."""
+    width: PublishedInt = None
+    """Channels: of a ResNet 128 stands for the published ones, 64 to 512."""
+    epochs: PublishedInt = None
+    """Epochs of training."""
+    batch_size: Annotated[int | None, short("N", "-b")] = None
+    """Images per step."""
+    lr: PublishedNumber = None
+    """Learning rate of SGD after the warm-up."""
+    momentum: PublishedNumber = None
+    """Momentum of SGD."""
+    weight_decay: PublishedNumber = None
+    """Weight decay."""
+    lr_warmup_epochs: PublishedInt = None
+    """Epochs of linear warm-up."""
+    lr_scheduler: Ignored = None
+    """Accepted as in the script: it is always the cosine."""
+    workers: Annotated[str | None, short("N", "-j", hint="(no effect here)")] = None
+    """Accepted as in the script: images are read as the data set needs."""
+    print_freq: Ignored = None
+    """Accepted as in the script: progress is shown live."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recover(Shared):
+    """Synthesises images from a teacher: SRe2L, CDA, RDED, SRe2L++, FADRM.
+
+    The flags are those of recover_cda_{tiny,in1k,in21k}.py and of SRe2L's data_synthesis.py. Running the same command
+    again continues it; finished images are never made again.
+    """
+
+    method: Annotated[str | None, shown("NAME", "(default: the config's, else cda)")] = None
+    """sre2l, cda, rded, sre2l_pp or fadrm, with what it has published for the data set; else CDA's script."""
+    exp_name: Annotated[str, shown("NAME", default)] = "test"
+    """Name of the output folder, in --syn-data-path."""
+    syn_data_path: Annotated[str, shown("DIR", default)] = "./syn-data"
+    """Where output folders are; the images lie in DIR/NAME/images."""
+    output_dir: Path = None
+    """Output folder, in place of the two above."""
+    store_best_images: Switch = False
+    """Also write every image into the published folders, images/new<class>/class<class>_id<ipc>.jpg."""
+    store_last_images: Switch = False
+    """The same under another name: the last iterate is what is kept, in the scripts too."""
+    batch_size: ScriptInt = None
+    """Distinct classes that are recovered together; the statistics' group is --set statistics_group=N."""
+    iteration: ScriptInt = None
+    """Iterations for every image."""
+    lr: ScriptNumber = None
+    """Learning rate of Adam on the images, which falls to 0 by a cosine."""
+    jitter: ScriptInt = None
+    """Images are rolled by 0 to so many pixels (32; small images 4), also --image_shifting."""
+    r_bn: ScriptNumber = None
+    """Weight of the batch normalisations' statistics."""
+    first_bn_multiplier: ScriptNumber = None
+    """Weight of the first one among them."""
+    tv_l2: ScriptNumber = None
+    """Weight of the total variation."""
+    l2_scale: ScriptNumber = None
+    """Weight of the images' norms."""
+    easy2hard_mode: Annotated[str | None, shown("MODE", AS_IN_SCRIPT)] = None
+    """How the least crop falls from the whole image to 0.08: step, linear or cosine."""
+    milestone: ScriptNumber = None
+    """By which share of the iterations, in [0, 1]; 0, the script's default, is SRe2L."""
+    arch_name: Annotated[str | None, short("NAME", "-a")] = None
+    """The teacher's architecture: resnet18, resnet34, resnet50, resnet101, vit or conv."""
+    arch_path: Paths = ()
+    """The teacher: a folder that squeeze made, or a safetensors file with the names of torchvision or timm. Of several
+    each iteration takes the next, and their labels are averaged."""
+    width: PublishedInt = None
+    """Channels of the teacher; a folder knows its own."""
+    ipc_start: Int = 0
+    """First image of every class."""
+    ipc_end: Annotated[int | None, shown("N", "(default: the preset's or the method's, else 1)")] = None
+    """One after the last image of every class, also --ipc."""
+    verifier: Switch = False
+    """Log the accuracy of a second network on the recovered images."""
+    verifier_arch: Annotated[str, shown("NAME", default)] = "mobilenet_v2"
+    """Its architecture; needed for a safetensors file."""
+    verifier_arch_path: Path = None
+    """The second network: a folder that squeeze made or a safetensors file, also --verifier-path."""
+    shard: Annotated[str | None, shown("I/N")] = None
+    """Recover only part I of N, 0 to N - 1: such jobs may run anywhere at the same time, into one folder or several."""
+    merge: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], shown("DIR", "(one or several)")] = ()
+    """Only check that these folders hold every image, and make one set of them in the output folder."""
+    num_classes: Ignored = None
+    """Accepted as in the script: the data set says it."""
+    G: Ignored = None
+    """Accepted as in the script: devices are chosen with --devices."""
+    wandb_key: Ignored = None
+    """Accepted as in the script: everything is in log.txt, and the losses of every chunk in recovered/manifest.json."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Relabel(Shared):
+    """Stores the teacher's logits for every epoch of a student (FKD); crops and mixes are made again from the seed.
+
+    Nothing has to be stored: validate asks the teacher itself where there are no labels.
+    """
+
+    checkpoint_path: Path = None
+    """Output folder of recover, also --data."""
+    output_dir: Path = None
+    """Where results of the set lie; otherwise in that folder."""
+    fkd_path: Path = None
+    """Folder of the labels; otherwise labels/ in the output folder."""
+    arch_name: Annotated[str | None, short("NAME", "-a", hint="(default: resnet18)")] = None
+    """The labeller's architecture, of a safetensors file; a folder knows its own."""
+    arch_path: Paths = ()
+    """The labellers: folders that squeeze made, or safetensors files; otherwise the set's own teachers."""
+    width: PublishedInt = None
+    """Channels of the labeller, of a safetensors file."""
+    batch_size: Annotated[int | None, short("N", "-b")] = None
+    """Images per batch, the same as in training."""
+    epochs: PublishedInt = None
+    """Epochs to label."""
+    min_scale_crops: PublishedNumber = None
+    """Smallest area of a crop."""
+    max_scale_crops: PublishedNumber = None
+    """Largest area of a crop; 1 is the only one that training knows."""
+    fkd_seed: PublishedInt = None
+    """Seed of crops, flips, mixes and of the order."""
+    mix_type: PublishedText = None
+    """cutmix, mixup or none."""
+    mixup: PublishedNumber = None
+    """Both parameters of mixup's Beta distribution."""
+    cutmix: PublishedNumber = None
+    """Both parameters of CutMix's Beta distribution; 1 as published."""
+    prune: OptionalInt = None
+    """Keep only the so many largest logits of each image."""
+    keep_epochs: OptionalInt = None
+    """Store the labels of so many epochs, which training then goes through again and again."""
+    dry_run: Switch = False
+    """Say how large the labels would be, and stop."""
+    use_fp16: IgnoredSwitch = False
+    """Accepted as in the script: logits are always stored in 16 bits."""
+    mode: Ignored = None
+    """Accepted as in the script: labels are saved here and read by validate."""
+    workers: Annotated[str | None, short("N", "-j", hint="(no effect here)")] = None
+    """Accepted as in the script."""
+    input_size: Ignored = None
+    """Accepted as in the script: the set's images say it."""
+    gpu: Ignored = None
+    """Accepted as in the script: devices are chosen with --devices."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Validate(Shared):
+    """Trains students on a recovered set by its soft labels, and on as many real images under the same recipe.
+
+    The flags are those of train_FKD.py and train_KD.py; what is not said is the set's own recipe.
+    """
+
+    checkpoint_path: Path = None
+    """Output folder of recover, also --data."""
+    output_dir: Path = None
+    """Folder of eval.json; otherwise beside the set."""
+    save_name: Annotated[str, shown("NAME", default)] = "eval"
+    """Name of the result file, without .json."""
+    fkd_path: Path = None
+    """Folder of stored labels; otherwise labels/ beside the set, and without them the teacher labels online."""
+    online: Switch = False
+    """Ask the teacher even where labels are stored."""
+    arch_path: Paths = ()
+    """The labellers: folders that squeeze made; otherwise those beside the labels or the set, also --teacher-path."""
+    model: Annotated[str | None, short("NAME", "-a")] = None
+    """The student: resnet18, resnet50, conv, ...; several as resnet18,resnet50."""
+    width: PublishedInt = None
+    """Channels of the student."""
+    batch_size: Annotated[int | None, short("N", "-b")] = None
+    """Images per step."""
+    epochs: PublishedInt = None
+    """Epochs of training."""
+    cos: Annotated[bool | None, shown("[BOOL]", AS_PUBLISHED)] = None
+    """The learning rate falls by a cosine, else linearly."""
+    sgd: Annotated[bool | None, shown("[BOOL]", AS_PUBLISHED)] = None
+    """SGD in place of AdamW."""
+    learning_rate: Annotated[float | None, short("X", "-lr")] = None
+    """Learning rate of SGD, also --lr."""
+    momentum: PublishedNumber = None
+    """Momentum of SGD."""
+    weight_decay: PublishedNumber = None
+    """Weight decay of SGD."""
+    adamw_lr: PublishedNumber = None
+    """Learning rate of AdamW."""
+    adamw_weight_decay: PublishedNumber = None
+    """Weight decay of AdamW, of tensors with more than one axis."""
+    temperature: Annotated[float | None, short("X", "-T")] = None
+    """Temperature of both softmaxes."""
+    mix_type: PublishedText = None
+    """cutmix, mixup or none."""
+    mixup: PublishedNumber = None
+    """Both parameters of mixup's Beta distribution."""
+    cutmix: PublishedNumber = None
+    """Both parameters of CutMix's Beta distribution; 1 as published."""
+    min_scale_crops: PublishedNumber = None
+    """Smallest area of a crop."""
+    fkd_seed: PublishedInt = None
+    """Seed of crops, flips, mixes and of the order."""
+    repeat: PublishedInt = None
+    """Students for each row, also --models_to_test."""
+    baselines: Switch = True
+    """Also train on as many random real images, and on as many chosen by k-means."""
+    full_data: Switch = False
+    """Also train on the whole data set, for comparison."""
+    gradient_accumulation_steps: Ignored = None
+    """Accepted as in the script: a batch is one step, whatever its size."""
+    start_epoch: Ignored = None
+    """Accepted as in the script: the same command continues by itself."""
+    keep_topk: Ignored = None
+    """Accepted as in the script, where it has no effect either."""
+    train_dir: Path = None
+    """The same as --checkpoint_path, as in the script."""
+    val_dir: Ignored = None
+    """Accepted as in the script: the test images come with --dataset and --data_path."""
+    workers: Annotated[str | None, short("N", "-j", hint="(no effect here)")] = None
+    """Accepted as in the script."""
+    wandb_project: Ignored = None
+    """Accepted as in the script: everything is in log.txt."""
+    wandb_api_key: Ignored = None
+    """Accepted as in the script: everything is in log.txt."""

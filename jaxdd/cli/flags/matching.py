@@ -1,0 +1,203 @@
+"""The flags of `condense` and `pretrain`, under the names of the IDC, AccDD, DREAM and GA-DD scripts.
+
+A flag for every setting of `methods.condensation.settings`, with its help, is made from the settings themselves; flags
+of the scripts that nothing here needs are made from `NO_EFFECT` and accepted with a notice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+import tyro
+
+from jaxdd.cli.flags.kinds import (
+    AS_PUBLISHED,
+    ConfigInt,
+    ConfigText,
+    Int,
+    OptionalInt,
+    Path,
+    Switch,
+    Text,
+    default,
+    shown,
+)
+from jaxdd.cli.flags.shared import Run
+
+NAMES = {"initial": "init"}  # setting -> flag, where the scripts' name is another one
+SHORT = {"aug_type": "a", "factor": "f", "net_type": "n", "slct_type": "s", "load_memory": "l", "workers": "j"}
+SHORT |= {"print_freq": "p"}
+OWN = ("n_images", "width")  # settings whose flags are written out below
+OF_NETWORKS = (  # settings that `pretrain` has too
+    *("net_type", "norm_type", "depth", "lr", "momentum", "weight_decay", "batch_real"),
+    *("aug_type", "mixup_net", "mix_p", "beta", "precision"),
+)
+
+_EVALUATION = "it belongs to eval.py"
+_ONE_FOLDER = "networks lie in folders that pretrain.py names"
+NO_EFFECT: dict[str, tuple[type, str]] = {  # flag -> its kind, and why
+    "load_memory": (bool, "data sets always lie in memory"),
+    "workers": (str, "images are read once, not by workers"),
+    "print_freq": (str, "progress is shown live; --log_every says how often metrics are kept"),
+    "verbose": (bool, "everything is in log.txt"),
+    "test": (bool, "eval.py tests what was made"),
+    "time": (bool, "times are always told"),
+    "tinyimagenet_dir": (str, "its files are looked for in DIR/tiny_imagenet/ of --data_dir DIR"),
+    "pt_num": (str, "one epoch of every network is kept, the best"),
+    "model_num": (str, "all networks of the folders are used"),
+    "pretrain_num": (str, _ONE_FOLDER),
+    "model_file2": (str, _ONE_FOLDER),
+    "model_file3": (str, _ONE_FOLDER),
+    "x": (str, "it belongs to a plot"),
+    "y": (str, "it belongs to a plot"),
+    "epochs": (str, _EVALUATION),
+    "batch_size": (str, f"{_EVALUATION}, as --set batch_size=N"),
+    "pretrained": (bool, "networks of an evaluation are new ones"),
+    "save_ckpt": (bool, "networks of an evaluation are not kept"),
+    "mixup": (str, _EVALUATION),
+    "slct_type": (str, "eval.py tests the set that it is given"),
+    "dsa": (bool, f"{_EVALUATION}, as --dsa_strategy"),
+    "dsa_strategy": (str, _EVALUATION),
+    "rrc": (bool, "eval.py crops large images as published"),
+    "same_compute": (bool, _EVALUATION),
+    "name": (str, "--tag and --output_dir name the output folder"),
+}
+
+_LIST = tyro.conf.UseAppendAction[tuple[str, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Matching:
+    """What the two commands share."""
+
+    dataset: Annotated[str | None, shown("NAME", short="d")] = None
+    """cifar10, cifar100, svhn, mnist, fashion, tinyimagenet, imagenet, ..., or your own as folder:DIR; else digits."""
+    nclass: OptionalInt = None
+    """Classes of imagenet, 10 if not said; all other data sets know theirs."""
+    nclass_sub: OptionalInt = None
+    """Classes of a part of imagenet; its networks tell these apart, the authors' all --nclass."""
+    phase: OptionalInt = None
+    """Which part of imagenet's classes, from 0."""
+    dseed: OptionalInt = None
+    """Chooses imagenet's classes at random by this seed; 0: the published ones."""
+    imagenet_dir: Path = None
+    """Folder of ImageNet, with train/ and val/; otherwise --data_path."""
+    width: Annotated[float | None, shown("X", AS_PUBLISHED)] = None
+    """Channels of the networks in units of 128; --set width=N gives their number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Condense(Run, Matching):
+    """Distils a data set by matching gradients or features: DC, DSA, DM, IDC, AccDD, DREAM, DREAM+, GA-DD.
+
+    What is not said is as published for the method and the data set. Running the same command again resumes it.
+    """
+
+    output_dir: Path = None
+    """Output folder, also --save_dir; otherwise ./output_dir/<method>_<dataset>_<ipc>, with factor and tag."""
+    config_path: Path = None
+    """Config file: a path, or the name of a packaged one such as matching/dream_cifar10_10."""
+    max_steps: ConfigInt = None
+    """Inner iterations in all, in place of --niter; raising it continues a finished run."""
+    method: ConfigText = None
+    """dc, dsa, dm, idc, accdd, dream, dream_plus or ga; otherwise accdd with --model_path, dream without."""
+    ipc: Annotated[int | None, shown("N", "(default: the config's, else 1)", short="i")] = None
+    """Images per class."""
+    niter: Annotated[int | None, shown("N", AS_PUBLISHED)] = None
+    """Outer iterations; of idc, dream and dream_plus in units of 100 inner iterations, as in their scripts."""
+    model_path: Annotated[_LIST, shown("DIR", "(one or several)")] = ()
+    """Folders of networks trained beforehand; otherwise those in ./pretrained, where the method needs them."""
+    pretrain: Switch = False
+    """Train such networks first, as far as pretrain.py's default folder lacks them."""
+    pt_from: OptionalInt = None
+    """Start from networks trained for so many epochs (idc too); as published 2, and 10 for ImageNet."""
+    val_interval: OptionalInt = None
+    """Evaluate the set every so many outer iterations and keep the best in OUTPUT/best; slow on a CPU."""
+    reproduce: Switch = False
+    """Published settings, which are the defaults here."""
+    tag: Text = None
+    """A word for the name of the output folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrain(Matching):
+    """Trains networks on the real images for a few epochs, as AccDD and GA-DD start from them.
+
+    What is not said is as published for the data set. Running the same command again trains what is missing.
+    """
+
+    data_path: Path = None
+    """Folder with local files in DIR/<dataset>/, also --data_dir; otherwise TensorFlow Datasets' folder."""
+    output_dir: Path = None
+    """Folder of the networks; otherwise ./pretrained/<dataset>/<network>_<seed>."""
+    pt_from: OptionalInt = None
+    """Epochs; as published 2, and 10 for ImageNet."""
+    repeat: Int = 5
+    """How many networks."""
+    random_seed: Int = 0
+    """Seed of every random choice, also --seed."""
+    set: Annotated[_LIST, shown("KEY=VALUE", "(repeatable)")] = ()
+    """Overrides a setting; the value is JSON or a plain word."""
+    resolution: OptionalInt = None
+    """Side in pixels that images are resized to, also --size; otherwise the data set's own."""
+    devices: Annotated[int | None, shown("N", default)] = None
+    """Number of devices; networks are trained on one."""
+    reproduce: Switch = False
+    """Published settings, which are the defaults here."""
+    debug: Switch = False
+    """Show the traceback of an error."""
+
+
+@functools.cache
+def condense() -> type[Condense]:
+    """`Condense` with a flag for every setting."""
+    from jaxdd.core.config import settings_of
+    from jaxdd.methods.condensation.settings import CondensationSettings
+
+    return _with(Condense, CondensationSettings, [field.name for field in settings_of(CondensationSettings)], NO_EFFECT)
+
+
+@functools.cache
+def pretrain() -> type[Pretrain]:
+    """`Pretrain` with a flag for every setting of the networks' training."""
+    from jaxdd.methods.condensation.settings import CondensationSettings
+
+    return _with(Pretrain, CondensationSettings, OF_NETWORKS, NO_EFFECT)
+
+
+def flag_of(setting: str) -> str:
+    """The flag that gives a setting."""
+    return NAMES.get(setting, setting)
+
+
+def _with(flags: type, settings: type, names: Iterable[str], ignored: Mapping[str, tuple[type, str]]) -> Any:
+    """A subclass of `flags` with more of them: one for each setting named, and those that are ignored."""
+    fields, hints = {field.name: field for field in dataclasses.fields(settings)}, typing.get_type_hints(settings)
+    made: list[tuple[str, Any, Any]] = []
+    for name in names:
+        if name not in OWN:
+            kind = _kind(hints[name])
+            made.append((flag_of(name), _flag(name, kind, fields[name].metadata["help"], AS_PUBLISHED), None))
+    taken = {field.name for field in dataclasses.fields(flags)} | {name for name, *_ in made}
+    for name, (kind, why) in ignored.items():
+        if name not in taken:
+            made.append((name, _flag(name, kind, f"Accepted as in the scripts; has no effect here: {why}."), None))
+    namespace = {"__doc__": flags.__doc__, "__module__": flags.__module__}
+    return dataclasses.make_dataclass(flags.__name__, made, bases=(flags,), namespace=namespace, frozen=True)
+
+
+def _flag(name: str, kind: type, text: str, hint: str = "") -> Any:
+    metavar = {bool: "[BOOL]", int: "N", float: "X"}.get(kind, "TEXT")
+    text = text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")
+    short = (f"-{SHORT[name]}",) if name in SHORT else None
+    return Annotated[kind | None, tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint=hint, aliases=short)]
+
+
+def _kind(annotation: Any) -> type:
+    """bool, int, float or str."""
+    options = [option for option in (typing.get_args(annotation) or (annotation,)) if option is not type(None)]
+    return options[0] if options[0] in (bool, int, float) else str

@@ -1,0 +1,66 @@
+"""`distill --dry_run`: what a run needs, told by its shapes, its compiled step and its first steps."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import TYPE_CHECKING
+
+from jaxdd.cli.screen.screen import Screen, duration
+
+if TYPE_CHECKING:
+    from jaxdd.run.api import Distillation
+    from jaxdd.run.devices import Layout
+    from jaxdd.run.plan import Plan, Trial
+
+
+def tell(screen: Screen, run: Distillation, layout: Layout, folder: pathlib.Path) -> None:
+    """Says what the run needs; makes a few steps to know, and writes nothing.
+
+    Arguments:
+        screen: where to say it.
+        run: complete but not begun.
+        layout: the devices it would run on.
+        folder: where it would be kept.
+
+    Raises:
+        ConfigError: it cannot fit into a device's memory.
+        CheckpointError: its folder cannot be written, or has too little room.
+    """
+    from jaxdd.run.storage.precheck import require_writable
+
+    needs = run.plan(layout, count_operations=True)
+    _tell_sizes(screen, run, needs)
+    require_writable(folder, needs.disk_bytes)
+    run.require_memory(layout)
+    screen.say("compiling the step and making a few on the real data ...")
+    _tell_costs(screen, run, needs, run.trial(layout))
+    screen.say("dry run: nothing was written", "bold")
+
+
+def _tell_sizes(screen: Screen, run: Distillation, needs: Plan) -> None:
+    from jaxdd.core import backend
+    from jaxdd.run.plan import gigabytes
+
+    shape = "x".join(map(str, run.dataset.image_shape))
+    screen.fact("set", f"{run.dataset.classes * run.method.n_images} images of {shape}")
+    each = needs.network_parameters // needs.networks
+    screen.fact("networks", f"{needs.network_parameters:,} numbers in the pool's networks, {each:,} in each")
+    parts = ", ".join(f"{part.name} {part.bytes / 1e6:,.1f}" for part in needs.parts)
+    screen.fact("state", f"{needs.state_bytes / 1e6:,.1f} MB: {parts}; the data {needs.data_bytes / 1e6:,.1f} MB")
+    screen.fact("disk", f"{needs.disk_bytes / 1e6:,.1f} MB at most for checkpoints")
+    step = f", {gigabytes(needs.demand.bytes)} of it within a step" if needs.demand.bytes else ""
+    device = gigabytes(backend.memory_bytes())
+    screen.fact("estimate", f"{gigabytes(needs.peak_bytes)} from shapes alone{step}; the device has {device}")
+
+
+def _tell_costs(screen: Screen, run: Distillation, needs: Plan, found: Trial) -> None:
+    from jaxdd.run.plan import gigabytes
+
+    if found.peak_bytes is not None and found.temporary_bytes is not None:
+        inside = f"{gigabytes(found.temporary_bytes)} of it within a step"
+        screen.fact("memory", f"{gigabytes(found.peak_bytes)} at the peak of the compiled step, {inside}")
+    if needs.operations_per_step == needs.operations_per_step:
+        screen.fact("work", f"{needs.operations_per_step / 1e9:,.1f} GFLOP per step (loops of unknown length once)")
+    which = f"mean of {found.steps - 1} after the first" if found.steps > 1 else "the first, which warms up"
+    screen.fact("step", f"{found.seconds_per_step:,.3g} s ({which}), after {found.compile_seconds:,.1f} s of compiling")
+    screen.fact("total", f"about {duration(run.steps * found.seconds_per_step)} for {run.steps} steps")

@@ -1,0 +1,297 @@
+"""The live line of a run: what the loop reports, as one line on a terminal and as few lines in a log."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import rich.box
+import rich.table
+
+from jaxdd.cli.screen.screen import Screen, duration
+from jaxdd.evaluation.protocol import Row
+from jaxdd.run.progress import Reporter
+
+LONG = 3600.0  # seconds from which a user is told how to make it shorter
+WORTH_SAYING = 0.5  # seconds of compilation or saving below which nothing is said afterwards
+BAR = 20
+
+
+class Line(Reporter):
+    """Shows progress on a screen.
+
+    Arguments:
+        screen: where.
+        should_stop: says whether a signal was received, which the line then tells at once.
+        steps: number of steps in all.
+    """
+
+    remedies = "fewer --max_steps, a smaller --width or a GPU"
+
+    def __init__(self, screen: Screen, should_stop: Callable[[], int | None] = lambda: None, steps: int = 0):
+        self._steps = steps
+        self._screen, self._should_stop = screen, should_stop
+        self._doing, self._since = "starting", time.monotonic()
+        self._metrics: dict[str, float] = {}
+        self._text = ""
+        self.begun_at = 0
+        self.compiling_seconds = 0.0
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """While this is open, the line is on the terminal."""
+        with self._screen.live(self._now, self.above):
+            yield
+
+    def above(self) -> Any:
+        """What a terminal shows above the line; None for nothing."""
+        return None
+
+    def doing(self, what: str) -> None:
+        """Something that takes a while has begun."""
+        self._doing, self._since = what, time.monotonic()
+
+    def compiling(self, name: str) -> None:
+        self.doing(f"compiling '{name}'")
+        self._screen.progress(f"compiling '{name}' ...", last=True)
+
+    def compiled(self, name: str, seconds: float) -> None:
+        self.doing("running")
+        self.compiling_seconds += seconds
+        if seconds >= WORTH_SAYING:
+            self._screen.progress(f"compiled '{name}' in {duration(seconds)}", last=True)
+
+    def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
+        self._screen.say(f"{pace(seconds_per_step)}: about {duration(total_seconds)} in all", "bold")
+        if total_seconds > LONG:
+            self._screen.note(f"that is more than an hour: {self.remedies} make it shorter")
+
+    def progress(
+        self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float
+    ) -> None:
+        self._metrics = dict(metrics) or self._metrics
+        self._doing = ""
+        done = min(BAR, BAR * step // max(steps, 1))
+        numbers = "  ".join(shown_metric(name, self._metrics[name]) for name in SHOWN if name in self._metrics)
+        facts = f"{numbers}  {pace(seconds_per_step)}  {duration(remaining_seconds)} left"
+        self._text = f"{'━' * done}{'─' * (BAR - done)} step {step}/{steps}  {facts}"
+        self._screen.progress(f"step {step}/{steps}  {facts}", last=step == steps)
+
+    def saving(self, step: int) -> None:
+        self.doing(f"saving step {step}")
+        self._screen.log(f"saving step {step}")
+
+    def saved(self, step: int, seconds: float) -> None:
+        self._doing = ""
+        self._screen.log(f"saved step {step} in {duration(seconds)}")
+
+    def evaluating(self, step: int) -> None:
+        """The set of one step is evaluated on the way."""
+        self.doing(f"evaluating step {step}")
+        self._screen.progress(f"evaluating step {step} ...", last=True)
+
+    def resumed(self, step: int) -> None:
+        self.begun_at = step
+        if step < self._steps:
+            self._screen.say(f"continuing after step {step}")
+
+    def warning(self, text: str) -> None:
+        self._screen.note(text)
+
+    def _now(self) -> str:
+        if self._should_stop():
+            return "stopping after this step (once more to stop at once)"
+        elapsed = time.monotonic() - self._since
+        return f"{self._doing}  {duration(elapsed)}" if self._doing else self._text
+
+
+SHOWN = ("loss", "accuracy")
+
+
+def shown_metric(name: str, value: float) -> str:
+    """`loss 0.412` or `accuracy 78.1 %`."""
+    return f"{name} {100 * value:.1f} %" if name == "accuracy" else f"{name} {value:.4g}"
+
+
+def pace(seconds_per_step: float) -> str:
+    """`0.031 s/step`."""
+    return f"{seconds_per_step:.3g} s/step" if seconds_per_step == seconds_per_step else "? s/step"
+
+
+class Trainings(Line):
+    """Shows many trainings, or other pieces of work, one after the other, as one.
+
+    Arguments:
+        screen, should_stop: as in `Line`.
+        planned: the number of steps of each, in order.
+    """
+
+    remedies = "fewer --models_to_test, a smaller --width or a GPU"
+    piece = "network"
+
+    def __init__(self, screen: Screen, should_stop: Callable[[], int | None], planned: Sequence[int]):
+        super().__init__(screen, should_stop)
+        self._planned, self._number = planned, 0
+        self.rows: list[Row] = []  # finished ones, which a terminal shows as a table that grows
+        self._pure = 0.0  # seconds of finished trainings, compilation left out
+        self._began = time.monotonic()
+
+    def above(self) -> Any:
+        return table(self.rows) if self.rows else None
+
+    def row(self, row: Row) -> None:
+        """A row is finished."""
+        self.rows.append(row)
+        other = f", {row.architecture}" if row.architecture != self.rows[0].architecture else ""
+        self._screen.finding(f"{label(row)}{other}: {percent(row)}")
+
+    def next(self) -> None:
+        """Another training begins."""
+        if self._number:
+            self._pure = time.monotonic() - self._began - self.compiling_seconds
+        else:
+            self._began = time.monotonic()
+        self._number += 1
+        self.doing(f"{self.piece} {self._number} of {len(self._planned)}")
+
+    def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
+        if self._number == 1:
+            super().estimate(seconds_per_step, seconds_per_step * sum(self._planned))
+
+    def progress(
+        self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float
+    ) -> None:
+        self._doing = ""
+        before, after = sum(self._planned[: self._number - 1]), sum(self._planned[self._number :])
+        overall = self._pure / before if before else seconds_per_step
+        left = duration(remaining_seconds + after * overall)
+        done = BAR * (before + step) // max(sum(self._planned), 1)
+        where = f"{self.piece} {self._number} of {len(self._planned)}, step {step}/{steps}"
+        text = f"{where}  {pace(seconds_per_step)}  {left} left"
+        self._text = f"{'━' * done}{'─' * (BAR - done)} {text}"
+        self._screen.progress(text)
+
+
+class Chunks(Line):
+    """Shows the recovery of a set, chunk after chunk, each in one or several stages.
+
+    Arguments:
+        screen, should_stop: as in `Line`.
+        planned: steps of each chunk, of all its stages together.
+        images: of a chunk.
+    """
+
+    remedies = "fewer --iteration, --shard on several machines or a GPU"
+
+    def __init__(self, screen: Screen, should_stop: Callable[[], int | None], planned: Sequence[int], images: int):
+        super().__init__(screen, should_stop, sum(planned))
+        self._planned, self._images = planned, images
+        self._number, self._before, self._told = 0, 0, False  # of the chunk; steps of finished stages; the estimate
+
+    def begin(self, chunk: object, number: int, count: int) -> None:
+        """A chunk begins."""
+        self._number, self._before = number, sum(self._planned[:number])
+        self.doing(f"{chunk}, {number + 1} of {count}")
+
+    def made(self, chunk: object, entry: Mapping[str, Any]) -> None:
+        """A chunk is finished."""
+        losses = "  ".join(f"{name} {value:.4g}" for name, value in entry["losses"].items())
+        self._screen.progress(f"{chunk}: {duration(entry['seconds'])}  {losses}", last=True)
+
+    def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
+        if not self._told:
+            self._told = True
+            each, left = 1000 * seconds_per_step / self._images, self._steps - self._before
+            text = f"{each:.3g} ms per image-iteration: about {duration(seconds_per_step * left)} in all"
+            self._screen.say(text, "bold")
+            if seconds_per_step * left > LONG:
+                self._screen.note(f"that is more than an hour: {self.remedies} make it shorter")
+
+    def resumed(self, step: int) -> None:
+        self._screen.say(f"continuing chunk {self._number + 1} after {step} iterations of its stage")
+
+    def progress(
+        self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float
+    ) -> None:
+        self._metrics = dict(metrics) or self._metrics
+        self._doing = ""
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in self._metrics.items())
+        overall = self._before + step
+        left = duration(seconds_per_step * (self._steps - overall))
+        done = BAR * overall // max(self._steps, 1)
+        text = f"chunk {self._number + 1} of {len(self._planned)}, step {step}/{steps}  {numbers}  {left} left"
+        self._text = f"{'━' * done}{'─' * (BAR - done)} {text}"
+        self._screen.progress(text)
+
+    def finished(self, step: int) -> None:
+        self._before += step  # a stage
+
+
+class Epochs(Line):
+    """Shows the labelling of a set, epoch after epoch.
+
+    Arguments:
+        screen, should_stop: as in `Line`.
+        epochs: how many there are.
+    """
+
+    remedies = "fewer --epochs, --keep_epochs or a GPU, or no stored labels at all,"
+
+    def __init__(self, screen: Screen, should_stop: Callable[[], int | None], epochs: int):
+        super().__init__(screen, should_stop, epochs)
+        self._first: tuple[int, float] | None = None  # the first new epoch, and when it was ready
+
+    def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
+        """Of one epoch: said by `labelled`."""
+
+    def progress(
+        self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float
+    ) -> None:
+        """Within an epoch: nothing is said."""
+
+    def labelled(self, epoch: int, share: float) -> None:
+        """An epoch is ready; of so many of its images the largest logit is that of their own class."""
+        first, began = self._first = self._first or (epoch, time.monotonic())
+        made, left = epoch - first, self._steps - epoch - 1
+        each = (time.monotonic() - began) / made if made else float("nan")
+        if made == 1 and each * left > LONG:
+            self._screen.note(f"about {duration(each * left)} are left: {self.remedies} make it shorter")
+        done = BAR * (epoch + 1) // self._steps
+        text = f"epoch {epoch + 1}/{self._steps}  own class {100 * share:.1f} %  {duration(each * left)} left"
+        self._doing, self._text = "", f"{'━' * done}{'─' * (BAR - done)} {text}"
+        self._screen.progress(text, last=epoch + 1 == self._steps)
+
+
+def label(row: Row) -> str:
+    """What a row was trained on."""
+    return f"{row.name} + augmentation" if row.augmented else row.name
+
+
+def percent(row: Row) -> str:
+    """`53.9 +- 1.0 %`."""
+    return f"{100 * row.mean:.1f} +- {100 * row.std:.1f} %"
+
+
+def table(rows: Sequence[Row]) -> rich.table.Table:
+    """The rows with mean, standard deviation and every run; architectures and best tests where there are several."""
+    several, tested = len({row.architecture for row in rows}) > 1, any(row.best for row in rows)
+    mixed = len({row.augmented for row in rows}) > 1  # else the head says how all were trained
+    shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    shown.add_column("trained on")
+    if several:
+        shown.add_column("network")
+    shown.add_column("test accuracy", justify="right")
+    if tested:
+        shown.add_column("best test", justify="right")
+    shown.add_column("each network")
+    for row in rows:
+        runs = "  ".join(f"{100 * accuracy:.1f}" for accuracy in row.runs)
+        ours = row.name == rows[0].name
+        best = percent(dataclasses.replace(row, runs=row.best)) if row.best else ""
+        name = label(row) if mixed else row.name
+        cells = (name, *[row.architecture] * several, percent(row), *[best] * tested, runs)
+        shown.add_row(*cells, style="bold" if ours else "")
+    return shown

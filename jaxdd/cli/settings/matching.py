@@ -1,0 +1,188 @@
+"""From the matching commands' flags to settings: names as in the authors' scripts become those of the engine."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from jaxdd.cli.devices import is_one_of_several
+from jaxdd.cli.flags.matching import NO_EFFECT, OF_NETWORKS, Condense, Matching, Pretrain, flag_of
+from jaxdd.cli.settings.layers import PUBLISHED, build, no_effect
+from jaxdd.core import config as configs
+from jaxdd.core.errors import UsageError, choose
+from jaxdd.run.settings import Settings
+
+WIDTH = 128  # channels that --width counts in
+MOST_WIDTH = 8  # above, channels are meant, as with the other commands
+NETWORKS = {"resnetap": "resnet_ap"}  # as a README writes it
+MOST_DEPTH = 4  # of a ConvNet: the scripts read a greater one, their default of 10 too, as the default
+AS_THEY_ARE = ("accdd", "ga", "dc", "dsa", "dm")  # methods whose --niter counts outer iterations of any length
+UNIT = 100  # inner iterations that --niter counts in for the others
+EPOCHS, IMAGENET_EPOCHS = 2, 10  # of pretraining
+CLASSES = 10  # of ImageNet, unless --nclass says otherwise
+
+Overrides = dict[str, tuple[str, Any]]  # setting -> the flag it came by, and its value
+
+
+def resolve(flags: Condense) -> Settings:
+    """What `condense` is to do.
+
+    Raises:
+        ConfigError, UsageError: as in `cli.settings.layers.resolve`; or flags that contradict each other.
+    """
+    from jaxdd.methods import MATCHING
+    from jaxdd.methods.condensation.settings import CondensationSettings
+
+    if flags.method:
+        choose(flags.method, MATCHING, kind="matching method", where="--method")
+    names = [field.name for field in configs.settings_of(CondensationSettings)]
+    overrides, notices = _common(flags, names)
+    if flags.ipc is not None:
+        overrides["n_images"] = ("--ipc", flags.ipc)
+    if flags.max_steps is not None:
+        overrides["max_steps"] = ("--max_steps", flags.max_steps)
+    if flags.model_path:
+        overrides["source"] = ("--model_path", "pretrained")
+    elif (flags.pt_from or 0) > 0:
+        overrides["source"] = ("--pt_from", "pretrained")
+    if flags.method or not flags.config_path:
+        overrides["method"] = ("--method", flags.method or ("accdd" if flags.model_path else "dream"))
+        if not flags.method:
+            why = "--model_path is given" if flags.model_path else "--model_path is not given"
+            notices.append(f"the method is {overrides['method'][1]}, as {why}; --method names another")
+    overrides |= _assigned(flags)
+    path = flags.config_path or (PUBLISHED if "dataset_name" in overrides else None)
+    return _told_of_interval(_with_iterations(_built(path, overrides, notices), flags), flags)
+
+
+def resolve_pretraining(flags: Pretrain) -> tuple[Settings, int]:
+    """The matching method whose networks `pretrain` is to train, and for how many epochs.
+
+    Raises:
+        ConfigError, UsageError: as in `resolve`.
+    """
+    overrides, notices = _common(flags, list(OF_NETWORKS))
+    overrides["method"] = ("--method", "accdd")
+    overrides |= _assigned(flags)
+    settings = _built(PUBLISHED if "dataset_name" in overrides else None, overrides, notices)
+    if flags.pt_from is not None and flags.pt_from < 1:
+        raise UsageError(
+            f"{flags.pt_from} epochs",
+            where="--pt_from",
+            expected="at least 1",
+            remedy="pretrain for an epoch or more, or leave --pt_from out",
+        )
+    return settings, flags.pt_from or epochs(settings.run.dataset_name)
+
+
+def epochs(dataset: str) -> int:
+    """Published epochs of pretraining."""
+    return IMAGENET_EPOCHS if dataset.startswith("imagenet") else EPOCHS
+
+
+def data_path(flags: Condense | Pretrain, dataset: str) -> str | None:
+    """Where local files are looked for."""
+    return flags.imagenet_dir if flags.imagenet_dir and dataset.startswith("imagenet") else flags.data_path
+
+
+def require_one_process(flags: Condense) -> None:
+    """Refuses what several processes cannot do together.
+
+    Raises:
+        UsageError: names the flag.
+    """
+    if not is_one_of_several(flags):
+        return
+    if flags.val_interval is not None:
+        raise UsageError("several processes cannot evaluate on the way", where="--val_interval", remedy="leave it out")
+    if flags.pretrain:
+        raise UsageError(
+            "several processes cannot train networks first", where="--pretrain", remedy="run pretrain.py before them"
+        )
+
+
+def evaluate_every(flags: Condense, settings: Settings) -> int | None:
+    """Steps between two evaluations on the way; --val_interval counts outer iterations."""
+    if flags.val_interval is None:
+        return None
+    return flags.val_interval * settings.method.inner_loop  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _common(flags: Condense | Pretrain, names: list[str]) -> tuple[Overrides, list[str]]:
+    """What both commands take from their flags, and what to tell."""
+    given = {name: getattr(flags, flag_of(name), None) for name in names if name not in ("n_images", "width")}
+    overrides: Overrides = {name: (f"--{flag_of(name)}", value) for name, value in given.items() if value is not None}
+    notices = no_effect(flags, {name: why for name, (_, why) in NO_EFFECT.items()})
+    if flags.dataset is not None:
+        overrides["dataset_name"] = ("--dataset", _dataset(flags))
+    if flags.width is not None:
+        if flags.width > MOST_WIDTH:
+            raise UsageError(
+                f"a network of {round(WIDTH * flags.width)} channels",
+                where=f"--width {flags.width:g}",
+                expected=f"a multiple of the published {WIDTH} channels, as in the scripts, up to {MOST_WIDTH}",
+                remedy=f"--set width={round(flags.width)} for as many channels",
+            )
+        overrides["width"] = ("--width", round(WIDTH * flags.width))
+    if (written := str(given.get("net_type"))) in NETWORKS:
+        overrides["net_type"] = ("--net_type", NETWORKS[written])
+    for name in ("aug_type", "net_aug"):
+        if given.get(name) == "none":
+            overrides[name] = (f"--{name}", None)
+    if given.get("fix_iter") == -1:  # the scripts' default, which means 1
+        del overrides["fix_iter"]
+    if flags.reproduce:
+        notices.append("--reproduce is accepted: published settings are the defaults")
+    return overrides, notices
+
+
+def _dataset(flags: Matching) -> str:
+    """The data set's name; of ImageNet, with the classes that several flags choose (`data.imagenet`)."""
+    if flags.dataset == "imagenet":
+        count = max(flags.nclass_sub or 0, 0) or flags.nclass or CLASSES
+        return f"imagenet{count}:{max(flags.phase or 0, 0)}:{max(flags.dseed or 0, 0)}"
+    for name in ("phase", "nclass_sub", "dseed"):
+        if (getattr(flags, name) or 0) > 0:
+            raise UsageError(
+                f"{flags.dataset} comes as a whole",
+                where=f"--{name}",
+                expected="--dataset imagenet, of which it chooses classes",
+                remedy="leave it out",
+            )
+    return str(flags.dataset)
+
+
+def _assigned(flags: Condense | Pretrain) -> Overrides:
+    return {name: ("--set", value) for name, value in configs.parse_assignments(flags.set).items()}
+
+
+def _built(path: str | None, overrides: Overrides, notices: list[str]) -> Settings:
+    """As `build`, without a depth that the scripts ignore; only the built method shows whether it has ConvNets."""
+    settings = build(path, overrides, notices=notices)
+    flag, depth = overrides.get("depth", ("", None))
+    if flag != "--depth" or depth <= MOST_DEPTH or settings.method.net_type != "convnet":  # pyright: ignore
+        return settings
+    others = {name: given for name, given in overrides.items() if name != "depth"}
+    told = f"--depth {depth} is read as a ConvNet's default, as in the scripts; --set depth={depth} means it"
+    return build(path, others, notices=[*notices, told])
+
+
+def _with_iterations(settings: Settings, flags: Condense) -> Settings:
+    """With --niter as the number of steps."""
+    if flags.niter is None:
+        return settings
+    if flags.max_steps is not None:
+        raise UsageError("the length is given twice", where="--niter and --max_steps", remedy="keep one of the two")
+    loop = settings.method.inner_loop  # pyright: ignore[reportAttributeAccessIssue] (a matching method)
+    outer = flags.niter if settings.run.method in AS_THEY_ARE else max(1, flags.niter * UNIT // loop)
+    run = dataclasses.replace(settings.run, max_steps=outer * loop)
+    return dataclasses.replace(settings, run=run, config=settings.config.replace({"max_steps": outer * loop}))
+
+
+def _told_of_interval(settings: Settings, flags: Condense) -> Settings:
+    """With a notice where --val_interval is too long for any evaluation."""
+    every, steps = evaluate_every(flags, settings), settings.run.max_steps
+    if every is None or every <= steps:
+        return settings
+    told = f"--val_interval {flags.val_interval} is {every} steps, longer than the run of {steps}: nothing is evaluated"
+    return dataclasses.replace(settings, notices=(*settings.notices, told))

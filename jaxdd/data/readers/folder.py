@@ -1,0 +1,150 @@
+"""Image folders: `train/<class>/*` beside `test/`, `val/` or `validation/`; Tiny-ImageNet's own archive as well.
+
+Of ImageNet's tree only the class folders of a subset are looked into.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxdd.core.errors import DataError
+from jaxdd.data.imagenet import Subset
+from jaxdd.data.readers.images import SUFFIXES, Encoded, read_file
+
+TEST_NAMES = ("test", "val", "validation")
+LAYOUT = "train/<class>/*.png|jpg|jpeg and test/<class>/ (or val/, validation/)"
+
+
+def test_folder(folder: pathlib.Path) -> pathlib.Path | None:
+    """The folder of test images: the first of `test`, `val`, `validation` that holds classes or annotations."""
+    for name in TEST_NAMES:
+        place = folder / name
+        if (place / "val_annotations.txt").is_file() or (place.is_dir() and _has_images(place)):
+            return place
+    return None
+
+
+def _has_images(place: pathlib.Path) -> bool:
+    """Whether some class folder holds an image; Tiny-ImageNet's own `test/` has images but no classes."""
+    return any(_images(entry) for entry in _class_folders(place) if entry.name != "images")
+
+
+def _class_folders(place: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(entry for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _images(place: pathlib.Path) -> list[pathlib.Path]:
+    """Image files of one class, also one level down (`<class>/images/*`), in name order."""
+    found = []
+    for base, folders, files in os.walk(place):
+        folders.sort()
+        found += [pathlib.Path(base, file) for file in sorted(files) if file.lower().endswith(SUFFIXES)]
+    return found
+
+
+def class_order(folder: pathlib.Path, known: Sequence[str]) -> tuple[str, ...]:
+    """Class folder names in label order: the known order if the names agree, numbers by value, else by name."""
+    names = [entry.name for entry in _class_folders(folder / "train")]
+    if set(names) == set(known):
+        return tuple(known)
+    return tuple(sorted(names, key=int)) if names and all(name.isdecimal() for name in names) else tuple(names)
+
+
+def choose_classes(folder: pathlib.Path, subset: Subset) -> tuple[tuple[str, ...], pathlib.Path]:
+    """The class folders of a subset in label order, and the folder of test images that has them; reads no image.
+
+    Raises:
+        DataError: a class is missing; says which and where.
+    """
+    train = folder / "train"
+    names = subset.choose([entry.name for entry in _class_folders(train)] if subset.seed else (), str(train))
+    tests = [folder / name for name in ("val", "validation", "test")]
+    test = next((place for place in tests if any((place / name).is_dir() for name in names)), tests[0])
+    for place in (train, test):
+        missing = [name for name in names if not (place / name).is_dir()]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of the {len(names)} classes of '{subset.name}' are missing: {', '.join(missing[:5])}",
+                where=str(place),
+                expected="train/<wnid>/*.JPEG and val/<wnid>/*.JPEG of each class",
+                remedy="complete the tree; ImageNet's validation images come unsorted, each has to be put into the "
+                "folder of its class",
+            )
+    return names, test
+
+
+def some_images(folder: pathlib.Path, count: int = 32) -> list[pathlib.Path]:
+    """The first train image of each of the first classes: enough to tell a set's shape without reading all of it."""
+    entries = _class_folders(folder / "train")[:count]
+    return [image for entry in entries for image in _images(entry)[:1]]
+
+
+def read_split(place: pathlib.Path, names: Sequence[str], *, part: bool = False) -> tuple[Encoded, np.ndarray]:
+    """The encoded images and `[n]` labels of one split.
+
+    Arguments:
+        place: folder with one folder per class, or with Tiny-ImageNet's `val_annotations.txt`.
+        names: class folder names in label order.
+        part: other class folders than these are left alone.
+
+    Raises:
+        DataError: a class without a name, or no image at all.
+    """
+    files: list[pathlib.Path] = []
+    labels: list[int] = []
+    index = {name: label for label, name in enumerate(names)}
+    if part:
+        found = [(image, name) for name in names for image in _images(place / name)]
+    elif (place / "val_annotations.txt").is_file():
+        found = _annotated(place)
+    else:
+        found = [(image, entry.name) for entry in _class_folders(place) for image in _images(entry)]
+    for image, name in found:
+        if name not in index:
+            raise DataError(
+                f"class '{name}' is in {place.name}/ but not in train/",
+                where=str(image),
+                expected=f"one of the {len(names)} classes of the train folder",
+                remedy="use the same class folders in both splits",
+            )
+        files.append(image)
+        labels.append(index[name])
+    if not files:
+        raise DataError("no images", where=str(place), expected=LAYOUT, remedy="check the layout of the folder")
+    encoded = Encoded(len(files), lambda item: read_file(files[item]), lambda item: str(files[item]))
+    return encoded, np.asarray(labels, np.int32)
+
+
+def digest(encoded: Encoded, labels: np.ndarray, names: Sequence[str]) -> str:
+    """sha256 of the files' names, in order, and their labels; reads no file.
+
+    Arguments:
+        encoded: the images.
+        labels: `[n]` class indices.
+        names: of the classes, in label order.
+    """
+    hasher = hashlib.sha256("\n".join(names).encode())
+    for index, label in enumerate(labels):
+        hasher.update(f"\n{pathlib.PurePath(encoded.where(index)).name} {label}".encode())
+    return hasher.hexdigest()
+
+
+def _annotated(place: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
+    """Tiny-ImageNet's validation split: `images/` and one line `file<TAB>class<TAB>box` per image."""
+    path = place / "val_annotations.txt"
+    try:
+        rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line]
+        # only the last part of a name counts: a file list must not lead out of its folder
+        return [(place / "images" / pathlib.PurePosixPath(row[0]).name, row[1]) for row in rows]
+    except (UnicodeDecodeError, IndexError, OSError):
+        raise DataError(
+            "not a list of validation images",
+            where=str(path),
+            expected="lines: file<TAB>class",
+            remedy="download again",
+        ) from None

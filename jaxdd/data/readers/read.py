@@ -1,0 +1,238 @@
+"""`load`: a name and a path -> a checked `Dataset`; `describe`: what is known of it without reading its images."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from jaxdd.core.errors import DataError, UsageError, choose
+from jaxdd.data.dataset import Dataset, as_uint8
+from jaxdd.data.readers import folder as folders
+from jaxdd.data.readers import images as pixels
+from jaxdd.data.readers import npz, parquet, tfds
+from jaxdd.data.readers.locate import STREAM, Source, locate, require_folder
+from jaxdd.data.registry import DataSpec, canonical, user_kind
+from jaxdd.data.registry import spec as entry_of
+
+MAX_RESOLUTION = 1024
+Splits = dict[str, tuple[Any, np.ndarray]]  # split -> (`Encoded` or array, labels)
+
+
+def load(
+    name: str,
+    data_path: str | os.PathLike | None = None,
+    *,
+    resolution: int | None = None,
+    stream: Literal["auto", "always", "never"] | str = "never",
+) -> Dataset:
+    """Reads a data set into host memory, or lists its files.
+
+    Arguments:
+        name: a name of the registry or an alias, a subset of ImageNet (`data.imagenet`), or a user's own set:
+            `folder:DIR`, `npz:FILE`, `parquet:DIR` (any number of classes, 1 or 3 channels).
+        data_path: folder with the local files, in `<data_path>/<name>/` or itself named so (`locate`); `None`: TFDS's
+            folder.
+        resolution: side in pixels to crop and resize to; `None`: the registry's, or the images' own.
+        stream: `always`: the files of an image folder are listed, and read while they are needed; `auto`: so where the
+            train images would take more than a quarter of the machine's memory.
+
+    Returns:
+        Both splits as uint8; grey images are RGB where the set is RGB. A `LargeDataset` of what is streamed.
+
+    Raises:
+        UsageError: unknown name or resolution out of range, or a set that cannot be streamed.
+        DataError: the set is not there, unreadable, or not what it claims to be.
+    """
+    if resolution is not None and not 1 <= resolution <= MAX_RESOLUTION:
+        raise UsageError(
+            f"resolution {resolution}",
+            where="resolution",
+            expected=f"1 .. {MAX_RESOLUTION} pixels",
+            remedy="choose a side in that range",
+        )
+    name = canonical(name)
+    source = locate(name, data_path)
+    if source.kind == "download":
+        assert source.spec is not None and source.path is not None
+        source = dataclasses.replace(source, kind="tfds", path=tfds.prepare(source.spec, source.path))
+    splits, names = _READERS[source.kind](source)
+    spec, where = source.spec, str(source.path or name)
+    side = resolution or (spec.resolution if spec else None)
+    channels = spec.channels if spec else None
+    crop = pixels.shorter_side if spec and spec.subset else pixels.central_area
+    if _streams(choose(stream, STREAM, kind="way of reading", where="stream"), source, name, splits["train"][0], side):
+        from jaxdd.data.large import LargeDataset  # which needs JAX
+
+        if spec is not None:
+            names = _known_names(spec, names, splits["train"][1], where)
+        given = {"name": name, "class_names": names or (), "resolution": side, "crop": crop, "where": where}
+        return LargeDataset.of_files(splits["train"], splits["test"], **given)
+    arrays = {}
+    for split in ("train", "test"):  # the test split follows the train split's shape
+        arrays[split] = _pixels(splits[split][0], side, channels, f"{where} ({split} images)", crop)
+        side, channels = arrays[split].shape[1], arrays[split].shape[-1]
+    if spec is not None:
+        names = _known_names(spec, names, splits["train"][1], where)
+    return Dataset.of_arrays(
+        arrays["train"],
+        splits["train"][1],
+        arrays["test"],
+        splits["test"][1],
+        name=name,
+        class_names=names,
+        where=where,
+    )
+
+
+def describe(name: str, data_path: str | os.PathLike | None = None, *, resolution: int | None = None) -> DataSpec:
+    """Resolution, channels and classes without decoding images: from the registry, or from a user's file headers.
+
+    Arguments and Raises: as `load`; a known set need not be there. `resolution` and `channels` of a user's folder
+    or parquet set are those of its first image; of a folder, coloured if the first image of some class is.
+    """
+    if not user_kind(name):
+        entry = entry_of(name)
+        return dataclasses.replace(entry, resolution=resolution or entry.resolution)
+    source = locate(name, data_path)
+    assert source.path is not None
+    where = str(source.path)
+    if source.kind == "npz":
+        shape, _ = npz.header(source.path, "x_train")
+        labels, names = npz.read_npz(source.path, ["y_train"])["y_train"], _npz_names(source.path)
+        height, width, channels = (*shape[1:], 1)[:3] if len(shape) in (3, 4) else (0, 0, 0)
+    elif source.kind == "parquet":
+        labels, names, blob = parquet.read_labels(parquet.split_files(source.path)["train"])
+        height, width, channels = pixels.header(blob, where)
+    else:
+        names, some = folders.class_order(source.path, ()), folders.some_images(source.path)
+        if not some:
+            raise DataError("no images", where=where, expected=folders.LAYOUT, remedy="check the layout")
+        headers = [pixels.header(pixels.read_file(image), str(image)) for image in some]
+        labels, (height, width, _), channels = np.arange(0), headers[0], max(header[2] for header in headers)
+    classes = len(names) if names else _count(labels, where)
+    space = "zca" if channels == 3 else "standardised"
+    side = resolution or min(height, width)
+    return DataSpec(name, side, channels, classes, class_names=names or (), space=space)
+
+
+def _streams(stream: str, source: Source, name: str, train: Any, side: int | None) -> bool:
+    """Whether images stay in their files."""
+    if stream == "always":
+        require_folder(source, name)
+        return True
+    if stream == "never" or source.kind != "folder":
+        return False
+    from jaxdd.data.large import exceeds_memory  # which needs JAX
+
+    return exceeds_memory(train.count, side or min(pixels.header(train.read(0), train.where(0))[:2]))
+
+
+def _pixels(
+    stored: Any, resolution: int | None, channels: int | None, where: str, crop: Callable[[np.ndarray, int], np.ndarray]
+) -> np.ndarray:
+    """Encoded images or an array -> uint8 of the wanted shape."""
+    if isinstance(stored, pixels.Encoded):
+        if not stored.count:
+            raise DataError(
+                "no images",
+                where=where,
+                expected="at least one image per class",
+                remedy="check --data_path: it may be a level too high or too low",
+            )
+        return pixels.decode_all(stored, resolution, channels, crop)
+    stored = stored[..., None] if stored.ndim == 3 else stored
+    stored = pixels.square(stored) if stored.ndim == 4 else stored
+    return pixels.fit_arrays(as_uint8(stored, where), resolution, channels, where)
+
+
+def _known_names(spec: DataSpec, found: tuple[str, ...] | None, labels: np.ndarray, where: str) -> tuple[str, ...]:
+    """The class names of a known set; the number of classes must be right."""
+    count = len(found) if found else _count(labels, where)
+    if count != spec.classes:
+        raise DataError(
+            f"{count} classes",
+            where=where,
+            expected=f"the {spec.classes} classes of '{spec.name}'",
+            remedy="complete the download, or load a subset as your own set: folder:DIR, npz:FILE or parquet:DIR",
+        )
+    return spec.class_names or found or tuple(map(str, range(spec.classes)))
+
+
+def _count(labels: np.ndarray, where: str) -> int:
+    """The number of classes that labels alone tell."""
+    if labels.size and labels.dtype.kind in "iu":
+        return int(labels.max()) + 1
+    raise DataError(
+        f"labels of shape {labels.shape} and type {labels.dtype}",
+        where=where,
+        expected="integers, one per image",
+        remedy="store class indices, not one-hot rows or names",
+    )
+
+
+def _read_digits(source: Source) -> tuple[Splits, None]:
+    """scikit-learn's 1797 digits: within each class, in file order, every fifth image from the third on is for test
+    (1438 train, 359 test); values 0..16 are scaled to 0..255."""
+    from sklearn.datasets import load_digits
+
+    digits: Any = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    labels = digits.target.astype(np.int32)
+    test = np.zeros(len(labels), bool)
+    for label in range(10):
+        test[np.flatnonzero(labels == label)[2::5]] = True
+    return {"train": (images[~test], labels[~test]), "test": (images[test], labels[test])}, None
+
+
+def _npz_names(path: pathlib.Path) -> tuple[str, ...] | None:
+    """The optional member `class_names`, a text array."""
+    if "class_names" not in npz.members(path):
+        return None
+    return tuple(str(name) for name in npz.read_npz(path, ["class_names"])["class_names"].ravel())
+
+
+def _read_npz(source: Source) -> tuple[Splits, tuple[str, ...] | None]:
+    assert source.path is not None
+    arrays = npz.read_npz(source.path, [name for pair in npz.SPLITS.values() for name in pair])
+    return {split: (arrays[x], arrays[y]) for split, (x, y) in npz.SPLITS.items()}, _npz_names(source.path)
+
+
+def _read_folder(source: Source) -> tuple[Splits, tuple[str, ...]]:
+    assert source.path is not None
+    subset = source.spec.subset if source.spec else None
+    if subset:
+        order, test = folders.choose_classes(source.path, subset)
+    else:
+        order = folders.class_order(source.path, source.spec.class_names if source.spec else ())
+        test = folders.test_folder(source.path)
+    assert test is not None  # `locate` saw it
+    places = {"train": source.path / "train", "test": test}
+    return {split: folders.read_split(place, order, part=subset is not None) for split, place in places.items()}, order
+
+
+def _read_parquet(source: Source) -> tuple[Splits, tuple[str, ...] | None]:
+    assert source.path is not None
+    splits, names = {}, None
+    for split, files in parquet.split_files(source.path).items():
+        encoded, labels, found = parquet.read_split(files)
+        splits[split], names = (encoded, labels), names or found
+    return splits, names
+
+
+def _read_tfds(source: Source) -> tuple[Splits, tuple[str, ...] | None]:
+    assert source.path is not None
+    return tfds.read_splits(source.path, source.spec)
+
+
+_READERS = {
+    "digits": _read_digits,
+    "npz": _read_npz,
+    "folder": _read_folder,
+    "parquet": _read_parquet,
+    "tfds": _read_tfds,
+}

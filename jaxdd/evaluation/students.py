@@ -1,0 +1,215 @@
+"""How SRe2L, CDA, RDED, SRe2L++ and FADRM are evaluated: students that learn from a teacher's answers.
+
+`soft`: E epochs of batches of B images, their last accuracy, and the best of `tests` during training (chosen by the
+test images: that is what the authors' tables hold). All there is to choose is a setting; `students_published` knows the
+values for a method, a data set and a number of images per class. The equations are in `training.soft_labels`.
+
+The baselines, as many real images chosen at random or by k-means, have the same teachers and the same recipe: at 50
+images per class they come close to the best published sets, so no figure means anything without them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxdd import models
+from jaxdd.augment.replay import Mix, Show
+from jaxdd.core.config import setting
+from jaxdd.core.errors import DataError
+from jaxdd.core.types import Array, Examples, PyTree
+from jaxdd.data.large import Parts
+from jaxdd.data.registry import one_way
+from jaxdd.evaluation.base import BaseRecipe, Subject, Training
+from jaxdd.evaluation.students_published import published
+from jaxdd.models.network import Network
+from jaxdd.training.soft_labels import Labeller, SoftLabelTraining
+from jaxdd.training.soft_losses import Kind, SoftLoss
+from jaxdd.training.soft_views import Views
+from jaxdd.training.trainer import accuracy
+
+PADDING = 8  # the frame of padded crops is this part of an image's side: 4 of 32 pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftRecipe(BaseRecipe):
+    """See the module's header; the defaults are RDED's and CDA's for ImageNet-1K.
+
+    Arguments:
+        teachers: the networks that label, whose variables `protocol.evaluate` is given; no setting, since a folder of
+            teachers says what they are.
+    """
+
+    protocol: ClassVar[str] = "soft"
+    compact: ClassVar[bool] = True
+
+    eval_arch: str = setting("torchvision_resnet", "architecture of the students, e.g. torchvision_resnet or conv")
+    normalization: str = setting("batch", "of the ConvNet: batch, identity, instance, layer or group")
+    models_to_test: int = setting(3, "networks trained, each from its own initialisation", low=1)
+    epochs: int = setting(300, "epochs of training", low=1)
+    batch_size: int = setting(100, "images per step; all, where there are fewer", low=1)
+    micro: int | None = setting(None, "images that a student's batch normalisation sees at once; null: all", low=1)
+    optimizer: Literal["adamw", "sgd"] = setting("adamw", "adamw or sgd")
+    eval_lr: float = setting(1e-3, "largest learning rate", low=0)
+    momentum: float = setting(0.9, "momentum of SGD", low=0, high=1)
+    weight_decay: float = setting(0.01, "weight decay", low=0)
+    decay_all: bool = setting(False, "decay biases and normalisations too")
+    schedule: Literal["cosine", "linear"] = setting("cosine", "how the rate falls, epoch by epoch: cosine or linear")
+    slowdown: float = setting(1.0, "the schedule is stretched by this: with 2 it ends at half the rate", low=1)
+    warmup: int = setting(0, "of the epochs, those in which the rate rises", low=0)
+    loss: Kind = setting("kl", "against the teacher's logits: kl, mse or cosine")
+    temperature: float = setting(20.0, "of both softmaxes of kl", low=1e-3)
+    squared: bool = setting(False, "multiply kl by the square of the temperature")
+    ce_weight: float = setting(0.0, "of the cross-entropy against hard labels, beside it", low=0)
+    ema: float = setting(0.0, "decay of the parameters' average that is tested; 0: none", low=0, high=0.999999)
+    crop: Literal["resized", "padded", "none"] = setting("resized", "resized, padded or none")
+    min_scale: float = setting(0.08, "least share of the area that a resized crop shows", low=1e-3, high=1)
+    flip: bool | None = setting(None, "mirror images at random; null: unless they mean something else then")
+    mix: Mix = setting("cutmix", "cutmix, mixup or none")
+    mix_alpha: float = setting(1.0, "both parameters of its Beta distribution", low=1e-3)
+    patches: int = setting(1, "tiles per side that are shuffled, for mosaics", low=1)
+    batch_statistics: bool = setting(False, "the teacher normalises by the batch that it labels (BSSL)")
+    group: int | None = setting(None, "of so many images at a time; null: the whole batch", low=1)
+    teacher_weights: tuple[float, ...] | None = setting(None, "of the teachers' logits in their sum; null: the mean")
+    label_seed: int | None = setting(
+        None, "of order, crops and mixes; null: each student its own. Stored labels need one", low=0, high=2**32 - 1
+    )
+    pool: int = setting(0, "epochs of labels that are used again and again; 0: each epoch has its own", low=0)
+    replacement: bool = setting(False, "draw batches from the pool with replacement")
+    half: bool = setting(False, "round an online teacher's logits as stored ones are")
+    tests: int = setting(5, "tests during one training, the last one included", low=1)
+    teachers: tuple[Network, ...] = ()
+
+    @classmethod
+    def published(cls, method: str, dataset: str, ipc: int, **sizes: Any) -> SoftRecipe:
+        """The recipe that was published; arguments as in `students_published.published`."""
+        return cls(**published(method, dataset, ipc, **sizes))
+
+    @property
+    def architecture(self) -> str:
+        """`resnet50`, as the scripts call it; other networks by their own names."""
+        return f"resnet{self.depth or 18}" if self.eval_arch == "torchvision_resnet" else self.eval_arch
+
+    def network(self, image_shape: tuple[int, int, int], classes: int, dataset: str = "") -> Network:
+        """The architecture as PyTorch draws it; the ConvNet's blocks all have `width` channels."""
+        return models.build(
+            self.eval_arch,
+            image_shape=image_shape,
+            classes=classes,
+            width=self.width,
+            depth=self.depth,
+            normalization=self.normalization,
+            widening=False,
+            norm_epsilon=1e-5,
+            initialization="pytorch",
+            precision=self.precision,
+        )
+
+    def training(self, network: Network, subject: Subject, *, augmented: bool = True) -> Training:
+        """One training of E epochs."""
+        views = self.views(subject)
+        per_epoch = views.steps_per_epoch(subject.images)
+        procedure = SoftLabelTraining(
+            network,
+            self.labeller(views.batch_size),
+            views,
+            self.epochs,
+            optimizer=self.optimizer,
+            learning_rate=self.eval_lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            decay_all=self.decay_all,
+            schedule=self.schedule,
+            slowdown=self.slowdown,
+            warmup=min(self.warmup, self.epochs - 1),
+            loss=SoftLoss(self.loss, self.temperature, self.squared, self.ce_weight),
+            ema=self.ema,
+            micro=_dividing(views.batch_size, self.micro),
+            half=self.half,
+            streamed=subject.labelled,
+        )
+        every = self.epochs // self.tests * per_epoch if self.tests > 1 else 0
+        return Training(procedure, self.epochs * per_epoch, every, self.tests if every else 1)
+
+    def views(self, subject: Subject) -> Views:
+        """Which images of a set a step sees, and how."""
+        flip = self.flip if self.flip is not None else not one_way(subject.dataset)
+        show = Show(
+            size=subject.resolution,
+            scale=(self.min_scale, 1.0) if self.crop == "resized" else None,
+            padding=max(1, subject.resolution // PADDING) if self.crop == "padded" else 0,
+            flip=flip,
+            mix=self.mix,
+            alpha=self.mix_alpha,
+            patches=self.patches,
+        )
+        return Views(show, min(self.batch_size, subject.images), self.label_seed, self.pool, self.replacement)
+
+    def labeller(self, batch: int) -> Labeller:
+        """The teachers, for batches of this size."""
+        return Labeller(self.teachers, self.batch_statistics, _dividing(batch, self.group), self.teacher_weights)
+
+    def ways(self, subject: Subject) -> tuple[bool, ...]:
+        """One row: augmented."""
+        return (True,)
+
+    def targets(self, labels: Array) -> Array:
+        """Class indices `[n]`: the largest label of each image."""
+        return jnp.argmax(labels, axis=-1).astype(jnp.int32)
+
+    def check(self, resolution: int) -> None:
+        """Raises `UsageError` if the images cannot be cut into `patches`."""
+        image = jax.ShapeDtypeStruct((2, resolution, resolution, 1), jnp.float32)
+        views = self.views(Subject(2, resolution=resolution))
+        jax.eval_shape(views.show.show, jax.random.key(0), image)
+
+    def summary(self, training: Training) -> str:
+        """Optimiser, steps, loss, mixing, the teachers' mode."""
+        how = training.procedure
+        assert isinstance(how, SoftLabelTraining)
+        micro = f" by {how.micro}" if how.micro else ""
+        loss = (
+            f"{self.loss} T {self.temperature:g}{' x T^2' if self.squared else ''}" if self.loss == "kl" else self.loss
+        )
+        parts = [f"{'AdamW' if self.optimizer == 'adamw' else 'SGD'} {self.eval_lr:g}, {self.schedule}"]
+        parts += [f"{training.steps} steps of {how.views.batch_size} images{micro}", f"soft labels, {loss}"]
+        parts += [f"CE {self.ce_weight:g}"] * (self.ce_weight > 0) + [self.mix] * (self.mix != "none")
+        parts += ["batch statistics"] * self.batch_statistics + [f"average {self.ema:g}"] * (self.ema > 0)
+        return ", ".join(parts)
+
+
+def teacher_accuracies(
+    teachers: tuple[Network, ...], variables: tuple[PyTree, ...], test: Examples | Parts
+) -> list[float]:
+    """Each teacher's accuracy on the real test images, in [0, 1]: to be shown before anything rests on its labels.
+
+    Arguments:
+        teachers: the networks.
+        variables: of each.
+        test: the real test images as the networks see them, or raw with constants (`data.test_examples`).
+
+    Raises:
+        DataError: one of them does not know the classes: they are in another order, or the pixels in another space.
+    """
+    found = [accuracy(network, own, test) for network, own in zip(teachers, variables, strict=True)]
+    for number, reached in enumerate(found):
+        chance = 1 / test.classes
+        if reached < chance + 2 * math.sqrt(chance * (1 - chance) / len(test)):
+            raise DataError(
+                f"teacher {number} classifies {100 * reached:.2f} % of the test images, no more than by chance",
+                where=f"{len(test)} test images of {test.classes} classes",
+                expected="a teacher whose classes are in the data set's order, trained on pixels of the same space",
+                remedy="squeeze one on this very data set; for one from elsewhere, compare class names and constants",
+            )
+    return found
+
+
+def _dividing(batch: int, most: int | None) -> int | None:
+    """The largest divisor of the batch that is at most `most`; None for the whole, also where there is none above 1."""
+    if most is None or most >= batch:
+        return None
+    return max((size for size in range(2, most + 1) if batch % size == 0), default=None)

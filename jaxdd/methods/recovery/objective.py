@@ -1,0 +1,94 @@
+"""What images are recovered by: the loss of SRe2L (arXiv 2306.13092) in one teacher, and its slope in the images.
+
+    L(x) = a CE(x)  +  r R(x)  +  t TV(x)  +  l mean_n || x_n ||_2            of a group x of images, as they are seen
+
+| symbol | here                | what                                                                               |
+|--------|---------------------|------------------------------------------------------------------------------------|
+| CE     | `cross_entropy`     | mean over the group; the teacher normalises by its running statistics              |
+| R      | `statistics`        | of the group, against the running ones (`matching.statistics`); 0 if there are none |
+| TV     | `total_variation`   | four norms over the whole group: of first differences, each way and both diagonals |
+| a, r   | `ce_weight`, `r_bn` |                                                                                    |
+| t, l   | `tv_l2`, `l2_scale` | published: 0                                                                       |
+
+A group goes through the teacher in pieces that the caches hold (`backend.rows_at_once`): CE and moments are averages,
+so theirs over the pieces are those of the group. Only the images' slope is computed, not the parameters'.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdd.core import backend, trees
+from jaxdd.core.types import Array, Moments, PyTree
+from jaxdd.matching.statistics import norm, statistics_loss
+from jaxdd.methods.recovery.settings import Recovery
+from jaxdd.models.layers import MOMENTS
+from jaxdd.models.network import Network
+from jaxdd.training.sgd import cross_entropy
+
+
+class Losses(NamedTuple):
+    """L and its two main parts, unweighted, scalars."""
+
+    loss: Array
+    cross_entropy: Array
+    statistics: Array
+
+
+def objective(
+    settings: Recovery, network: Network, variables: PyTree, images: Array, labels: Array, *, weight: float
+) -> Losses:
+    """L of the module's header.
+
+    Arguments:
+        variables: of the teacher.
+        images: `[n, height, width, channels]`, as they are seen; a statistics group.
+        labels: `[n]` int32.
+        weight: r.
+    """
+    ce, layers = observe(network, variables, images, labels)
+    zero = jnp.zeros_like(ce)
+    r = statistics_loss(layers, first_multiplier=settings.first_bn_multiplier) if layers else zero
+    loss = settings.ce_weight * ce + weight * r
+    if settings.tv_l2:
+        loss = loss + settings.tv_l2 * total_variation(images)
+    if settings.l2_scale:
+        loss = loss + settings.l2_scale * mean_norm(images)
+    return Losses(loss, ce, r)
+
+
+def observe(network: Network, variables: PyTree, images: Array, labels: Array) -> tuple[Array, tuple[Moments, ...]]:
+    """The mean cross-entropy of the images, and their moments at every batch normalisation.
+
+    Arguments:
+        variables, images, labels: as in `objective`.
+    """
+    taps = (MOMENTS,) if "batch_stats" in variables else ()
+    targets = jax.nn.one_hot(labels, network.classes, dtype=images.dtype)
+    count = len(images)
+    rows = backend.rows_at_once(count)
+    total = None
+    for start in range(0, count, rows):
+        piece = slice(start, start + rows)
+        outputs = network.apply(variables, images[piece], taps=taps)
+        ce = cross_entropy(outputs.logits, targets[piece]) / count
+        share = len(outputs.logits) / count
+        observed = (ce, trees.scale(share, outputs.taps[MOMENTS] if taps else ()))
+        total = observed if total is None else trees.add(total, observed)
+    assert total is not None
+    return total
+
+
+def total_variation(images: Array) -> Array:
+    """TV of the module's header, a scalar."""
+    right, below = images[:, :, 1:] - images[:, :, :-1], images[:, 1:] - images[:, :-1]
+    falling, rising = images[:, 1:, 1:] - images[:, :-1, :-1], images[:, 1:, :-1] - images[:, :-1, 1:]
+    return norm(right) + norm(below) + norm(falling) + norm(rising)
+
+
+def mean_norm(images: Array) -> Array:
+    """The mean over images of `|| x_n ||_2`, a scalar."""
+    return jax.vmap(norm)(images).mean()

@@ -1,0 +1,149 @@
+"""What SRe2L, CDA, SRe2L++, FADRM and RDED published for a data set, and what is taken where they published nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxdd.core.procedure import Implied
+from jaxdd.data import imagenet, registry
+from jaxdd.methods.recovery.settings import CANDIDATES, GROUP
+
+MOSAIC_FROM = 128  # side in pixels from which RDED puts four crops into an image
+MANY_CLASSES = 5000  # from which a data set is taken for another ImageNet-21K
+LOW = 200 / 224  # FADRM's lower resolution, as a share of the data set's
+
+_SMALL: dict[str, Any] = {"iterations": 1000, "lr_img": 0.25, "r_bn": 0.01}
+_LARGE: dict[str, Any] = {"iterations": 4000, "lr_img": 0.25, "r_bn": 0.01}
+_HUGE: dict[str, Any] = {"iterations": 2000, "lr_img": 0.05, "r_bn": 0.25}
+_CURRICULUM: dict[str, Any] = {"easy2hard_mode": "cosine", "milestone": 1.0}
+_MEDIUM: dict[str, Any] = {"initialise": "medium", "iterations": 4000, "lr_img": 0.25, "r_bn": 0.01}
+_FADRM: dict[str, Any] = {**_MEDIUM, "iterations": 2000, "merge": 0.5, "store": "png"}
+_RDED: dict[str, Any] = {"initialise": "mosaic", "iterations": 0}
+PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {  # method -> kind of data set -> settings
+    "sre2l": {
+        "cifar": {**_SMALL, "crop": False, "flip": False},
+        "tiny_imagenet": {"iterations": 4000, "lr_img": 0.1, "r_bn": 1.0, "jitter_signed": True},
+        "imagenet": _LARGE,
+        "imagenet21k": _HUGE,  # CDA's, without its curriculum
+    },
+    "cda": {
+        "cifar": {**_SMALL, **_CURRICULUM},  # SRe2L's, with the curriculum
+        "tiny_imagenet": {"iterations": 4000, "lr_img": 0.4, "r_bn": 0.05, **_CURRICULUM},
+        "imagenet": {**_LARGE, **_CURRICULUM},
+        "imagenet21k": {**_HUGE, **_CURRICULUM},
+    },
+    "sre2l_pp": {"cifar": _MEDIUM, "tiny_imagenet": _MEDIUM, "imagenet": _MEDIUM, "imagenet21k": _MEDIUM},
+    "fadrm": {
+        "cifar": _FADRM,
+        "tiny_imagenet": {**_FADRM, "iterations": 1000, "lr_img": 0.01},
+        "imagenet": _FADRM,
+        "imagenet21k": _FADRM,
+    },
+    "rded": {"cifar": _RDED, "tiny_imagenet": _RDED, "imagenet": _RDED, "imagenet21k": _RDED},
+}
+UNPUBLISHED = {("sre2l", "imagenet21k"), ("cda", "cifar"), ("sre2l_pp", "imagenet21k"), ("fadrm", "imagenet21k")}
+STAGES = {"tiny_imagenet": 2}  # of FADRM; four elsewhere
+
+
+def implied(values: Mapping[str, Any], *, resolution: int | None = None, classes: int | None = None) -> Implied:
+    """The published settings for a method and a data set, or those of the data set that is most alike.
+
+    Arguments:
+        values: of a config file or of flags: `method`, `dataset_name` and any other.
+        resolution: side of the images in pixels; None for what is known of the data set.
+        classes: number of classes; likewise.
+    """
+    method, dataset = str(values.get("method", "sre2l")), str(values.get("dataset_name", "imagenet"))
+    if method not in PUBLISHED:
+        return Implied({})  # which is told when the settings are checked
+    side, count = _size(dataset, resolution, classes)
+    kind, notices = _kind(method, dataset, side, count)
+    chosen = {**PUBLISHED[method][kind], "jitter": _jitter(side, kind), "method": method}
+    chosen |= {"mosaic": 2 if method == "rded" and side >= MOSAIC_FROM else 1}
+    chosen |= {"lr_img": 0.05} if (method, dataset) == ("fadrm", "imagenette") else {}
+    chosen |= {"flip": False} if registry.one_way(dataset) else {}
+    cells = _number(values.get("n_images")) * _number(values.get("mosaic", chosen["mosaic"])) ** 2
+    chosen |= {"candidates": cells} if method == "rded" and cells > CANDIDATES else {}
+    group = min(GROUP, count) if count else GROUP
+    chosen |= {"batch_size": group, "statistics_group": group}
+    if method == "fadrm" and "stages" not in values:
+        total = values.get("iterations", chosen["iterations"])
+        chosen["stages"] = _stages(side, total if isinstance(total, int) else 0, STAGES.get(kind, 4))
+    if "stages" in values and "iterations" not in values:
+        chosen["iterations"] = _total(values["stages"], chosen["iterations"])
+    return Implied({key: value for key, value in chosen.items() if key not in values}, notices)
+
+
+def published_side(dataset: str) -> int | None:
+    """The side in pixels for which a data set's settings are published; None of one that is not known by its name."""
+    known = registry.canonical(dataset) in registry.SPECS or _of_imagenet(dataset)
+    return _size(dataset, None, None)[0] if known else None
+
+
+def _size(dataset: str, resolution: int | None, classes: int | None) -> tuple[int, int]:
+    """Side and number of classes: as given, as the registry knows them, or 64 pixels and 0 for "not known"."""
+    if _of_imagenet(dataset):
+        return resolution or imagenet.RESOLUTION, classes or _classes_of_imagenet(dataset)
+    known = registry.SPECS.get(registry.canonical(dataset))
+    side = resolution or (known.resolution if known else None)
+    return side or 64, classes or (known.classes if known else 0)
+
+
+def _of_imagenet(dataset: str) -> bool:
+    return dataset.startswith("imagenet") and "resized" not in dataset and not dataset.startswith("imagenette")
+
+
+def _classes_of_imagenet(dataset: str) -> int:
+    subset = imagenet.parse(dataset)
+    if subset is not None:
+        return subset.classes
+    return 10450 if dataset == "imagenet21k" else imagenet.CLASSES
+
+
+def _kind(method: str, dataset: str, side: int, classes: int) -> tuple[str, tuple[str, ...]]:
+    """The row of `PUBLISHED` by which a data set goes, and what is to be told of it."""
+    own = {"cifar10": "cifar", "cifar100": "cifar", "tiny_imagenet": "tiny_imagenet", "imagenet": "imagenet"}
+    own |= {"imagenet1k": "imagenet", "imagenet21k": "imagenet21k", "imagenette": "imagenet", "imagewoof": "imagenet"}
+    name = registry.canonical(dataset)
+    if name in own:
+        kind = own[name]
+        borrowed = (method, kind) in UNPUBLISHED
+        note = f"{method} has no published settings for {name}: those of the methods beside it are used"
+        return kind, (note,) if borrowed else ()
+    if classes >= MANY_CLASSES:
+        kind = "imagenet21k"
+    else:
+        kind = "cifar" if side <= 32 else "tiny_imagenet" if side <= 64 else "imagenet"
+    what = f"{side} pixels" + (f" and {classes} classes" if classes else "")
+    return kind, (f"{method} has no published settings for {name}: at {what} it goes by those for {kind}",)
+
+
+def _jitter(side: int, kind: str) -> int:
+    """Published 32 at 224 pixels, 4 at 64 and at 32; in proportion below and between the large ones."""
+    if kind in ("imagenet", "imagenet21k"):
+        return max(1, round(side / 7))
+    return min(4, max(1, side // 8))
+
+
+def _stages(side: int, iterations: int, count: int) -> tuple[tuple[int, int], ...] | None:
+    """FADRM's: low and full resolution in turn for large images, equal stages for small ones."""
+    if iterations < count:
+        return None
+    low = round(LOW * side) if side >= MOSAIC_FROM else side
+    shares = [iterations // count] * (count - 1)
+    sizes = [low if (count - number) % 2 == 0 else side for number in range(count)]
+    return tuple(zip(sizes, [*shares, iterations - sum(shares)], strict=True))
+
+
+def _number(value: Any) -> int:
+    """A setting that may still be of the wrong type, which is told later."""
+    return value if isinstance(value, int) else 1
+
+
+def _total(stages: Any, otherwise: int) -> int:
+    """Iterations of stages that may still be of the wrong type, which is told later."""
+    try:
+        return sum(int(iterations) for _, iterations in stages)
+    except (TypeError, ValueError):
+        return otherwise

@@ -1,0 +1,246 @@
+"""Recovering images from a teacher: SRe2L (2306.13092), CDA (2311.18838), SRe2L++ (2501.07575), FADRM (2506.24125).
+
+One iteration i, for each group x of images of different classes y, in the space that the teacher sees:
+
+    view <- one crop (least share s_min(i)), one coin for a flip, one roll        the same for all images of the group
+    g    <- d L(view(x), y) / dx                                                  `methods.recovery.objective`
+    x    <- Adam(x, g) at rate lr(i)                                              moments begin at 0 with the chunk
+    x    <- clip(x) to what a pixel in [0, 1] can be, channel by channel
+
+The last x is the result. `methods.recovery.plan` says how lr, s_min and the resolution change with i; every row of
+`methods.recovery.settings` is a composition of these. With several teachers iterations take them in turn.
+
+A chunk is what lies on the device at a time: as many groups as one likes. The objective knows groups alone, and each
+draws by its own number, so results do not depend on how groups are put into chunks.
+
+From the authors' code differs: random choices come from keys, so that a run can stop anywhere and go on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdd.augment import shared
+from jaxdd.augment.shared import View
+from jaxdd.core import backend
+from jaxdd.core.errors import ConfigError
+from jaxdd.core.procedure import BatchRule, Part, Procedure, in_parts
+from jaxdd.core.random import purpose_key
+from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
+from jaxdd.methods.recovery import plan
+from jaxdd.methods.recovery.objective import Losses, objective
+from jaxdd.methods.recovery.plan import Stage
+from jaxdd.methods.recovery.settings import Recovery
+from jaxdd.models.network import Network
+
+EPSILON = 1e-8  # of Adam
+Constants = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+class RecoverState(NamedTuple):
+    """One chunk under way.
+
+    Arguments:
+        step: iterations finished, those of earlier stages included, an int32 scalar.
+        images: `[n, size, size, channels]`.
+        adam: its count and moments.
+        losses: the last ones in each teacher, each `[teachers]`, means over the groups.
+    """
+
+    step: Array
+    images: Array
+    adam: PyTree
+    losses: Losses
+
+
+@dataclasses.dataclass(frozen=True)
+class RecoverStage(Procedure[RecoverState]):
+    """One stage of a recovery, on one chunk of images; its result is the images, `[n, size, size, channels]`.
+
+    What it reads (`Examples`): `labels` `[n]`, the classes wanted; `networks`, a tuple of the teachers' variables;
+    `images` `[n, ...]`, what the chunk starts from or what the stage before left, of which noise needs no more than the
+    number of channels; and `start`, nothing or a dict of what the stage needs of
+
+    | key       | is                                                                                   |
+    |-----------|--------------------------------------------------------------------------------------|
+    | `groups`  | numbers of the chunk's groups within the run, `[n / group]` int32; else 0, 1, ...    |
+    | `patches` | what the chunk started from, for stages with `merge` below 1                         |
+    | `adam`    | `RecoverState.adam` of the stage before, for stages without `reset`                  |
+
+    Arguments:
+        settings: of the recovery.
+        stage: which stretch of it.
+        networks: the teachers' architectures; `stage.teachers` are indices.
+        constants: mean and standard deviation per channel with which the teachers' images are standardised; None where
+            they see [0, 1].
+    """
+
+    settings: Recovery
+    stage: Stage
+    networks: tuple[Network, ...]
+    constants: Constants | None = None
+
+    @property
+    def batch_rule(self) -> BatchRule:
+        """The whole chunk."""
+        return BatchRule("all")
+
+    @property
+    def steps(self) -> int:
+        """How many steps the loop makes: iterations, or turns of all teachers."""
+        return self.stage.steps
+
+    def init(self, key: Key, data: Examples) -> RecoverState:
+        """The chunk as the stage begins.
+
+        Raises:
+            ConfigError: the groups do not make up the chunk, or a teacher cannot see images of the stage's size.
+        """
+        self._require_visible()
+        images = self._first_images(key, data)
+        adam = self._adam.init(images) if self.stage.reset else data.start["adam"]
+        nothing = jnp.zeros(len(self.stage.teachers), images.dtype)
+        return RecoverState(jnp.asarray(self.stage.first, jnp.int32), images, adam, Losses(nothing, nothing, nothing))
+
+    def parts(self, data: Examples) -> tuple[Part, ...]:
+        """An iteration with each teacher, where there are several."""
+        places = range(len(self.stage.teachers))
+        if len(places) == 1:
+            return ()
+        return tuple(Part(f"teacher {place}", 1, functools.partial(self._in_turn, place)) for place in places)
+
+    def step(self, state: RecoverState, batch: Examples, key: Key) -> tuple[RecoverState, Metrics]:
+        """One iteration, or one with each teacher; `batch` is the whole chunk."""
+        if len(self.stage.teachers) > 1:
+            return in_parts(self, state, batch, key)
+        state = self.iterate(state, batch, key, 0)
+        return state, self.metrics(state)
+
+    def metrics(self, state: RecoverState) -> Metrics:
+        """The loss, the cross-entropy and the statistics; of several teachers their means, and each one's own."""
+        names = {"loss": "loss", "ce": "cross_entropy", "statistics": "statistics"}
+        found = {name: getattr(state.losses, field).mean() for name, field in names.items()}
+        if len(self.stage.teachers) > 1:
+            for place, teacher in enumerate(self.stage.teachers):
+                found |= {f"{name}_{teacher}": getattr(state.losses, field)[place] for name, field in names.items()}
+        return found
+
+    def result(self, state: RecoverState) -> Array:
+        """The last iterate, in the networks' space."""
+        return state.images
+
+    def iterate(self, state: RecoverState, data: Examples, key: Key, place: int) -> RecoverState:
+        """One iteration of the module's header.
+
+        Arguments:
+            key: of the step.
+            place: which of the stage's teachers.
+        """
+        dtype = state.images.dtype
+        numbers, key = self._numbers(data), jax.random.fold_in(key, state.step)
+        keys = jax.vmap(functools.partial(jax.random.fold_in, key))(numbers)
+        slopes = functools.partial(self._slope, data.networks, place, state.step)
+        grouped = (a.reshape(len(numbers), -1, *a.shape[1:]) for a in (state.images, data.labels))
+        losses, slope = backend.map(slopes, (*grouped, keys))
+        moved: Any
+        moved, adam = self._adam.update(slope.reshape(state.images.shape), state.adam)
+        rate = plan.learning_rate(state.step, self.settings.iterations, self.settings.lr_img, dtype)
+        images = jnp.clip(state.images - rate * moved, *self.bounds(state.images.shape[-1], dtype))
+        means = jax.tree.map(lambda kept, new: kept.at[place].set(new.mean()), state.losses, losses)
+        return RecoverState(state.step + 1, images, adam, means)
+
+    def view(self, key: Key, iteration: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> View:
+        """How a group is seen.
+
+        Arguments:
+            key: of the iteration and the group.
+            iteration: i.
+            shape: of the group's images.
+        """
+        of, size = self.settings, self.stage.size
+        view = shared.whole(shape, size, dtype)
+        if of.crop:
+            least = plan.min_scale(iteration, of.iterations, of.easy2hard_mode, of.milestone, of.min_scale)
+            view = shared.crop(purpose_key(key, "crop"), shape, size, (least, 1.0), dtype)
+        if of.flip:
+            view = shared.flip(purpose_key(key, "flip"), view)
+        return shared.roll(purpose_key(key, "roll"), view, of.jitter, of.jitter_signed) if of.jitter else view
+
+    def bounds(self, channels: int, dtype: jnp.dtype) -> tuple[Array, Array]:
+        """What 0 and 1, the ends of a pixel's range, are in the networks' space, each `[1, 1, 1, channels]`."""
+        mean, std = self.constants or ((0.0,) * channels, (1.0,) * channels)
+        least, most = ([(end - m) / s for m, s in zip(mean, std, strict=True)] for end in (0, 1))
+        return jnp.asarray(least, dtype).reshape(1, 1, 1, -1), jnp.asarray(most, dtype).reshape(1, 1, 1, -1)
+
+    @property
+    def _adam(self) -> optax.GradientTransformation:
+        return optax.scale_by_adam(*self.settings.betas, eps=EPSILON)
+
+    def _slope(
+        self, networks: PyTree, place: int, iteration: Array, group: tuple[Array, Array, Key]
+    ) -> tuple[Losses, Array]:
+        """L of one group in one teacher, and its derivative in the images."""
+        images, labels, key = group
+        view, teacher = self.view(key, iteration, images.shape, images.dtype), self.stage.teachers[place]
+
+        def loss(images: Array) -> tuple[Array, Losses]:
+            seen, weight = shared.see(view, images), self.settings.statistics_weight(teacher)
+            found = objective(self.settings, self.networks[teacher], networks[teacher], seen, labels, weight=weight)
+            return found.loss, found
+
+        slope, losses = jax.grad(loss, has_aux=True)(images)
+        return losses, slope
+
+    def _in_turn(self, place: int, state: RecoverState, data: Examples, key: Key, index: Array) -> RecoverState:
+        """An iteration with one of several teachers; none where the last turn has more teachers than iterations."""
+        new = self.iterate(state, data, key, place)
+        if self.stage.iterations % len(self.stage.teachers) == 0:
+            return new
+        active = state.step < self.stage.first + self.stage.iterations
+        return jax.tree.map(lambda a, b: jnp.where(active, a, b), new, state)
+
+    def _require_visible(self) -> None:
+        size = self.stage.size
+        for teacher in self.stage.teachers:
+            network = self.networks[teacher]
+            there = dataclasses.replace(network, image_shape=(size, size, network.image_shape[2]))
+            if there.feature_size != network.feature_size:
+                raise ConfigError(
+                    f"the teacher ({network}) sees images of {network.image_shape[0]} pixels, not of {size} pixels",
+                    where="stages",
+                    expected="stages of one size, or a network that averages over the pixels, such as a ResNet",
+                    remedy="leave stages out, or take a ResNet as teacher",
+                )
+
+    def _first_images(self, key: Key, data: Examples) -> Array:
+        size, stage = self.stage.size, self.stage
+        dtype = jnp.promote_types(data.images.dtype, jnp.float32)
+        if self.settings.initialise == "noise" and stage.first == 0:
+            numbers = self._numbers(data)
+            shape = (len(data.labels) // len(numbers), size, size, data.images.shape[-1])
+            keys = jax.vmap(functools.partial(jax.random.fold_in, purpose_key(key, "noise")))(numbers)
+            return jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys).reshape(-1, *shape[1:])
+        images = data.images.astype(dtype)
+        if stage.merge == 1:
+            return plan.resize(images, size)
+        return plan.merge(images, data.start["patches"].astype(dtype), size, stage.merge)
+
+    def _numbers(self, data: Examples) -> Array:
+        """The groups' numbers within the run, `[groups]`."""
+        n = len(data.labels)
+        group = min(self.settings.statistics_group, n)
+        if n % group:
+            raise ConfigError(
+                f"{n} images cannot be divided into groups of {group}",
+                where="statistics_group",
+                expected="a divisor of batch_size, or no less than batch_size",
+                remedy=f"set batch_size to {max(1, n // group) * group}, or statistics_group to {n}",
+            )
+        given = (data.start or {}).get("groups")
+        return jnp.arange(n // group, dtype=jnp.int32) if given is None else given

@@ -1,0 +1,284 @@
+"""Recovering a whole set, chunk by chunk, so that it can be killed, continued, shared out and put together again.
+
+    recovered/config.json                     what the numbers depend on; a folder of another run is refused
+    recovered/initial/                        what images start from (`initial`), unless that is noise
+    recovered/manifest.json, chunk-*.safetensors      the finished chunks; none is ever made twice
+    recovered/active/<chunk>/stage-<k>/       states of the chunks under way, gone when they are finished
+
+A chunk goes through the stages of `methods.recovery.plan.plan`, each a `RecoverStage` that `loop` drives; with none
+(RDED) it is what it starts from. Its images pass through the JPEG, as those who use them will see them, and are kept
+with it. `merge` makes the distilled set and the image folder of what one or several processes have recovered.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxdd
+from jaxdd import data as data_room
+from jaxdd.core import backend, io
+from jaxdd.core.errors import ConfigError
+from jaxdd.core.shards import Pieces, alone
+from jaxdd.core.types import Examples
+from jaxdd.data.readers.encoding import truncate
+from jaxdd.methods.recovery.plan import Stage, plan
+from jaxdd.methods.recovery.settings import Recovery
+from jaxdd.methods.recovery.stage import RecoverStage
+from jaxdd.run import loop
+from jaxdd.run.chain.chunks import KEYS, Chunk, chunks, published, share, to_arrays
+from jaxdd.run.chain.initial import Initial
+from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.progress import Reporter
+from jaxdd.run.signals import Stopped
+from jaxdd.run.storage import identity as identities
+from jaxdd.run.storage.checkpoint import Storage
+
+
+def _nothing(*told: Any) -> None:
+    pass
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recovering:
+    """The recovery of a set, complete but not begun.
+
+    Arguments:
+        settings: how.
+        dataset: whose classes are recovered, and whose images are chosen from.
+        preprocessing: its constants are those with which the teachers' images are standardised.
+        teachers: what images are recovered from; the first one also chooses initial images.
+        seed: chunk (index, first class) is a function of (seed, index, first class).
+        recipe: of evaluation, to be stored with the set.
+        images_of: class -> its real images `[n, side, side, channels]` uint8; None for those of `dataset`.
+
+    Raises:
+        ConfigError: noise that is not optimised; stages that do not fit the data set; or weights that are not as many
+            as the teachers.
+    """
+
+    settings: Recovery
+    dataset: data_room.Dataset
+    preprocessing: data_room.Preprocessing
+    teachers: tuple[Teacher, ...]
+    seed: int = 0
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    images_of: Callable[[int], np.ndarray] | None = None
+
+    def __post_init__(self):
+        weights = self.settings.r_bn
+        if isinstance(weights, tuple) and len(weights) != len(self.teachers):
+            raise ConfigError(
+                f"{len(weights)} weights of the statistics for {len(self.teachers)} teachers",
+                where="r_bn",
+                expected="one number, or one for each teacher",
+                remedy="give r_bn one number, or as many as there are teachers",
+            )
+        if not self.stages and self.settings.initialise == "noise":
+            raise ConfigError(
+                "noise that is not optimised",
+                where="iterations = 0, initialise = noise",
+                expected="iterations, or real images to start from",
+                remedy="set iterations, or initialise = random",
+            )
+
+    @functools.cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """What every chunk goes through."""
+        return plan(self.settings, self.dataset.resolution, len(self.teachers))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the numbers depend on, for `config.json`."""
+        return {
+            "settings": self.settings.identity,
+            "dataset": {"name": self.dataset.name, "digest": self.dataset.digest},
+            "constants": [list(row) for row in self.constants],
+            "teachers": [teacher.digest for teacher in self.teachers],
+            "seed": self.seed,
+        }
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What the set will say of itself beside that."""
+        return {
+            "class_names": list(self.dataset.class_names),
+            "image_shape": list(self.dataset.image_shape),
+            "preprocessing": self.preprocessing.describe(),
+            "recipe": dict(self.recipe),
+            "n_images": self.settings.n_images,
+        }
+
+    @property
+    def constants(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation per channel, on the [0, 1] scale."""
+        return self.preprocessing.mean, self.preprocessing.std
+
+    def chunks(self, ipc_indices: Iterable[int] | None = None) -> tuple[Chunk, ...]:
+        """All of them, or those of some images of every class, in the published order."""
+        indices = range(self.settings.n_images) if ipc_indices is None else ipc_indices
+        return chunks(self.dataset.classes, indices, self.settings.batch_size, self.settings.statistics_group)
+
+    def complete(self, folder: str | os.PathLike) -> bool:
+        """Whether every chunk of the set is there."""
+        present = Pieces(folder, KEYS).present()
+        return all((chunk.ipc_index, chunk.first) in present for chunk in self.chunks())
+
+    def exceeded(self, folder: str | os.PathLike) -> bool:
+        """Whether there are chunks of a larger set."""
+        return any(index >= self.settings.n_images for index, _ in Pieces(folder, KEYS).entries())
+
+    def claim(self, folder: str | os.PathLike, warn: Callable[[str], None] = _nothing) -> None:
+        """Makes the folder this run's, or makes sure that it is.
+
+        Arguments:
+            folder: `OUT/recovered`.
+            warn: told of what may change the last bits.
+
+        Raises:
+            CheckpointError: it belongs to another run.
+        """
+        folder = pathlib.Path(folder)
+        versions = {"jaxdd": jaxdd.__version__, "jax": jax.__version__}
+        identity, meaning = identities.as_json(self.identity), identities.as_json(self.meaning)
+        path = folder / "config.json"
+        with alone(folder, "config"):
+            before = (io.read_json(path) or {}).get("other") if path.is_file() else None
+            if isinstance(before, dict) and before.get("n_images", 0) > self.settings.n_images:
+                meaning = before  # that of the larger set
+            for line in identities.claim(path, identity, meaning, versions):
+                warn(f"begun with another version ({line}): the last bits of what follows may differ")
+
+    def recover(
+        self,
+        folder: str | os.PathLike,
+        *,
+        shard: tuple[int, int] = (0, 1),
+        ipc_indices: Iterable[int] | None = None,
+        checkpoint_every: float = 5.0,
+        on_class: Callable[[int], None] = _nothing,
+        on_chunk: Callable[[Chunk, int, int], None] = _nothing,
+        on_recovered: Callable[[Chunk, Mapping[str, Any]], None] = _nothing,
+        reporter: Reporter | None = None,
+        should_stop: Callable[[], int | None] = lambda: None,
+        **options: Any,
+    ) -> None:
+        """Makes the chunks that are not finished, or no longer intact; several processes may do so in one folder.
+
+        Arguments:
+            folder: `OUT/recovered`; made if it is not there.
+            shard: (i, n): chunks i, i + n, i + 2 n, ... alone.
+            ipc_indices: of which images of every class; None for all.
+            checkpoint_every: minutes between two states of the chunk under way.
+            on_class: told after each class whose initial images are chosen how many there are.
+            on_chunk: told of each chunk before it begins, with its number among `shard`'s and how many these are.
+            on_recovered: told of each chunk that was made, with its entry: `seconds`, `losses`.
+            reporter: hears about the steps of a chunk's stages.
+            should_stop: names a signal that was received.
+            options: of `loop.final_state`, such as `log_every` and `layout`.
+
+        Raises:
+            Stopped: by a signal; the chunk under way is saved.
+            CheckpointError: the folder belongs to another run, or another process makes the same chunk.
+            UsageError: no such shard.
+            DivergedError, ConfigError: as in `loop.final_state` and `methods.recovery.selection`.
+        """
+        folder, reporter = pathlib.Path(folder).expanduser().absolute(), reporter or Reporter()
+        mine, pieces = share(self.chunks(ipc_indices), shard), Pieces(folder, KEYS)
+        self.claim(folder, reporter.warning)
+        initial = self._initial(folder)
+        initial.prepare(on_class, reporter.warning)
+        options |= {"reporter": reporter, "should_stop": should_stop}
+        finished = pieces.present()
+        for number, chunk in enumerate(mine):
+            active = folder / "active" / chunk.name
+            entry = finished.get((chunk.ipc_index, chunk.first))
+            if entry is not None and not pieces.intact(entry):
+                pieces.path(entry).unlink(missing_ok=True)
+                entry = None
+            if entry is None:
+                if (signal := should_stop()) is not None:
+                    raise Stopped(signal, number)
+                on_chunk(chunk, number, len(mine))
+                entry = self._make(chunk, pieces, initial, active, checkpoint_every, options)
+                on_recovered(chunk, entry)
+            shutil.rmtree(active, ignore_errors=True)
+
+    def _make(
+        self,
+        chunk: Chunk,
+        pieces: Pieces,
+        initial: Initial,
+        active: pathlib.Path,
+        checkpoint_every: float,
+        options: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Makes one chunk and adds it to the finished ones; returns what its entry says beside the file."""
+        start = time.perf_counter()
+        noise = self.settings.initialise == "noise"
+        pixels = np.zeros((len(chunk), 1, 1, self.dataset.image_shape[2]), np.uint8) if noise else initial.of(chunk)
+        losses: dict[str, float] = {}
+        if self.stages:
+            images, losses = self._optimised(chunk, self._standardised(pixels), active, checkpoint_every, options)
+            mean, std = (np.asarray(row, np.float32) for row in self.constants)
+            pixels = truncate(images * std + mean)
+        seen, files = published(pixels, self.settings.store, self.settings.quality)
+        seconds = round(time.perf_counter() - start, 3)
+        about = {**chunk._asdict(), "seconds": seconds, "losses": losses}
+        pieces.add(chunk.name, to_arrays(chunk, seen, files), about)
+        return about
+
+    def _optimised(
+        self, chunk: Chunk, patches: np.ndarray, active: pathlib.Path, checkpoint_every: float, options: dict[str, Any]
+    ) -> tuple[np.ndarray, dict[str, float]]:
+        """The images of a chunk after all stages, in the networks' space, and the last losses."""
+        group = min(self.settings.statistics_group, self.settings.batch_size, self.dataset.classes)
+        images, adam, metrics = jax.device_put(patches), None, {}
+        given = {"steps_per_dispatch": backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH), **options}
+        for number, stage in enumerate(self.stages):
+            start: dict[str, Any] = {"groups": chunk.groups(group)}
+            start |= {"patches": patches} if stage.merge < 1 else {}
+            start |= {} if stage.reset else {"adam": adam}
+            labels, networks = jax.device_put(chunk.labels), self._variables
+            data = Examples(images, labels, self.dataset.classes, networks=networks, start=jax.device_put(start))
+            procedure = RecoverStage(self.settings, stage, tuple(t.network for t in self.teachers), self.constants)
+            about = {**self.identity, "chunk": chunk.name, "stage": number}
+            place, seed = active / f"stage-{number}", chunk.seed(self.seed)
+            with Storage(place, about, checkpoint_every=checkpoint_every) as storage:
+                given |= {"steps": procedure.steps, "seed": seed, "storage": storage}
+                state, _ = loop.final_state(procedure, data, **given)
+            images, adam, metrics = procedure.result(state), state.adam, _last_metrics(place / "metrics.jsonl")
+        return np.asarray(images), metrics
+
+    @functools.cached_property
+    def _variables(self) -> tuple[Any, ...]:
+        """The teachers', on the device once for all chunks."""
+        return tuple(jax.device_put(teacher.variables) for teacher in self.teachers)
+
+    def _standardised(self, pixels: np.ndarray) -> np.ndarray:
+        mean, std = (np.asarray(row, np.float32) for row in self.constants)
+        return (pixels * np.float32(1 / 255) - mean) / std
+
+    def _initial(self, folder: pathlib.Path) -> Initial:
+        images_of = self.images_of or (lambda label: self.dataset.train_images[self.dataset.train_labels == label])
+        chooser, variables = self.teachers[0].network, self._variables[0]
+        size = self.dataset.classes
+        return Initial(
+            folder / "initial", self.settings, size, images_of, chooser, variables, self.constants, self.seed
+        )
+
+
+def _last_metrics(path: pathlib.Path) -> dict[str, float]:
+    """What was logged after the last step."""
+    lines: Sequence[str] = path.read_text().splitlines() if path.is_file() else ()
+    return {name: value for name, value in json.loads(lines[-1]).items() if name != "step"} if lines else {}

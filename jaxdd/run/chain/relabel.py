@@ -1,0 +1,305 @@
+"""A teacher's answers on disk, for students that learn from them (FKD's role in SRe2L, arXiv 2306.13092).
+
+    labels/manifest.json            what the labels depend on; of every finished epoch file, size and sha256
+    labels/epochs.json              how many epochs they are meant for, and of how many there will be labels
+    labels/epoch-007.safetensors    "logits" [N, C] float16, in the order in which the images are shown; raw: the
+                                    temperature is the student's choice
+
+Nothing of crops, flips and mixes is stored, the key gives them again (`training.soft_views`). The manifest is written
+after every epoch, last: a run that was killed goes on with the first epoch that is missing, one that is there is never
+made again, and a flipped bit is found. With `keep` only the k largest logits of an image are stored, and beside them
+"classes" [N, k] int16: LPQLD's "MR-k" (arXiv 2410.15919 and its successor).
+
+    bytes = epochs * N * C * 2             pruned: epochs * N * k * 4
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+
+from jaxdd import data as data_room
+from jaxdd.core import backend, io
+from jaxdd.core.config import as_dict
+from jaxdd.core.distilled import DistilledSet
+from jaxdd.core.errors import CheckpointError, UsageError, garbled
+from jaxdd.core.types import Examples, PyTree
+from jaxdd.evaluation.base import Subject
+from jaxdd.evaluation.contenders import placed
+from jaxdd.evaluation.students import SoftRecipe
+from jaxdd.run import loop
+from jaxdd.run.chain.stored_labels import Labels, StoredLabels
+from jaxdd.run.progress import Reporter
+from jaxdd.run.storage import identity as identities
+from jaxdd.run.storage.networks import digest
+from jaxdd.training.soft_labels import Labelling
+from jaxdd.training.soft_views import Views
+
+FORMAT = 3  # 2 says what kind a teacher is in one text; it is read as well
+ANEW = "let relabel write into another folder"
+OVERHEAD = 512  # bytes, at the most, of a shard's header and of what the manifest says of it
+HEAD = 16384  # bytes, at the most, of what the manifest says of the labels as a whole
+OF_LABELS = (  # settings of the recipe that decide what the teacher sees and says
+    *("batch_size", "crop", "min_scale", "flip", "mix", "mix_alpha", "patches", "label_seed"),
+    *("batch_statistics", "group", "teacher_weights", "precision"),
+)
+
+
+def store_bytes(images: int, epochs: int, classes: int, *, keep: int | None = None) -> int:
+    """Bytes on disk, files' headers included, at the most: on paper, before anything is made.
+
+    Arguments:
+        images: that are labelled in each epoch.
+        epochs, classes: how many.
+        keep: how many logits of each image; None for all.
+    """
+    return epochs * (images * (classes * 2 if keep is None else keep * 4) + OVERHEAD) + HEAD
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Relabelling:
+    """The labels of a set, complete but not begun.
+
+    Arguments:
+        recipe: the students', with its `teachers` and a `label_seed`; of `pool` epochs where it has a pool.
+        distilled: the set.
+        preprocessing: of the real data.
+        networks: variables of the teachers.
+        keep: how many logits of each image are stored; None for all.
+
+    Raises:
+        UsageError: no teacher, no seed, or fewer than 1 or more logits than there are classes.
+    """
+
+    recipe: SoftRecipe
+    distilled: DistilledSet
+    preprocessing: data_room.Preprocessing
+    networks: tuple[PyTree, ...]
+    keep: int | None = None
+
+    def __post_init__(self):
+        if self.recipe.label_seed is None or not self.recipe.teachers:
+            raise UsageError(
+                "labels are a function of teachers and of a seed",
+                where="label_seed" if self.recipe.label_seed is None else "the teacher",
+                expected="both",
+                remedy="set label_seed, e.g. to 42, and name a teacher",
+            )
+        if self.keep is not None and not 1 <= self.keep <= min(self.distilled.classes, np.iinfo(np.int16).max):
+            raise UsageError(
+                f"{self.keep} logits of each image",
+                where="keep",
+                expected=f"1 .. {self.distilled.classes}",
+                remedy="keep fewer, or leave keep out: then all are stored",
+            )
+
+    @property
+    def epochs(self) -> int:
+        """How many are labelled."""
+        return self.recipe.pool or self.recipe.epochs
+
+    @property
+    def bytes(self) -> int:
+        """On disk, at the most."""
+        return store_bytes(len(self._examples), self.epochs, self.distilled.classes, keep=self.keep)
+
+    @functools.cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the labels depend on; JSON types."""
+        settings = as_dict(self.recipe)
+        of_set, decode = (self.distilled.images, self.distilled.class_indices), self.distilled.decode
+        return identities.as_json(
+            {
+                "teachers": [{"network": n.description, "digest": digest(v)} for n, v in self._each],
+                "set": {"shape": self.distilled.images.shape, "digest": digest(of_set), **dataclasses.asdict(decode)},
+                "preprocessing": self.preprocessing.describe(),
+                "recipe": {name: settings[name] for name in OF_LABELS},
+                "keep": self.keep,
+            }
+        )
+
+    def make(
+        self,
+        folder: str | os.PathLike,
+        *,
+        report: Callable[[int, float], Any] = lambda epoch, share: None,
+        reporter: Reporter | None = None,
+        **options: Any,
+    ) -> pathlib.Path:
+        """Labels what is not labelled yet.
+
+        Arguments:
+            folder: where; it need not exist.
+            report: hears `(epoch from 0, share of images whose largest logit is their own class)` of every new epoch.
+            reporter, options: `should_stop`, `layout`, as in `loop.final_state`.
+
+        Raises:
+            CheckpointError: the folder holds labels by other teachers, of another set or recipe; or another process
+                writes there; or a logit is not finite as a float16.
+            Stopped: by a signal; finished epochs are kept.
+        """
+        folder = pathlib.Path(folder)
+        procedure, examples = self._labelling, jax.device_put(self._examples)
+        steps = procedure.views.steps_per_epoch(len(examples))
+        options |= {"steps_per_dispatch": backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH)}
+        reporter = reporter or Reporter()
+        with io.folder_lock(folder):
+            entries = self._intact(folder, reporter)
+            if len(entries) < self.epochs:
+                _require_format(folder)
+            io.write_json(folder / "epochs.json", {"epochs": self.recipe.epochs, "pool": self.recipe.pool})
+            for epoch in range(self.epochs):
+                if str(epoch) in entries:
+                    continue
+                own = dataclasses.replace(examples, start={"epoch": np.int32(epoch)})
+                run = {"steps": steps, "seed": self.recipe.label_seed, "log_every": steps, "reporter": reporter}
+                state, _ = loop.final_state(procedure, own, **run, **options)
+                logits = np.asarray(state.logits).reshape(-1, state.logits.shape[-1])[: len(examples)]
+                entries[str(epoch)] = _write(folder, epoch, _pruned(logits, self.keep))
+                self._write_manifest(folder, entries)
+                report(epoch, float(state.own_class) / steps)
+        return folder
+
+    def refuse_others(self, folder: str | os.PathLike) -> None:
+        """Refuses a folder that holds other labels.
+
+        Raises:
+            CheckpointError: see above.
+        """
+        _entries(pathlib.Path(folder), self.identity)
+
+    def read(self, folder: str | os.PathLike) -> StoredLabels:
+        """The labels of all epochs, verified but not kept in memory: what `evaluation.protocol.evaluate` takes.
+
+        Raises:
+            CheckpointError: there are none, or not all; they are others; or a file is missing or damaged.
+        """
+        folder = pathlib.Path(folder)
+        entries = _entries(folder, self.identity)
+        missing = [epoch for epoch in range(self.epochs) if str(epoch) not in entries]
+        if missing:
+            raise CheckpointError(
+                f"{len(missing)} of {self.epochs} epochs are not labelled yet, the first is {missing[0]}",
+                where=str(folder),
+                remedy="run relabel again, which goes on, or train with the teacher itself",
+            )
+        files = tuple(_verified(folder, entries[str(epoch)]) for epoch in range(self.epochs))
+        word = identities.digest({"epochs": [entries[str(epoch)]["sha256"] for epoch in range(self.epochs)]})
+        return StoredLabels(files, len(self._examples), self._views, word)
+
+    @property
+    def _each(self) -> list[tuple[Any, PyTree]]:
+        return list(zip(self.recipe.teachers, self.networks, strict=True))
+
+    @functools.cached_property
+    def _examples(self) -> Examples:
+        found = placed(self.distilled, self.preprocessing, self.recipe.targets, compact=True)
+        return dataclasses.replace(found, networks=self.networks)
+
+    @property
+    def _labelling(self) -> Labelling:
+        return Labelling(self.recipe.labeller(self._views.batch_size), dataclasses.replace(self._views, pool=0))
+
+    @property
+    def _views(self) -> Views:
+        stored, side = len(self.distilled), self.distilled.images.shape[1]
+        sizes = {"classes": self.distilled.classes, "resolution": side, "dataset": self.distilled.dataset}
+        return self.recipe.views(Subject(stored, len(self._examples), **sizes))
+
+    def _write_manifest(self, folder: pathlib.Path, entries: Mapping[str, Any]) -> None:
+        ordered = dict(sorted(entries.items(), key=lambda item: int(item[0])))
+        io.write_json(folder / "manifest.json", {"jaxdd_labels": FORMAT, **self.identity, "epochs": ordered})
+
+    def _intact(self, folder: pathlib.Path, reporter: Reporter) -> dict[str, Any]:
+        """The entries of the epochs that are there as they were written; the others are made again."""
+        intact = {}
+        for epoch, entry in _entries(folder, self.identity).items():
+            with contextlib.suppress(CheckpointError):
+                _verified(folder, entry)
+                intact[epoch] = entry
+                continue
+            reporter.warning(f"the labels of epoch {epoch} are damaged or missing: they are made again")
+        return intact
+
+
+def _pruned(logits: np.ndarray, keep: int | None) -> Labels:
+    if keep is None:
+        return {"logits": logits}
+    kept = np.sort(np.argpartition(logits, -keep, axis=-1)[..., -keep:], axis=-1)
+    return {"logits": np.take_along_axis(logits, kept, -1), "classes": kept.astype(np.int16)}
+
+
+def _write(folder: pathlib.Path, epoch: int, labels: Labels) -> dict[str, Any]:
+    """Writes one shard; returns its entry in the manifest."""
+    if not np.isfinite(labels["logits"]).all():
+        raise CheckpointError(
+            f"a logit of epoch {epoch} is not finite as a float16",
+            where=str(folder),
+            expected="numbers up to 65504",
+            remedy="look at the teacher: its accuracy on the test images, and its variables",
+        )
+    payload = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in labels.items()})
+    name = f"epoch-{epoch:03d}.safetensors"
+    io.write_atomically(folder / name, payload)
+    return {"file": name, "sha256": io.sha256(payload), "bytes": len(payload)}
+
+
+def _entries(folder: pathlib.Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What the manifest says of every finished epoch; nothing where there is no manifest.
+
+    Raises:
+        CheckpointError: it is of other labels, or damaged.
+    """
+    path = folder / "manifest.json"
+    if not path.exists():
+        return {}
+    found = io.read_manifest(path, "jaxdd_labels", (2, FORMAT), "labels", ANEW)
+    if not isinstance(found.get("epochs"), dict):
+        raise garbled("'epochs'", path, ANEW)
+    own = {name: value for name, value in found.items() if name not in ("jaxdd_labels", "epochs")}
+    if found["jaxdd_labels"] == 2:
+        try:
+            own["teachers"] = [
+                {**each, "network": identities.network_of_text(each["network"])} for each in own["teachers"]
+            ]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise garbled(error, path, ANEW) from None
+    if changed := identities.changes(own, identity):
+        raise CheckpointError(
+            "the folder holds other labels" + "".join(f"\n  {line}" for line in changed),
+            where=str(folder),
+            remedy="choose another folder, or the teachers, set and settings that these labels were made with",
+        )
+    return found["epochs"]
+
+
+def _require_format(folder: pathlib.Path) -> None:
+    """Refuses to go on with labels of the older format."""
+    if (folder / "manifest.json").exists():
+        io.read_manifest(folder / "manifest.json", "jaxdd_labels", (FORMAT,), "unfinished labels", ANEW)
+
+
+def _verified(folder: pathlib.Path, entry: Mapping[str, Any]) -> pathlib.Path:
+    """One shard, as it was written."""
+    try:
+        path = folder / pathlib.PurePath(entry["file"]).name
+        intact = path.is_file() and path.stat().st_size == entry["bytes"] and io.sha256(path) == entry["sha256"]
+    except (KeyError, TypeError) as error:
+        raise garbled(error, folder, ANEW) from None
+    if not intact:
+        raise CheckpointError(
+            "labels are missing, cut or damaged",
+            where=str(path),
+            expected=f"{entry['bytes']} bytes with sha256 {entry['sha256'][:12]}...",
+            remedy="run relabel again, which makes what is damaged anew",
+        )
+    return path

@@ -1,0 +1,91 @@
+"""Labels on disk as a stream: a student reads those of its next step while the one before runs.
+
+Nowhere do the labels of all epochs lie together, neither on the device nor in memory: those of ImageNet-1K at 50 images
+per class and 300 epochs are 28 GiB. What of a file is needed is mapped, not read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import safetensors
+
+from jaxdd.core.errors import CheckpointError
+from jaxdd.data.streaming import Batch, Stream
+from jaxdd.training.soft_views import Views
+
+Labels = dict[str, np.ndarray]  # "logits", and "classes" where only some were kept
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredLabels(Stream):
+    """What a student with `SoftLabelTraining.streamed` reads, batch by batch; `relabel.Relabelling.read` makes it.
+
+    Its batches are `start`: `{"logits": [B, C] float16}`, or of pruned labels `[B, k]` with `"classes"` int16.
+
+    Arguments:
+        files: of every epoch, in order; verified.
+        images: N, labels of an epoch.
+        views: the student's; with a seed.
+        digest: one word for all labels.
+    """
+
+    files: tuple[pathlib.Path, ...]
+    images: int
+    views: Views
+    digest: str = ""
+
+    @property
+    def nbytes(self) -> int:
+        """Of the files."""
+        return sum(path.stat().st_size for path in self.files)
+
+    def batch(self, step: int) -> Batch:
+        """The labels of what the student sees at this step.
+
+        Raises:
+            CheckpointError: a file cannot be read any more.
+        """
+        per_epoch = self.views.steps_per_epoch(self.images)
+        if self.views.pool:
+            epoch, place = divmod(step, per_epoch)
+            step = int(self._numbers(epoch)[place])
+        epoch, place = divmod(step, per_epoch)
+        size = self.views.batch_size
+        part = self._read(epoch, slice(place * size, min((place + 1) * size, self.images)))
+        return {"start": {name: array[np.arange(size) % len(array)] for name, array in part.items()}}
+
+    def epoch(self, number: int) -> Labels:
+        """All labels of one epoch, `[N, C]` float16, or `[N, k]` with `"classes"`; in the order in which they are seen.
+
+        Raises:
+            CheckpointError: the file cannot be read any more.
+        """
+        return self._read(number, slice(None))
+
+    def _read(self, epoch: int, rows: slice) -> Labels:
+        path = self.files[epoch]
+        try:
+            with safetensors.safe_open(path, "numpy") as file:
+                return {name: file.get_slice(name)[rows] for name in file.keys()}  # noqa: SIM118
+        except (OSError, safetensors.SafetensorError) as error:
+            raise CheckpointError(
+                f"labels that were there a while ago cannot be read: {error}",
+                where=str(path),
+                remedy="run relabel again, which makes what is missing anew; the students then continue",
+            ) from None
+
+    @functools.cached_property
+    def _numbers(self) -> Callable[[int], np.ndarray]:
+        """Epoch of a student -> numbers of the pool's batches that it shows; those of the newest are kept."""
+
+        def of(epoch: int) -> np.ndarray:
+            assert self.views.label_seed is not None  # without one there are no labels
+            return jax.device_get(self.views.numbers(self.views.label_seed, epoch, self.images))
+
+        return functools.lru_cache(maxsize=1)(of)

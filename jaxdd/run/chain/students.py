@@ -1,0 +1,204 @@
+"""Soft labels in an evaluation: the teacher beside a set, or the labels stored there, and students by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jaxdd.core import io
+from jaxdd.core.errors import CheckpointError
+from jaxdd.core.io import shorter_path
+from jaxdd.run.chain import sources as known
+from jaxdd.run.chain.settings import ARCHITECTURES, known_as
+
+if TYPE_CHECKING:
+    from jaxdd.core.distilled import DistilledSet
+    from jaxdd.data import Dataset
+    from jaxdd.evaluation.base import BaseRecipe
+    from jaxdd.run.chain.teacher import Teacher
+
+
+KIND: dict[str, Any] = {"family": "sre2l", "kind": "raw"}  # of the preprocessing
+STUDENTS = {name: words for name, words in ARCHITECTURES.items() if name not in ("conv", "convnet")}
+
+
+def is_soft(recipes: Sequence[BaseRecipe]) -> bool:
+    """Whether networks are to learn from a teacher."""
+    return recipes[0].protocol == "soft"
+
+
+def recipes(
+    stored: Mapping[str, Any], given: Mapping[str, Any], names: Sequence[str], distilled: DistilledSet
+) -> tuple[BaseRecipe, ...]:
+    """One recipe per student.
+
+    Arguments:
+        stored: the set's recipe.
+        given: what overrides it.
+        names: of students, e.g. resnet18 and resnet50, or as `models.build` knows them.
+        distilled: the set, whose method may have published other rates for other students.
+    """
+    from jaxdd.evaluation.recipe import Recipe
+    from jaxdd.evaluation.students_published import for_student
+
+    of = (str(distilled.provenance.get("method", "sre2l")), distilled.dataset, distilled.ipc)
+    sizes = {"resolution": distilled.images.shape[1], "classes": distilled.classes}
+    before = known_as(stored)
+    found = []
+    for name in names:
+        built, depth = STUDENTS.get(name.lower(), (name, None))
+        own = Recipe.stored_for(stored, built)
+        own |= {"depth": depth} if name.lower() in STUDENTS else {}
+        own |= for_student(stored, *of, **sizes, before=before, student=known_as(own))
+        found.append(Recipe.of({**own, **given, "eval_arch": own["eval_arch"]}))
+    return tuple(found)
+
+
+def shards(folder: pathlib.Path) -> list[str]:
+    """sha256 of every shard of a set: the same of the same images and labels."""
+    return [shard["sha256"] for shard in io.read_json(folder / "manifest.json")["shards"]]
+
+
+class Attached(NamedTuple):
+    """An evaluation whose students can be taught.
+
+    Arguments:
+        recipes: with their teacher.
+        options: more arguments of `api.evaluate`.
+        told: what to tell, names and texts.
+        about: what `eval.json` is to say of it.
+    """
+
+    recipes: tuple[BaseRecipe, ...]
+    options: dict[str, Any]
+    told: list[tuple[str, str]]
+    about: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """Where an evaluation's soft labels come from.
+
+    Arguments:
+        teachers: folders of the teachers; none for those beside the labels or the set.
+        stored: folder of stored labels; None for the one beside the set, if it is there.
+        online: whether the teacher is asked even so.
+        checkpoint_every: minutes between two states of a student in training.
+        recipe: what stored labels say of the students' recipe.
+        own: whether the teachers are those that the set was made with.
+    """
+
+    teachers: tuple[pathlib.Path, ...] = ()
+    stored: pathlib.Path | None = None
+    online: bool = False
+    checkpoint_every: float = 5.0
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    own: bool = False
+
+    def beside(self, folder: pathlib.Path) -> Labels:
+        """The same with what lies in a set's output folder, as far as nothing else is named.
+
+        Raises:
+            CheckpointError: the labels that are named are none.
+        """
+        named = self.stored is not None
+        stored = None if self.online else self.stored or folder / "labels"
+        if stored is not None and not (stored / "manifest.json").is_file():
+            if named:
+                raise CheckpointError(
+                    "no labels",
+                    where=str(stored),
+                    expected="a folder that relabel.py wrote",
+                    remedy="write them with relabel.py, or take the teacher itself: --online",
+                )
+            stored = None
+        others = self.teachers or (known.beside(stored) if stored else ())
+        found = {"teachers": others or known.beside(folder) or (known.place(folder, 0),), "own": not others}
+        return dataclasses.replace(self, stored=stored, **found, recipe=labelled(stored) if stored else {})
+
+    def require(self) -> None:
+        """Refuses to go on without a teacher: the baselines need one too.
+
+        Raises:
+            CheckpointError: see above.
+        """
+        from jaxdd.run.chain.teacher import read_manifest
+
+        for folder in self.teachers:
+            if not (folder / "manifest.json").is_file():
+                raise CheckpointError(
+                    "the set's teacher is not beside it" if self.own else "no teacher",
+                    where=str(folder),
+                    expected="the folder of the teacher, which recover.py copies there",
+                    remedy="copy it there, or name it: validate.py --arch-path",
+                )
+            read_manifest(folder)
+
+    def attach(self, recipes: Sequence[BaseRecipe], distilled: DistilledSet, dataset: Dataset) -> Attached:
+        """The recipes with their teacher, and all that goes with it.
+
+        Raises:
+            CheckpointError: the teacher is another one than the set was made with, or the labels are of another set.
+            DataError: the teacher does not know the classes.
+        """
+        from jaxdd import data
+        from jaxdd.evaluation.students import teacher_accuracies
+        from jaxdd.run.chain import teacher as trained
+        from jaxdd.run.chain.relabel import Relabelling
+
+        found, preprocessing = [trained.load(folder) for folder in self.teachers], data.fit(dataset, **KIND)
+        if self.own:
+            require_own(found, self.teachers, distilled)
+        given = tuple(teacher.network for teacher in found), tuple(teacher.variables for teacher in found)
+        reached = teacher_accuracies(*given, data.test_examples(dataset, preprocessing))
+        told = list(map(telling, found, reached))
+        taught: Any = tuple(dataclasses.replace(recipe, teachers=given[0]) for recipe in recipes)  # pyright: ignore
+        options: dict[str, Any] = {"networks": given[1], "checkpoint_every": self.checkpoint_every}
+        each = [{"digest": own.digest, "accuracy": share} for own, share in zip(found, reached, strict=True)]
+        about: dict[str, Any] = {"teachers": each, "labels": "online"}
+        if self.stored is not None:
+            keep = io.read_json(self.stored / "manifest.json").get("keep")
+            labels = Relabelling(taught[0], distilled, preprocessing, given[1], keep)
+            options["labels"] = labels.read(self.stored)
+            size = gigabytes(options["labels"].nbytes)
+            told.append(("labels", f"{shorter_path(self.stored)}, {size}; the baselines ask the teacher"))
+            about["labels"] = str(self.stored)
+        return Attached(taught, options, told, about)
+
+
+def telling(teacher: Teacher, reached: float) -> tuple[str, str]:
+    """What to tell of a teacher, name and text: what it is, and its accuracy on the real test images, in [0, 1]."""
+    return "teacher", f"{known.describe(teacher.about)}; test accuracy {100 * reached:.1f} %"
+
+
+def gigabytes(count: float) -> str:
+    """`0.75 GB`, and `0.12 MB` of what is small."""
+    return f"{count / 1e9:.3g} GB" if count >= 1e8 else f"{count / 1e6:.3g} MB"
+
+
+def labelled(stored: pathlib.Path) -> dict[str, Any]:
+    """Settings of a student's recipe that labels on disk are for; none where there are none."""
+    if not (stored / "manifest.json").is_file():
+        return {}
+    found, intended = io.read_json(stored / "manifest.json"), stored / "epochs.json"
+    plan = io.read_json(intended) if intended.is_file() else {}
+    return {**found.get("recipe", {}), **plan}
+
+
+def require_own(found: Sequence[Teacher], folders: Sequence[pathlib.Path], distilled: DistilledSet) -> None:
+    """Refuses other teachers than those that a set was made with, or only some of them.
+
+    Raises:
+        CheckpointError: see above.
+    """
+    own = [teacher.digest for teacher in found]
+    made_with = list(distilled.provenance.get("teachers") or own)
+    if own != made_with:
+        raise CheckpointError(
+            "the teachers beside the set are not those that it was made with",
+            where=", ".join(f"{folder}, digest {digest[:12]}" for folder, digest in zip(folders, own, strict=True)),
+            expected=" and ".join(digest[:12] for digest in made_with),
+            remedy="copy the set's own teachers there, or name others on purpose: --arch-path",
+        )

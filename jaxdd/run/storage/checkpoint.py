@@ -1,0 +1,317 @@
+"""`Storage`: the output folder of one run, which survives being killed at any moment and finds every damaged byte.
+
+    config.json            the run's identity (what its numbers depend on) and the rest (what they do not)
+    checkpoints/<step>/    one state as Orbax writes it, and manifest.json: a sha256 of every file, written last
+    checkpoints/newest     number of the newest step whose manifest was written
+    metrics.jsonl          every logged step once
+    log.txt                left to cli/
+    .lock                  held while the folder is open: there is one writer
+
+Orbax makes a directory appear whole or not at all, but it does not look at contents: nine of ten flipped bits load
+silently. So a step counts only with its manifest. Saving is synchronous: the state may be donated to the next step as
+soon as `save` returns, and no step is ever made beyond a checkpoint that may still fail. (On 2 cores 0.1 s for 1 MB,
+0.3 s for 60 MB and 2.1 s for 600 MB: under 1 % of the default interval.)
+
+Where several processes make one run, all of them open the same folder (on a disk that they share) and save and load at
+the same steps: process 0 holds the lock and does everything but give Orbax the other processes' part of the arrays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxdd
+from jaxdd.core import io, trees
+from jaxdd.core.errors import CheckpointError
+from jaxdd.core.trees import describe, differences
+from jaxdd.core.types import PyTree
+from jaxdd.run import hosts
+from jaxdd.run.storage import identity as identities
+from jaxdd.run.storage import manifest
+from jaxdd.run.storage.metrics import MetricsFile
+
+FORMAT = 1
+KEPT = 2  # states on disk
+
+
+class Storage:
+    """One run's output folder; use it as a context, and pass it to `loop.run` inside.
+
+    Arguments:
+        folder: created if it is not there.
+        identity: what the run's numbers depend on (method, settings, data set, seed, ...), JSON values; a folder with
+            another identity is refused.
+        other: what they do not depend on (number of steps, devices, log options); remembered only.
+        checkpoint_every: minutes between two checkpoints; 0 writes one after every dispatch.
+        tensorboard: also write TensorBoard events, into `tensorboard/`.
+
+    Attributes:
+        folder: its absolute path.
+        saved_step: step of the newest good checkpoint, or None.
+        metrics: the metrics file.
+
+    Raises:
+        CheckpointError: on entering: the folder cannot be written, is in use, or belongs to another run.
+        UsageError: TensorBoard is asked for and not installed.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        identity: Mapping[str, Any],
+        other: Mapping[str, Any] | None = None,
+        *,
+        checkpoint_every: float = 5.0,
+        tensorboard: bool = False,
+    ):
+        self.folder = pathlib.Path(folder).expanduser().absolute()
+        self.saved_step: int | None = None
+        self.metrics = MetricsFile(self.folder / "metrics.jsonl", self.folder / "tensorboard" if tensorboard else None)
+        self._identity, self._other = identities.as_json(identity), identities.as_json(other or {})
+        self._facts = {"format": FORMAT, "run": identities.digest(self._identity)}
+        self._states = self.folder / "checkpoints"
+        self._interval = 60 * checkpoint_every
+        self._saved_at = time.monotonic()
+        self._other_versions: list[str] = []
+        self._manager: Any = None
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> Storage:
+        hosts.on_first(self._take)
+        return self
+
+    def _take(self) -> None:
+        """Makes the folder this run's own."""
+        with contextlib.ExitStack() as stack:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(io.folder_lock(self.folder))
+                self._claim()
+                self._remove_leftovers()
+            except OSError as error:
+                raise CheckpointError(
+                    f"the output folder cannot be written: {error.strerror}",
+                    where=str(error.filename or self.folder),
+                    expected="a folder, or a name for a new one, that this user may write to",
+                    remedy="choose another --output_dir",
+                ) from None
+            self._open = stack.pop_all()
+
+    def __exit__(self, *exception: object) -> None:
+        self._close_manager()
+        self.metrics.close()
+        self._open.close()
+
+    def due(self) -> bool:
+        """Whether it is time for the next checkpoint."""
+        return time.monotonic() - self._saved_at >= self._interval
+
+    def save(self, step: int, state: PyTree) -> None:
+        """Writes the state after `step` steps, then its manifest; of the states before, the newest one stays.
+
+        Raises:
+            CheckpointError: the disk is full or refuses; the states that were there before still are.
+        """
+        hosts.on_first(lambda: self._require_space(trees.byte_size(state)))
+        try:
+            with _without_log():
+                self._open_manager().save(step, args=_orbax().args.StandardSave(stored(state)), force=True)
+            hosts.on_first(lambda: self._seal(step, state))
+        except Exception as error:  # Orbax lets through whatever TensorStore raises: OSError, ValueError, ...
+            self._close_manager()
+            if hosts.first():
+                self._remove_leftovers()
+            raise CheckpointError(
+                f"the checkpoint of step {step} could not be written: {' '.join(str(error).split())[:200]}",
+                where=f"{self._states} ({_gigabytes(shutil.disk_usage(self.folder).free)} free)",
+                expected=f"room for {_gigabytes(trees.byte_size(state))} beside the states already there",
+                remedy="make room and run the same command again: it continues from the checkpoint before",
+            ) from error
+        self.saved_step, self._saved_at = step, time.monotonic()
+
+    def load(
+        self, template: PyTree, warn: Callable[[str], None] = lambda text: None, places: PyTree = None
+    ) -> tuple[int, PyTree] | None:
+        """Reads the newest state whose every file is what its manifest says; None in a new folder.
+
+        Arguments:
+            template: the state's tree, shapes and types (`jax.eval_shape`).
+            warn: told about each checkpoint that was passed over, and why.
+            places: for each leaf, the sharding with which it comes back; None for one device.
+
+        Returns:
+            The number of finished steps and the state on its devices. Metrics after that step are dropped.
+
+        Raises:
+            CheckpointError: no checkpoint is usable although there were some, the state does not fit `template`, or
+                there is no room for the checkpoints to come.
+        """
+        step = hosts.on_first(lambda: self._usable(template, warn))
+        if step is None:
+            return None
+        state = self._restore(step, template, places)
+        self.saved_step, self._saved_at = step, time.monotonic()
+        return step, state
+
+    def _usable(self, template: PyTree, warn: Callable[[str], None]) -> int | None:
+        """The newest step that can be loaded; what is not of it or before it goes."""
+        steps, newest = self._steps(), self._newest()
+        self._require_space(max(1, KEPT + 1 - len(steps)) * trees.byte_size(template))
+        problems = [] if newest is None or newest in steps else [f"checkpoint of step {newest} is missing"]
+        for step in steps:
+            try:
+                content = manifest.verify(self._path(step), step=step, **self._facts)
+            except manifest.Damaged as finding:
+                problems.append(f"checkpoint of step {step}: {finding}")
+                self._set_aside(step)
+                continue
+            for problem in problems:
+                warn(f"{problem}; continuing from step {step} instead")
+            self._require_fit(step, template, content["leaves"])
+            for line in self._other_versions:
+                warn(f"this run was begun with another version ({line}): its last bits may differ")
+            self.metrics.drop_after(step)
+            io.write_atomically(self._states / "newest", str(step))
+            return step
+        if problems:
+            raise CheckpointError(
+                "no usable checkpoint is left" + "".join(f"\n  {problem}" for problem in problems),
+                where=str(self._states),
+                remedy="restore the folder from a copy, or delete it to start from the beginning",
+            )
+        self.metrics.drop_after(0)
+        return None
+
+    def _seal(self, step: int, state: PyTree) -> None:
+        """Writes what makes the directory of this step count."""
+        manifest.seal(self._path(step), step=step, leaves=describe(state), **self._facts)
+        io.write_atomically(self._states / "newest", str(step))
+
+    def _claim(self) -> None:
+        path = self.folder / "config.json"
+        if self._steps() and not path.exists():
+            raise CheckpointError(
+                "checkpoints without config.json: their run is unknown",
+                where=str(self.folder),
+                remedy="put its config.json back, or choose another --output_dir",
+            )
+        versions = {"jaxdd": jaxdd.__version__, "jax": jax.__version__}
+        self._other_versions = identities.claim(path, self._identity, self._other, versions)
+
+    def _remove_leftovers(self) -> None:
+        """Deletes what a killed writer left: Orbax's temporary directories, steps without a manifest, partial files."""
+        newest = self._newest() or 0
+        for path in self._states.glob("*"):
+            unfinished = path.name.isdigit() and int(path.name) > newest and not manifest.is_sealed(path)
+            if unfinished or "orbax-checkpoint-tmp" in path.name:
+                shutil.rmtree(path, ignore_errors=True)
+        for partial in (*self.folder.glob(".*.partial"), *self._states.glob(".*.partial")):
+            partial.unlink(missing_ok=True)
+
+    def _set_aside(self, step: int) -> None:
+        """Keeps a damaged checkpoint for whoever wants to look at it, where Orbax does not count it."""
+        aside = self._states / f"damaged-{step}"
+        shutil.rmtree(aside, ignore_errors=True)
+        self._path(step).rename(aside)
+
+    def _require_fit(self, step: int, template: PyTree, found: Mapping[str, str]) -> None:
+        unlike = differences(describe(template), found)
+        if unlike:
+            raise CheckpointError(
+                f"the state on disk is not the one this program makes: {unlike[0]}",
+                where=f"{self._path(step)}, {len(unlike)} of {len(found)} arrays",
+                remedy="use the version of jaxdd that wrote it, or another --output_dir",
+            )
+
+    def _require_space(self, needed: int) -> None:
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise CheckpointError(
+                "too little free space for the checkpoints",
+                where=f"{self.folder}: {_gigabytes(free)} free",
+                expected=_gigabytes(needed),
+                remedy="make room, or choose an --output_dir on another disk",
+            )
+
+    def _restore(self, step: int, template: PyTree, places: PyTree) -> PyTree:
+        leaves, tree = jax.tree.flatten(template)
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        lies = [here] * len(leaves) if places is None else jax.tree.leaves(places)
+        wanted = {
+            stored_name(i): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+            for i, (leaf, place) in enumerate(zip(leaves, lies, strict=True))
+            if leaf.size
+        }
+        found = self._open_manager().restore(step, args=_orbax().args.StandardRestore(wanted))
+        empty = {
+            stored_name(i): hosts.place(np.zeros(leaf.shape, leaf.dtype), place)
+            for i, (leaf, place) in enumerate(zip(leaves, lies, strict=True))
+            if not leaf.size
+        }
+        return tree.unflatten([(found | empty)[stored_name(i)] for i in range(len(leaves))])
+
+    def _steps(self) -> list[int]:
+        """Steps that have a directory, newest first."""
+        return sorted((int(path.name) for path in self._states.glob("*") if path.name.isdigit()), reverse=True)
+
+    def _newest(self) -> int | None:
+        path = self._states / "newest"
+        text = path.read_text(errors="replace") if path.is_file() else ""
+        return int(text) if text.isdigit() else None
+
+    def _path(self, step: int) -> pathlib.Path:
+        return self._states / str(step)
+
+    def _open_manager(self) -> Any:
+        if self._manager is None:
+            options = _orbax().CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False)
+            self._manager = _orbax().CheckpointManager(self._states, options=options)
+        return self._manager
+
+    def _close_manager(self) -> None:
+        if self._manager is not None:
+            with contextlib.suppress(Exception):  # after a failed save it raises that failure again
+                self._manager.close()
+            self._manager = None
+
+
+def _orbax() -> Any:
+    import orbax.checkpoint  # half a second, which a run without a folder need not pay
+
+    return orbax.checkpoint
+
+
+@contextlib.contextmanager
+def _without_log() -> Iterator[None]:
+    """Orbax logs the tracebacks of all its threads before it raises; the error that `save` makes of it says it all."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def stored(state: PyTree) -> dict[str, Any]:
+    """The leaves by number: any tree is then plain to Orbax. It refuses empty arrays, which need no storing."""
+    return {stored_name(i): leaf for i, leaf in enumerate(jax.tree.leaves(state)) if leaf.size}
+
+
+def stored_name(index: int) -> str:
+    """The name under which Orbax keeps leaf number `index`."""
+    return f"leaf{index:05d}"
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.3g} GB"

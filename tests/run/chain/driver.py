@@ -1,0 +1,60 @@
+"""A recovery that is killed with SIGKILL at one moment after another, and started again until it is done.
+
+    python recovery_driver.py FOLDER
+
+One process imports everything and forks a child per attempt. Prints the kills that were made, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3]))
+
+from driver import arm
+from recovery_tiny import recovering
+
+from jaxdd.core import backend
+from jaxdd.run.chain import recover
+from jaxdd.run.chain.initial import Initial
+from jaxdd.run.storage.checkpoint import Storage
+
+MOMENTS = {  # name -> what the child dies at: owner, function, whether after it, which call
+    "choosing initial images": (Initial, "of_class", False, 3),
+    "mid-chunk, first stage": (Storage, "save", True, 2),
+    "mid-chunk, second stage": (Storage, "save", True, 4),
+    "finished, not yet added": (recover, "published", False, 1),
+    "between chunks": (shutil, "rmtree", False, 2),  # the first one is of the initial state's old checkpoints
+}
+
+
+def attempt(folder: pathlib.Path, moment: str) -> int:
+    """Runs in a child to its end, or to a moment; returns its exit status."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            backend.use_compilation_cache(os.environ.get("JAXDD_TEST_CACHE"))
+            if moment in MOMENTS:
+                arm(*MOMENTS[moment])
+            recovering().recover(folder, checkpoint_every=0, log_every=1, steps_per_dispatch=1)
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+if __name__ == "__main__":
+    place, killed = pathlib.Path(sys.argv[1]), []
+    for name in (*MOMENTS, "none"):
+        found = attempt(place, name)
+        if found == -signal.SIGKILL:
+            killed.append(name)
+        elif found:
+            sys.exit(f"attempt ended with {found} at '{name}' after {killed}")
+    print(json.dumps(killed))
