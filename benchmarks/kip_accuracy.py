@@ -17,7 +17,7 @@ from benchmarks import record
 from jaxdd import data
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.methods.kip import KIP, kernel_accuracy, made_with
-from jaxdd.run import api
+from jaxdd.run.distillation import Distillation
 
 
 def judge(distilled: DistilledSet, data_path: str | None) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def judge(distilled: DistilledSet, data_path: str | None) -> dict[str, Any]:
     family = distilled.preprocessing["family"]
     preprocessing = data.fit(dataset, family=family, kind=distilled.space)
     made = distilled.provenance
-    start = api.distill(made_with(distilled), dataset, preprocessing, steps=0, seed=made["seed"], name="kip")
+    start = Distillation("kip", made_with(distilled), dataset, preprocessing, 0, made["seed"]).drive()
     reached = {"kernel_accuracy": distilled, "start": start}
     reached = {name: round(kernel_accuracy(one, dataset, preprocessing), 4) for name, one in reached.items()}
     return {**reached, "test_images": len(dataset.test_images)}
@@ -34,7 +34,8 @@ def judge(distilled: DistilledSet, data_path: str | None) -> dict[str, Any]:
 
 def quick() -> DistilledSet:
     """The digits after five steps."""
-    return api.distill(KIP(n_images=1, batch_per_class=20), data.load("digits"), steps=5, name="kip")
+    digits, method = data.load("digits"), KIP(n_images=1, batch_per_class=20)
+    return Distillation("kip", method, digits, data.fit(digits, family=method.family, kind=method.kind), 5).drive()
 
 
 def networks(folder: pathlib.Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from jaxdd.core.config import ConfigFile, build
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import Condensation
-from jaxdd.run import api, loop
+from jaxdd.run import evaluating, loop
 from jaxdd.training.classifier import ClassifierTraining
 
 CELLS = record.RESULTS / "cells" / "matching_accuracy"
@@ -101,7 +101,7 @@ def evaluate(found: Any, dataset: data.Dataset, seed: int, flags: argparse.Names
     recipe = Recipe.of(
         {"protocol": "idc", "width": flags.width, "epochs": flags.epochs, "models_to_test": flags.models, "tests": 1}
     )
-    return list(api.evaluate(found, dataset, recipe, seed=seed, **options).rows)
+    return list(evaluating.evaluate(found, dataset, recipe, seed=seed, **options).rows)
 
 
 def cell(name: str, ipc: int, seed: int, dataset: data.Dataset, flags: argparse.Namespace) -> dict[str, Any] | None:

@@ -28,7 +28,8 @@ from jaxdd.core.config import ConfigFile, build
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import Condensation
-from jaxdd.run import api
+from jaxdd.run import evaluating, loop
+from jaxdd.run.distillation import Distillation
 from jaxdd.run.signals import Stopped
 from jaxdd.run.storage.networks import Networks
 from jaxdd.training.classifier import ClassifierTraining
@@ -65,10 +66,10 @@ def early_networks(method: Condensation, dataset: data.Dataset, quick: bool) -> 
     )
     steps = 2 if quick else EPOCHS * len(examples) // BATCH
     seeds = tuple(2023 + i for i in range(2 if quick else COUNT))
-    return Networks(api.loop.run(Ensemble(training, seeds), examples, steps=steps, seed=0, log_every=steps))
+    return Networks(loop.run(Ensemble(training, seeds), examples, steps=steps, seed=0, log_every=steps))
 
 
-def distil(run: api.Distillation, flags: argparse.Namespace, inner: int) -> tuple[float, float]:
+def distil(run: Distillation, flags: argparse.Namespace, inner: int) -> tuple[float, float]:
     """Until the end or the time is up; seconds per inner iteration, and in all."""
     pace, began = Pace(), time.monotonic()
     with run.storage(flags.output_dir, checkpoint_every=120.0) as storage, contextlib.suppress(Stopped):
@@ -92,7 +93,7 @@ def accuracies(marks: dict[int, int], dataset: data.Dataset, flags: argparse.Nam
         if not folder.is_dir():
             continue
         full = flags.full_data and mark == max(marks)
-        for row in api.evaluate(DistilledSet.load(folder), dataset, recipe, baselines=(), full_data=full).rows:
+        for row in evaluating.evaluate(DistilledSet.load(folder), dataset, recipe, baselines=(), full_data=full).rows:
             figures = {"last": 100 * row.mean, "std": 100 * row.std, "best": 100 * sum(row.best) / len(row.best)}
             found[mark if row.name == "distilled" else row.name] = {k: round(v, 2) for k, v in figures.items()}
         print(found, flush=True)
@@ -115,7 +116,7 @@ def main() -> None:
     dataset = data.load("cifar10", flags.data_path)
     method, inner = method_of(flags.method, flags.quick, flags.precision)
     marks = {mark: mark * inner for mark in ([1, 2] if flags.quick else sorted(PUBLISHED[flags.method]))}
-    run = api.Distillation(
+    run = Distillation(
         name=flags.method,
         method=method,
         dataset=dataset,

@@ -39,13 +39,14 @@ from jaxdd.core.shards import Pieces, alone
 from jaxdd.evaluation.students import SoftRecipe
 from jaxdd.methods.recovery import published
 from jaxdd.methods.recovery.settings import Recovery
-from jaxdd.run import api
+from jaxdd.run import evaluating
 from jaxdd.run.chain import teacher
 from jaxdd.run.chain.chunks import KEYS
 from jaxdd.run.chain.merge import merge
 from jaxdd.run.chain.recover import Recovering
 from jaxdd.run.chain.squeeze import Squeezing
 from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.progress import Reporter
 from jaxdd.training.teacher import TINY, Recipe
 
 NAME = "sre2l_accuracy"
@@ -82,8 +83,7 @@ class Bench:
         network = teacher.network(words)
         squeezing = Squeezing.of(dataset, self.preprocessing, network, recipe, architecture=words)
         with alone(self.folder, "teacher"):
-            squeezing.make(self.folder / "teacher", report=lambda *told: print("teacher", *told, flush=True))
-        return teacher.load(self.folder / "teacher")
+            return squeezing.make(self.folder / "teacher", Printer())
 
     def recovered(self, row: str, ipc: int) -> tuple[DistilledSet, float]:
         """The set of a method or of a variant, and the seconds that its images took."""
@@ -130,7 +130,7 @@ class Bench:
             **STUDENT,
         )
         networks = (jax.device_put(self.teacher.variables),)
-        rows = api.evaluate(found, self.dataset, recipe, seed=seed, networks=networks, baselines=()).rows
+        rows = evaluating.evaluate(found, self.dataset, recipe, seed=seed, networks=networks, baselines=()).rows
         return 100 * rows[0].runs[-1]
 
     def epochs(self, ipc: int) -> int:
@@ -155,6 +155,14 @@ class Bench:
         record.keep(path, settings, figures)
         print(row, ipc, seed, figures, flush=True)
         return figures
+
+
+class Printer(Reporter):
+    """Prints every test of the teacher."""
+
+    def ends(self, piece: str, facts: Any) -> None:
+        """One test."""
+        print("teacher", *facts.values(), flush=True)
 
 
 def _word(row: str) -> str:

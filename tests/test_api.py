@@ -12,7 +12,7 @@ import pytest
 import jaxdd
 from jaxdd.core.errors import CheckpointError, ConfigError, DataError, UsageError
 from jaxdd.evaluation.recipe import Recipe
-from jaxdd.run import api
+from jaxdd.run import evaluating
 
 TINY = {"width": 4, "pool_model_count": 2}
 QUICK = {"width": 4, "models_to_test": 1, "plain_steps": 3, "test_aug": None}
@@ -93,7 +93,7 @@ def test_an_evaluation_that_ends_leaves_the_states_of_others(digits, small, tmp_
     other.touch()
     recipe = Recipe.of({"width": 4, "depth": 1, "models_to_test": 1, "plain_steps": 2, "test_aug": None})
     for place, left in ((tmp_path / "keep", [other]), (tmp_path / "alone", [])):
-        api.evaluate(small, digits, recipe, keep=place, baselines=())
+        evaluating.evaluate(small, digits, recipe, keep=place, baselines=())
         assert [path for path in place.rglob("*") if path.is_file()] == left
     assert not (tmp_path / "alone").exists()
 

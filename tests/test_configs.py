@@ -126,7 +126,7 @@ def test_the_header_tells_paper_command_accuracy_and_cost(config):
 def test_every_key_is_known_and_every_value_in_range(config):
     method = {key: value for key, value in config.values.items() if key not in RUN_KEYS}
     name = config.values["method"]
-    build(ConfigFile(config.path, method, config.lines), {"method": METHODS[name]})
+    build(ConfigFile(config.path, method, config.lines), {"method": METHODS[name].settings})
     Recipe.of(config.values.get("recipe", {}))
     steps = config.values["checkpoint_iters"]
     assert steps == sorted(set(steps))

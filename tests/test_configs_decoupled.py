@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from jaxdd.cli.flags.chain import PRESETS, Recover
+from jaxdd.cli.flags.chain import Recover
 from jaxdd.cli.flags.words import parse
 from jaxdd.cli.settings.chain import of_recover
 from jaxdd.core.config import as_dict, read_config
@@ -16,6 +16,7 @@ from jaxdd.evaluation.recipe import Recipe
 from jaxdd.evaluation.students import published
 from jaxdd.run.chain.settings import NAMES as METHODS
 from jaxdd.run.chain.settings import Decoupled
+from jaxdd.run.presets import OF_CHAINS
 from jaxdd.training import teacher
 
 pytestmark = pytest.mark.quick
@@ -46,7 +47,7 @@ def recovered(line: str) -> Decoupled:
 
 
 def test_there_is_a_file_for_every_method_and_preset_that_was_published():
-    wanted = {f"{method}_{preset}" for method in METHODS for preset in PRESETS}
+    wanted = {f"{method}_{preset}" for method in METHODS for preset in OF_CHAINS}
     unpublished = {"cda_cifar100", *(f"{method}_in21k" for method in METHODS if method != "cda")}
     assert set(NAMES) == wanted - unpublished
 

@@ -45,7 +45,7 @@ def trees() -> list[ast.Module]:
 def settings() -> dict[str, list[str]]:
     """Returns the names of the settings of every method, recipe and link."""
     protocols = {name: Recipe.protocol_of({"protocol": name}) for name in ("rcig", "idc", "dc", "soft")}
-    groups = {f"method {name}": cls for name, cls in METHODS.items()}
+    groups = {f"method {name}": method.settings for name, method in METHODS.items() if not method.is_chain}
     groups |= {f"recipe {name}": cls for name, cls in protocols.items()}
     groups |= {"run": RunSettings, "chain": ChainSettings, "recovery": Recovery, "squeeze": teacher.Recipe}
     return {name: sorted(field.name for field in settings_of(cls)) for name, cls in groups.items()}

@@ -62,6 +62,7 @@ class DistilledSet:
         preprocessing: name, constants and digest of the map from raw images to `space`; never matrices.
         recipe: settings of the evaluation recipe the method's paper uses.
         provenance: method, settings, seed, step, versions.
+        teachers: whose soft labels students learn (`run.chain.teacher.Teacher`), in memory alone: they are not saved.
     """
 
     images: np.ndarray
@@ -75,6 +76,7 @@ class DistilledSet:
     preprocessing: dict[str, Any] = dataclasses.field(default_factory=dict)
     recipe: dict[str, Any] = dataclasses.field(default_factory=dict)
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+    teachers: tuple[Any, ...] = dataclasses.field(default=(), compare=False, repr=False)
 
     def __post_init__(self):
         indices = self.labels.ndim == 1 and bool(self.class_names) and self.labels.dtype.kind in "iu"
@@ -169,7 +171,7 @@ class DistilledSet:
                     remedy="the run has diverged: lower its rates, or go back to an earlier state",
                 )
         shards = [_write_shard(folder, {name: array[piece] for name, array in arrays.items()}) for piece in pieces]
-        meanings = [f.name for f in dataclasses.fields(self) if f.name not in TYPES]
+        meanings = [f.name for f in dataclasses.fields(self) if f.name not in (*TYPES, "teachers")]
         manifest = {
             "jaxdd_format": FORMAT,
             **{name: getattr(self, name) for name in meanings},

@@ -48,6 +48,10 @@ class DivergedError(JaxddError):
     """A metric stopped being finite (exit code 3); the last good state stays on disk."""
 
 
+class Notice(UserWarning):
+    """Something that a user of Python should be told; a command prints it in its header."""
+
+
 def garbled(finding: object, where: object, remedy: str) -> CheckpointError:
     """What a manifest deserves that can be read, but lacks a field or holds something else there (`finding`)."""
     return CheckpointError(f"the manifest lacks or garbles {finding}", where=str(where), remedy=remedy)

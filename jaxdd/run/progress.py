@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 TICK = 1.0  # seconds between two reports of progress while no step is logged
 
@@ -37,6 +38,15 @@ class Reporter:
 
     def resumed(self, step: int) -> None:
         """The run continues after `step` finished steps."""
+
+    def begins(self, piece: object, number: int, pieces: int) -> None:
+        """Piece `number`, from 0, of `pieces` begins: a network, a chunk, the initial images of a class."""
+
+    def ends(self, piece: object, facts: Mapping[str, Any]) -> None:
+        """A piece is finished: an epoch that was tested, a chunk, a network; with what is known of it."""
+
+    def notice(self, name: str, text: str) -> None:
+        """Something worth telling that is no warning, such as where a finished teacher was taken from."""
 
     def warning(self, text: str) -> None:
         """Something the user should know, such as a damaged checkpoint that was passed over."""

@@ -17,7 +17,7 @@ from jaxdd.data import Dataset, fit
 from jaxdd.kernels import ntk_compat
 from jaxdd.kernels.ntk_compat import import_neural_tangents
 from jaxdd.methods.kip import KIP, Support, kernel_accuracy
-from jaxdd.run import api
+from jaxdd.run.distillation import Distillation
 
 pytestmark = pytest.mark.quick
 
@@ -172,7 +172,7 @@ def test_kernel_accuracy_is_that_of_a_dense_regression_on_the_test_images():
     data = Dataset.of_arrays(bright[:60], labels[:60], bright[60:], labels[60:])
     method = KIP(n_images=2, batch_per_class=10)
     preprocessing = fit(data, family="kip", kind=method.preprocess)
-    distilled = api.distill(method, data, preprocessing, steps=3, name="kip")
+    distilled = Distillation("kip", method, data, preprocessing, steps=3).drive()
     x_s, y_s = distilled.decoded()
     x_t = preprocessing.apply(data.test_images)
     with float64(True):

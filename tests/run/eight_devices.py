@@ -30,7 +30,6 @@ from jaxdd.run import loop
 from jaxdd.run.chain.merge import merge
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.programs import Programs, initial, template
-from jaxdd.run.storage import networks
 from jaxdd.run.storage.checkpoint import Storage
 from tests import checks
 from tests.run import toy
@@ -231,8 +230,8 @@ def check_a_teacher_is_squeezed_on_several() -> float:
     with tempfile.TemporaryDirectory() as root:
         for count in (1, 4):
             folder = pathlib.Path(root, str(count))
-            squeezing().make(folder, test_every=1, layout=layout(count))
-            found.append(networks.load(folder).variables)
+            made = dataclasses.replace(squeezing(), test_every=1)
+            found.append(made.make(folder, layout=layout(count)).variables)
     worst = largest_difference(*found)
     assert worst < 1e-3, worst
     return worst

@@ -9,9 +9,9 @@ import pytest
 
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.evaluation.protocol import Row
-from jaxdd.run import api
+from jaxdd.run import evaluating
+from jaxdd.run.evaluating import Validation
 from jaxdd.run.signals import Stopped
-from jaxdd.run.validation import Validation
 
 pytestmark = pytest.mark.quick
 
@@ -24,7 +24,7 @@ def test_the_best_of_all_evaluations_is_kept(tmp_path, monkeypatch):
         mean = reached[int(distilled.images[0, 0, 0, 0])]
         return type("Evaluation", (), {"rows": (Row("distilled", True, (mean, mean)),)})
 
-    monkeypatch.setattr(api, "evaluate", evaluate)
+    monkeypatch.setattr(evaluating, "evaluate", evaluate)
     nothing: list = [None, None]
     validation = Validation(10, tmp_path, *nothing, report=lambda step, row, best: found.append((step, best)))
     for step in (10, 10, 20, 30, 20, 30, 40):  # the run was continued at step 10, and later after it
@@ -44,7 +44,7 @@ def test_a_signal_ends_an_evaluation_of_which_nothing_is_kept(tmp_path, monkeypa
             raise Stopped(signal, 1)
         return type("Evaluation", (), {"rows": (Row("distilled", False, (0.5,)), Row("distilled", True, (0.25,)))})
 
-    monkeypatch.setattr(api, "evaluate", evaluate)
+    monkeypatch.setattr(evaluating, "evaluate", evaluate)
     signals = {10: None, 20: 15}
     nothing: list = [None, None]
     stop = lambda: signals[heard[-1]]  # noqa: E731

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from jaxdd.cli.commands import evaluate, relabel
+from jaxdd.cli.commands import evaluate
 from jaxdd.cli.commands.links import How, Links, screen
 from jaxdd.cli.flags.rcig import Distill, Eval
 from jaxdd.cli.settings.chain import of_distill
-from jaxdd.cli.settings.layers import default_folder
 from jaxdd.core import io
 from jaxdd.core.config import as_dict
 from jaxdd.core.errors import CheckpointError
 from jaxdd.run.chain import students
 from jaxdd.run.chain.settings import Decoupled
+
+if TYPE_CHECKING:
+    from jaxdd.run.chain.chain import Chain
+from jaxdd.run.presets import default_folder
 
 
 def run(flags: Distill, method: str, programs: Mapping[str, str]) -> int:
@@ -46,7 +50,8 @@ def run(flags: Distill, method: str, programs: Mapping[str, str]) -> int:
             links.sizes(settings.ipc * settings.spec.classes)
             return 0
         try:
-            _make(links)
+            links.begin()
+            _chain(links).run(folder, links, should_stop, links.layout)
         except signals.Stopped as stop:
             shown.say("stopped: what is finished is kept; the same command continues", "bold")
             return stop.exit_code
@@ -106,23 +111,21 @@ def _refuse_other_labels(manifest: pathlib.Path, settings: Decoupled) -> None:
         )
 
 
-def _make(links: Links) -> None:
+def _chain(links: Links) -> Chain:
     """All that comes before the students."""
-    from jaxdd.evaluation.recipe import Recipe
+    from jaxdd.publish import image_folder
+    from jaxdd.publish.grid import grid
+    from jaxdd.run.chain import chain, sources
 
-    links.begin()
-    teacher = links.squeeze(links.folder / "teacher")
-    links.tell_teacher(teacher)
-    recovering = links.recovering(teacher)
-    made = links.recovered(recovering)
-    if made is None:
-        links.recover(recovering)
-        made = links.merge([links.folder / "recovered"], files=True, recipe=recovering.recipe, ipc=links.settings.ipc)
-    links.screen.fact("set", str(links.folder / "distilled"))
-    links.screen.fact("pictures", str(links.folder / "distilled" / "grid.png"))
-    if links.settings.chain.labels == "stored":
-        relabelling = relabel.prepared(Recipe.of(made.recipe), made, links.preprocessing, (teacher,))
-        relabel.write(links.screen, relabelling, links.folder / "labels", links.should_stop)
+    return chain.of_recovery(
+        links.settings,
+        links.dataset,
+        links.preprocessing,
+        seed=links.how.seed,
+        writers=chain.Writers(grid, image_folder.write),
+        checkpoint_every=links.how.checkpoint_every,
+        elsewhere=sources.default_folder(links.settings, links.how.seed),
+    )
 
 
 def _validated(folder: pathlib.Path, seed: int) -> bool:

@@ -11,8 +11,8 @@ from jaxdd.cli.commands.distilling import check, perform
 from jaxdd.cli.flags import matching as matching_flags
 from jaxdd.cli.flags.words import parse
 from jaxdd.cli.settings import matching
-from jaxdd.cli.settings.layers import default_folder
-from jaxdd.run import pretrained
+from jaxdd.run.chain import networks as pretrained
+from jaxdd.run.presets import default_folder
 from jaxdd.run.settings import Settings
 
 
@@ -37,7 +37,9 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
     check(flags, settings, folder)
     networks: tuple[pathlib.Path, ...] = ()
     if pretrained.needed(settings):
-        wanted = max(flags.pt_from or 0, 0) or matching.epochs(settings.run.dataset_name)
+        from jaxdd.run.chain.pretrain import epochs
+
+        wanted = max(flags.pt_from or 0, 0) or epochs(settings.run.dataset_name)
         words = pretrained.words(settings, epochs=wanted, data_path=flags.data_path, resolution=flags.resolution)
         named = flags.model_path or pretrained.recorded(folder)
         lacking = not named and pretrained.count(settings) < matching_flags.Pretrain.repeat

@@ -12,7 +12,7 @@ from jaxdd.cli.flags.words import parse
 from jaxdd.cli.settings.chain import method_of
 from jaxdd.cli.settings.layers import output_folder, resolve
 from jaxdd.core.errors import UsageError
-from jaxdd.run import pretrained
+from jaxdd.run.chain import networks as pretrained
 from jaxdd.run.chain.settings import NAMES
 
 

@@ -15,7 +15,7 @@ from jaxdd.cli.screen.screen import Screen, duration
 from jaxdd.core.config import as_dict
 from jaxdd.core.errors import JaxddError, UsageError, choose
 from jaxdd.core.io import shorter_path
-from jaxdd.run import pretrained
+from jaxdd.run.chain import networks as pretrained
 from jaxdd.run.settings import Settings
 from jaxdd.run.storage import sets
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from jaxdd.cli.screen.progress import Line
     from jaxdd.data import Dataset
     from jaxdd.evaluation.protocol import Row
-    from jaxdd.run.api import Distillation
     from jaxdd.run.devices import Layout
+    from jaxdd.run.distillation import Distillation, Distilling
+    from jaxdd.run.evaluating import Validation
     from jaxdd.run.starts import Start
-    from jaxdd.run.validation import Validation
 
 SLOW_TO_PREPARE = 10**7  # numbers in the train split from which a pipe is told why nothing happens
 FEW = 3  # networks of an evaluation that is made on the way
@@ -149,8 +149,7 @@ class _Session:
         """Returns the exit code."""
         _header(self.screen, self.settings, self.folder, self.flags.message)
         from jaxdd.cli.screen.progress import Line
-        from jaxdd.publish.grid import grid
-        from jaxdd.run import hosts, signals
+        from jaxdd.run import signals
 
         with signals.caught() as should_stop:
             line = Line(self.screen, should_stop, steps=self.settings.run.max_steps)
@@ -163,24 +162,32 @@ class _Session:
                 line.doing("preparing the images")
                 if run.dataset.train_images.size > SLOW_TO_PREPARE:
                     self.screen.progress("preparing the images ...", last=True)
+                link = self._link(run, line, should_stop)
+                began = time.monotonic()
                 try:
-                    with run.storage(self.folder, other=self._other(), **self._storage_options()) as storage:
-                        if hosts.first():
-                            self.screen.log_to(self._log_file())
-                        began = time.monotonic()
-                        run.drive(
-                            storage,
-                            picture=grid,
-                            validate=self._validation(run, line, should_stop),
-                            layout=layout,
-                            log_every=self.flags.log_every or (1 if layout.devices[0].platform == "cpu" else 10),
-                            should_stop=should_stop,
-                            reporter=line,
-                        )
+                    link.make(self.folder, line, should_stop, layout)
                 except signals.Stopped as stop:
                     return self._stopped(stop)
-        self._finished(storage.saved_step or 0, line.begun_at, time.monotonic() - began, line.compiling_seconds)
+        self._finished(line.ended_at, line.begun_at, time.monotonic() - began, line.compiling_seconds)
         return 0
+
+    def _link(self, run: Distillation, line: Line, should_stop: Callable[[], int | None]) -> Distilling:
+        """The run in its folder."""
+        import jax
+
+        from jaxdd.publish.grid import grid
+        from jaxdd.run import hosts
+        from jaxdd.run.distillation import Distilling
+
+        return Distilling(
+            run,
+            picture=grid,
+            validate=self._validation(run, line, should_stop),
+            other=self._other(),
+            log_every=self.flags.log_every or (1 if jax.default_backend() == "cpu" else 10),
+            storage=self._storage_options(),
+            began=lambda: self.screen.log_to(self._log_file()) if hosts.first() else None,
+        )
 
     def rehearse(self) -> int:
         """The dry run: says what the run would do and need; writes nothing. Returns the exit code."""
@@ -195,7 +202,7 @@ class _Session:
 
     def _read(self) -> Distillation:
         from jaxdd import data
-        from jaxdd.run.api import Distillation
+        from jaxdd.run.distillation import Distillation
         from jaxdd.run.storage import networks
 
         flags, run, method = self.flags, self.settings.run, self.settings.method
@@ -229,7 +236,7 @@ class _Session:
         from jaxdd.cli.screen.progress import percent
         from jaxdd.evaluation.recipe import Recipe
         from jaxdd.publish.grid import grid
-        from jaxdd.run.validation import Validation
+        from jaxdd.run.evaluating import Validation
 
         if self.evaluate_every is None:
             return None

@@ -12,12 +12,13 @@ from jaxdd.cli.flags.rcig import Eval
 from jaxdd.cli.flags.words import parse
 from jaxdd.cli.screen.screen import Screen
 from jaxdd.cli.settings import students
-from jaxdd.cli.settings.layers import build, default_config, default_folder, no_effect
+from jaxdd.cli.settings.layers import no_effect
 from jaxdd.core import config as configs
 from jaxdd.core import io
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, JaxddError, UsageError, choose
 from jaxdd.run.chain import students as soft
+from jaxdd.run.presets import build, default_config, default_folder
 from jaxdd.run.settings import Settings
 from jaxdd.run.storage import sets
 
@@ -96,7 +97,7 @@ class _Session:
     def go(self) -> int:
         """Returns the exit code."""
         from jaxdd.cli.screen.progress import Line, Trainings
-        from jaxdd.run import api, signals
+        from jaxdd.run import evaluating, signals
 
         self._header()
         with signals.caught() as should_stop:
@@ -111,7 +112,7 @@ class _Session:
             line = Trainings(self.screen, should_stop, [training.steps for training in self._planned(dataset)])
             try:
                 with line.shown():
-                    evaluation = api.evaluate(
+                    evaluation = evaluating.evaluate(
                         self.distilled,
                         dataset,
                         self.recipes[0],
@@ -120,10 +121,8 @@ class _Session:
                         zca_folder=self.flags.zca_path,
                         reporter=line,
                         should_stop=should_stop,
-                        on_training=line.next,
                         baselines=self._baselines,
                         full_data=self.flags.full_data,
-                        report=line.row,
                         **options,
                     )
             except signals.Stopped as stop:
@@ -203,7 +202,7 @@ class _Session:
         self.screen.fact("device", device)
 
     def _labelled(self, dataset: Dataset) -> dict[str, Any]:
-        """Gives the recipes their teacher and says how good it is; what else `api.evaluate` needs for soft labels."""
+        """Gives the recipes their teacher and says how good it is; returns more arguments of the evaluation."""
         attached = self.labels.attach(self.recipes, self.distilled, dataset)
         for name, text in attached.told:
             self.screen.fact(name, text)

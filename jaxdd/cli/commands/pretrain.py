@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jaxdd.cli.commands.distilling import data_line
 from jaxdd.cli.devices import start_one
@@ -14,14 +14,12 @@ from jaxdd.cli.flags import matching as matching_flags
 from jaxdd.cli.flags.words import parse
 from jaxdd.cli.screen.screen import Screen
 from jaxdd.cli.settings import matching
-from jaxdd.core import io
 from jaxdd.core.errors import JaxddError
 from jaxdd.core.io import shorter_path
-from jaxdd.run import pretrained
+from jaxdd.run.chain import networks as pretrained
 from jaxdd.run.settings import Settings
 
 if TYPE_CHECKING:
-    from jaxdd.cli.screen.progress import Trainings
     from jaxdd.run.chain.pretrain import Pretraining
 
 
@@ -108,46 +106,29 @@ class _Session:
         return fitting and len(found["networks"]) >= self.flags.repeat
 
     def _make(self) -> int:
-        """Trains the networks that are missing, unless another process does; returns the exit code."""
-        with io.folder_lock(self.folder):
-            return self._make_alone()
-
-    def _make_alone(self) -> int:
-        from jaxdd.cli.screen.progress import Line, Trainings
+        """Trains the networks that are missing; returns the exit code."""
+        from jaxdd.cli.commands.links import begun
+        from jaxdd.cli.screen.progress import Trainings
         from jaxdd.run import signals
         from jaxdd.run.storage import networks
 
         with signals.caught() as should_stop:
-            begin = Line(self.screen, should_stop)
-            with begin.shown():
-                begin.doing("starting JAX")
+            with begun(self.screen, should_stop) as begin:
                 device = start_one(self.flags.devices)
                 begin.doing("reading the data")
                 training = self._read()
             self._facts(training, device)
-            missing = range(len(networks.finished(self.folder, training.about)), self.flags.repeat)
-            line = Trainings(self.screen, should_stop, [training.steps] * _programs(len(missing)))
+            missing = max(0, training.count - len(networks.finished(self.folder, training.identity)))
+            line = Trainings(self.screen, should_stop, [training.steps] * _programs(missing))
             line.remedies = "fewer --repeat or --pt_from, a smaller --width or a GPU"
             self.screen.log_to(self.folder / "log.txt")
             try:
                 with line.shown():
-                    self._train(training, missing, line, should_stop)
+                    training.make(self.folder, line, should_stop)
             except signals.Stopped as stop:
                 self.screen.say("stopped: finished networks are kept; the same command trains the others", "bold")
                 return stop.exit_code
         return 0
-
-    def _train(self, training: Pretraining, missing: range, line: Trainings, should_stop: Any) -> None:
-        from jaxdd.run.storage import networks
-
-        about = training.about
-        trained = training.train(missing, reporter=line, should_stop=should_stop, on_training=line.next)
-        for index, made in zip(missing, trained, strict=True):
-            networks.add(self.folder, about, made.variables, made.accuracies, made.epoch)
-            reached = "  ".join(f"{100 * accuracy:.1f}" for accuracy in made.accuracies)
-            self.screen.say(
-                f"network {index + 1}: test accuracy {reached} % by epoch, the one of epoch {made.epoch} is kept"
-            )
 
     def _header(self) -> None:
         from jaxdd import __version__
@@ -168,7 +149,7 @@ class _Session:
         assert isinstance(method, Condensation)
         dataset = data.load(self.settings.run.dataset_name, self.flags.data_path, resolution=self.flags.resolution)
         preprocessing = data.fit(dataset, family=method.family, kind=method.kind)
-        return Pretraining(method, dataset, preprocessing, self.epochs, self.flags.random_seed)
+        return Pretraining(method, dataset, preprocessing, self.epochs, self.flags.random_seed, self.flags.repeat)
 
     def _facts(self, training: Pretraining, device: str) -> None:
         method, how = training.method, training.training

@@ -6,7 +6,7 @@ import pathlib
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxdd.cli.commands.links import How, Links, screen
 from jaxdd.cli.flags.chain import Recover
@@ -17,6 +17,10 @@ from jaxdd.core.errors import UsageError
 from jaxdd.core.io import shorter_path
 from jaxdd.run.chain import sources as teachers
 from jaxdd.run.chain.settings import Decoupled
+
+if TYPE_CHECKING:
+    from jaxdd.run.chain.recover import Recovering
+    from jaxdd.run.chain.teacher import Teacher
 
 WIDTH = 128  # of a network in a file of which nothing else is known: as published
 _MERGE = "--merge with another --exp-name and --ipc-end N makes a set of N images of each class"
@@ -57,6 +61,7 @@ def _recover(
     programs: Mapping[str, str],
 ) -> int:
     from jaxdd.run import signals
+    from jaxdd.run.chain.chunks import share
     from jaxdd.run.storage.precheck import refuse_other_set, require_writable
 
     words = settings.chain.architecture()  # of networks in files
@@ -77,16 +82,24 @@ def _recover(
         if flags.dataset is None and settings.dataset == "digits":
             shown.note("no --dataset and no --preset: these are the embedded digits")
         links.begin()
-        found = links.teachers(sources, words, pathlib.Path(scratch))
-        second = links.teachers(*verifier, pathlib.Path(scratch, "verifier")) if verifier else []
-        for each in found:
-            links.tell_teacher(each.teacher)
-        recovering = links.recovering(*(each.teacher for each in found))
+        of = (links.dataset, links.preprocessing)
+        precision = settings.recovery.precision
+        found = teachers.taken_all(sources, pathlib.Path(scratch), *of, words, precision)
+        second = (
+            teachers.taken_all(verifier[0], pathlib.Path(scratch, "verifier"), *of, verifier[1]) if verifier else []
+        )
+        own = tuple(each.teacher for each in found)
+        links.tell_teachers(own)
+        recovering = _recovering(links, own, files=flags.store_best_images or flags.store_last_images)
         teachers.refuse_others(found, folder)
         recovering.claim(folder / "recovered")
         teachers.keep(found, folder)
+        links.sizes(sum(map(len, share(recovering.chunks(indices), shard))))
+        line = links.chunks(recovering, shard, indices)
         try:
-            links.recover(recovering, shard=shard, ipc_indices=indices)
+            with line.shown():
+                options = {"reporter": line, "should_stop": should_stop, "layout": links.layout}
+                recovering.recover(folder / "recovered", shard=shard, ipc_indices=indices, **options)
         except signals.Stopped as stop:
             shown.say("stopped: finished chunks and the state are kept; the same command continues", "bold")
             return stop.exit_code
@@ -98,12 +111,30 @@ def _recover(
         if recovering.exceeded(folder / "recovered"):
             shown.fact("finished", f"these images; the folder has those of a larger set, which stays. {_MERGE}")
             return 0
-        files = flags.store_best_images or flags.store_last_images
-        made = links.merge([folder / "recovered"], files=files, ipc=settings.ipc, recipe=recovering.recipe)
+        made = recovering.merge(folder)
         for each in second:
-            links.verify(each.teacher, made)
+            links.tell_verifier(each.teacher, each.teacher.accuracy_on(made, links.preprocessing))
         _conclude(shown, flags, folder, programs["validate"])
     return 0
+
+
+def _recovering(links: Links, own: tuple[Teacher, ...], *, files: bool) -> Recovering:
+    """The recovery of the whole set."""
+    from jaxdd.publish import image_folder
+    from jaxdd.publish.grid import grid
+    from jaxdd.run.chain.recover import Recovering
+
+    return Recovering(
+        links.settings.recovery,
+        links.dataset,
+        links.preprocessing,
+        own,
+        seed=links.how.seed,
+        recipe=links.settings.recipe,
+        picture=grid,
+        publish=image_folder.write if files else None,
+        checkpoint_every=links.how.checkpoint_every,
+    )
 
 
 def _merge(shown: Screen, settings: Decoupled, flags: Recover, folder: pathlib.Path, validate: str) -> int:
@@ -117,11 +148,15 @@ def _merge(shown: Screen, settings: Decoupled, flags: Recover, folder: pathlib.P
     if "n_images" in settings.typed:
         own = teachers.adopt(settings, found[0]) if found else settings
         given_size = {"ipc": settings.ipc, "recipe": own.recipe}
+    from jaxdd.publish import image_folder
+    from jaxdd.publish.grid import grid
     from jaxdd.run.chain import teacher as trained
+    from jaxdd.run.chain.merge import merge
 
     for number, source in enumerate(found):
         trained.refuse_other(source, teachers.place(folder, number))
-    links.merge(places, files=flags.store_best_images or flags.store_last_images, **given_size)
+    publish = image_folder.write if flags.store_best_images or flags.store_last_images else None
+    grid(merge(places, folder, publish=publish, **given_size), folder / "distilled" / "grid.png")
     for number, source in enumerate(found):
         trained.copy(source, teachers.place(folder, number))
     _conclude(shown, flags, folder, validate)

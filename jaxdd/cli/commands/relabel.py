@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import shlex
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxdd.cli.commands.links import How, screen
+from jaxdd.cli.commands.links import How, begun, labelling, screen
 from jaxdd.cli.devices import start_one
 from jaxdd.cli.flags.chain import NO_EFFECT, Relabel
 from jaxdd.cli.flags.words import parse
 from jaxdd.cli.screen.screen import Screen
 from jaxdd.cli.settings import students
-from jaxdd.cli.settings.chain import FULL
 from jaxdd.cli.settings.layers import no_effect
 from jaxdd.core import config as configs
 from jaxdd.core.distilled import DistilledSet
@@ -23,14 +21,12 @@ from jaxdd.core.errors import UsageError
 from jaxdd.core.io import absolute, shorter_path
 from jaxdd.run.chain import sources as teachers
 from jaxdd.run.chain import students as soft
+from jaxdd.run.presets import FULL
 from jaxdd.run.storage import sets
 
 if TYPE_CHECKING:
     from jaxdd.data import Dataset, Preprocessing
-    from jaxdd.run.chain.relabel import Relabelling
-    from jaxdd.run.chain.teacher import Teacher
 
-FKD_SEED = 42  # as in the script
 OF_OTHERS = {  # flags of the other links -> why
     "random_seed": "the labels' seed is --fkd-seed",
     "resolution": "the set's images say it",
@@ -102,22 +98,21 @@ def _label(
     validate: str,
 ) -> int:
     from jaxdd import __version__, data
-    from jaxdd.cli.screen.progress import Line
-    from jaxdd.evaluation.students import SoftRecipe, teacher_accuracies
+    from jaxdd.evaluation.students import teacher_accuracies
     from jaxdd.run import signals
+    from jaxdd.run.chain.relabel import Relabelling
 
-    student = distilled.recipe.get("eval_arch", SoftRecipe.eval_arch)
+    student = distilled.recipe.get("eval_arch", soft.USUAL)
     (recipe,) = soft.recipes(distilled.recipe, _settings(flags), [student], distilled)
     shown.fact("jaxdd", f"{__version__}   labels for {len(distilled)} images of {distilled.dataset}", "bold")
     shown.fact("output", str(folder))
     for notice in no_effect(flags, {**NO_EFFECT, **OF_OTHERS}):
         shown.note(notice)
     with signals.caught() as should_stop, tempfile.TemporaryDirectory() as scratch:
-        begin, how = Line(shown, should_stop), How.of(flags)
-        with begin.shown():
-            begin.doing("starting JAX")
+        how = How.of(flags)
+        with begun(shown, should_stop) as line:
             start_one(how.devices)
-            begin.doing("reading the data")
+            line.doing("reading the data")
             dataset = how.load(distilled.dataset, distilled.images.shape[1])
             preprocessing = data.fit(dataset, **soft.KIND)
         found = _teachers(flags, sources, pathlib.Path(scratch), dataset, preprocessing)
@@ -128,7 +123,7 @@ def _label(
         reached = teacher_accuracies(*given, data.test_examples(dataset, preprocessing))
         for teacher, share in zip(own, reached, strict=True):
             shown.fact(*soft.telling(teacher, share))
-        relabelling = prepared(recipe, distilled, preprocessing, own, flags.prune)
+        relabelling = Relabelling.by(own, distilled, preprocessing, recipe, flags.prune)  # pyright: ignore
         relabelling.refuse_others(folder)
         if flags.dry_run:
             shown.fact("labels", f"{relabelling.epochs} epochs, at most {soft.gigabytes(relabelling.bytes)}")
@@ -137,7 +132,9 @@ def _label(
         teachers.refuse_others(others, folder)
         shown.log_to(folder / "log.txt")
         try:
-            write(shown, relabelling, folder, should_stop)
+            line = labelling(shown, relabelling, folder, should_stop)
+            with line.shown():
+                relabelling.make(folder, line, should_stop)
             teachers.keep(others, folder)
         except signals.Stopped as stop:
             shown.say("stopped: finished epochs are kept; the same command continues", "bold")
@@ -165,48 +162,6 @@ def _teachers(
         found.append(teachers.taken(source, scratch / str(number), dataset, preprocessing, words))
         teachers.require_kind(found[-1].teacher, flags.arch_name, flags.width)
     return found
-
-
-def prepared(
-    recipe: Any,
-    distilled: DistilledSet,
-    preprocessing: Preprocessing,
-    labellers: Sequence[Teacher],
-    keep: int | None = None,
-) -> Relabelling:
-    """The labels of a set, not yet made.
-
-    Arguments:
-        recipe: the students', an `evaluation.students.SoftRecipe`.
-        distilled: the set.
-        preprocessing: of the real data.
-        labellers: who label.
-        keep: logits of each image that are stored; None for all.
-    """
-    from jaxdd.run.chain.relabel import Relabelling
-
-    seed = FKD_SEED if recipe.label_seed is None else recipe.label_seed
-    networks, variables = zip(*((teacher.network, teacher.variables) for teacher in labellers), strict=True)
-    recipe = dataclasses.replace(recipe, teachers=networks, label_seed=seed)
-    return Relabelling(recipe, distilled, preprocessing, variables, keep)
-
-
-def write(shown: Screen, relabelling: Relabelling, folder: pathlib.Path, should_stop: Callable[[], int | None]) -> None:
-    """Labels what is not labelled yet; says how large it will be first.
-
-    Raises:
-        Stopped: by a signal; finished epochs are kept.
-        CheckpointError: the folder holds other labels, or the disk has no room for these.
-    """
-    from jaxdd.cli.screen.progress import Epochs
-    from jaxdd.run.storage.precheck import require_writable
-
-    shown.fact("labels", f"{relabelling.epochs} epochs, at most {soft.gigabytes(relabelling.bytes)}, in {folder}")
-    present = sum(path.stat().st_size for path in folder.glob("epoch-*.safetensors"))
-    require_writable(folder, max(0, relabelling.bytes - present))
-    line = Epochs(shown, should_stop, relabelling.epochs)
-    with line.shown():
-        relabelling.make(folder, report=line.labelled, reporter=line, should_stop=should_stop)
 
 
 def _settings(flags: Relabel) -> dict[str, Any]:

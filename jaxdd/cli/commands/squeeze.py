@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from jaxdd.cli.commands.links import How, Links, screen
 from jaxdd.cli.flags.chain import Squeeze
@@ -13,6 +14,9 @@ from jaxdd.cli.settings.chain import of_squeeze
 from jaxdd.core.io import shorter_path
 from jaxdd.run.chain import sources
 from jaxdd.run.chain.settings import Decoupled
+
+if TYPE_CHECKING:
+    from jaxdd.run.chain.teacher import Teacher
 
 
 def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
@@ -47,13 +51,26 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
         links.header(f"teacher for {settings.dataset}, {settings.chain.arch_name}")
         links.begin()
         try:
-            teacher = links.take_in(weights, folder) if weights else links.squeeze(folder)
+            teacher = _made(links, weights, folder)
         except signals.Stopped as stop:
             shown.say("stopped: the state is kept; the same command continues it", "bold")
             return stop.exit_code
-        links.tell_teacher(teacher)
+        links.tell_teachers((teacher,))
         shown.fact("next", _next(settings, folder, flags, programs["recover"]))
     return 0
+
+
+def _made(links: Links, weights: pathlib.Path | None, folder: pathlib.Path) -> Teacher:
+    """The teacher, trained or made of a file with weights."""
+    from jaxdd.run.chain import chain, teacher
+
+    if weights:
+        return teacher.take_in(weights, folder, links.dataset, links.preprocessing, links.settings.chain.architecture())
+    options = {"seed": links.how.seed, "checkpoint_every": links.how.checkpoint_every}
+    first, *_ = chain.of_recovery(links.settings, links.dataset, links.preprocessing, **options).links
+    link = first.link({})
+    with links(first.name, link, folder) as line:
+        return link.make(folder, line, links.should_stop, links.layout)
 
 
 def _next(settings: Decoupled, folder: pathlib.Path, flags: Squeeze, recover: str) -> str:

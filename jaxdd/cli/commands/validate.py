@@ -11,11 +11,11 @@ from jaxdd.cli.flags.chain import NO_EFFECT, Validate
 from jaxdd.cli.flags.rcig import Eval
 from jaxdd.cli.flags.words import parse
 from jaxdd.cli.settings import students
-from jaxdd.cli.settings.chain import FULL
 from jaxdd.cli.settings.layers import no_effect
 from jaxdd.core.errors import UsageError
 from jaxdd.core.io import absolute
 from jaxdd.run.chain import students as soft
+from jaxdd.run.presets import FULL
 
 OF_RECIPE = {name: name for name in ("batch_size", "epochs", "temperature", "width", "momentum")}  # flag -> setting
 OF_RECIPE |= {"min_scale_crops": "min_scale", "fkd_seed": "label_seed", "repeat": "models_to_test"}

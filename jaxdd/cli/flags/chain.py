@@ -33,7 +33,6 @@ from jaxdd.cli.flags.kinds import (
     shown,
 )
 
-PRESETS = ("cifar100", "tiny", "in1k", "in21k", "digits")  # files configs_final/cda/<method>_<preset>.txt
 SCRIPT: dict[str, Any] = {  # what recover_cda_*.py do where nothing is said
     "n_images": 1,
     "batch_size": 100,

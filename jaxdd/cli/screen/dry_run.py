@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from jaxdd.cli.screen.screen import Screen, duration
 
 if TYPE_CHECKING:
-    from jaxdd.run.api import Distillation
     from jaxdd.run.devices import Layout
+    from jaxdd.run.distillation import Distillation
     from jaxdd.run.plan import Plan, Trial
 
 

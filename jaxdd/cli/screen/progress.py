@@ -37,7 +37,7 @@ class Line(Reporter):
         self._doing, self._since = "starting", time.monotonic()
         self._metrics: dict[str, float] = {}
         self._text = ""
-        self.begun_at = 0
+        self.begun_at, self.ended_at = 0, 0  # steps
         self.compiling_seconds = 0.0
 
     @contextlib.contextmanager
@@ -88,6 +88,12 @@ class Line(Reporter):
         self._doing = ""
         self._screen.log(f"saved step {step} in {duration(seconds)}")
 
+    def begins(self, piece: object, number: int, pieces: int) -> None:
+        self.doing(f"{piece} {number + 1} of {pieces}")
+
+    def notice(self, name: str, text: str) -> None:
+        self._screen.fact(name, text)
+
     def evaluating(self, step: int) -> None:
         """The set of one step is evaluated on the way."""
         self.doing(f"evaluating step {step}")
@@ -97,6 +103,9 @@ class Line(Reporter):
         self.begun_at = step
         if step < self._steps:
             self._screen.say(f"continuing after step {step}")
+
+    def finished(self, step: int) -> None:
+        self.ended_at = step
 
     def warning(self, text: str) -> None:
         self._screen.note(text)
@@ -142,19 +151,22 @@ class Trainings(Line):
     def above(self) -> Any:
         return table(self.rows) if self.rows else None
 
-    def row(self, row: Row) -> None:
-        """A row is finished."""
-        self.rows.append(row)
-        other = f", {row.architecture}" if row.architecture != self.rows[0].architecture else ""
-        self._screen.finding(f"{label(row)}{other}: {percent(row)}")
+    def ends(self, piece: object, facts: Mapping[str, Any]) -> None:
+        if isinstance(piece, Row):
+            self.rows.append(piece)
+            other = f", {piece.architecture}" if piece.architecture != self.rows[0].architecture else ""
+            self._screen.finding(f"{label(piece)}{other}: {percent(piece)}")
+        else:
+            reached = "  ".join(f"{100 * accuracy:.1f}" for accuracy in facts["accuracies"])
+            kept = f"test accuracy {reached} % by epoch, the one of epoch {facts['epoch']} is kept"
+            self._screen.say(f"{piece} {facts['number'] + 1}: {kept}")
 
-    def next(self) -> None:
-        """Another training begins."""
+    def begins(self, piece: object, number: int, pieces: int) -> None:
         if self._number:
             self._pure = time.monotonic() - self._began - self.compiling_seconds
         else:
             self._began = time.monotonic()
-        self._number += 1
+        self._number = number + 1
         self.doing(f"{self.piece} {self._number} of {len(self._planned)}")
 
     def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
@@ -175,6 +187,28 @@ class Trainings(Line):
         self._screen.progress(text)
 
 
+class Teaching(Line):
+    """Shows the training of a teacher.
+
+    Arguments:
+        screen, should_stop, steps: as in `Line`.
+        told: what is said of it when it begins.
+    """
+
+    remedies = "fewer --epochs, a smaller --width or a GPU"
+
+    def __init__(self, screen: Screen, should_stop: Callable[[], int | None], steps: int, told: str):
+        super().__init__(screen, should_stop, steps)
+        self._told = told
+
+    def begins(self, piece: object, number: int, pieces: int) -> None:
+        self._screen.fact("teacher", self._told)
+
+    def ends(self, piece: object, facts: Mapping[str, Any]) -> None:
+        reached = f"loss {facts['loss']:.3f}, test accuracy {100 * facts['accuracy']:.1f} %"
+        self._screen.finding(f"epoch {facts['epoch']}: {reached}")
+
+
 class Chunks(Line):
     """Shows the recovery of a set, chunk after chunk, each in one or several stages.
 
@@ -191,15 +225,16 @@ class Chunks(Line):
         self._planned, self._images = planned, images
         self._number, self._before, self._told = 0, 0, False  # of the chunk; steps of finished stages; the estimate
 
-    def begin(self, chunk: object, number: int, count: int) -> None:
-        """A chunk begins."""
-        self._number, self._before = number, sum(self._planned[:number])
-        self.doing(f"{chunk}, {number + 1} of {count}")
+    def begins(self, piece: object, number: int, pieces: int) -> None:
+        if isinstance(piece, str):  # the choice of initial images
+            self.doing(f"choosing {piece} {number + 1} of {pieces}")
+        else:
+            self._number, self._before = number, sum(self._planned[:number])
+            self.doing(f"{piece}, {number + 1} of {pieces}")
 
-    def made(self, chunk: object, entry: Mapping[str, Any]) -> None:
-        """A chunk is finished."""
-        losses = "  ".join(f"{name} {value:.4g}" for name, value in entry["losses"].items())
-        self._screen.progress(f"{chunk}: {duration(entry['seconds'])}  {losses}", last=True)
+    def ends(self, piece: object, facts: Mapping[str, Any]) -> None:
+        losses = "  ".join(f"{name} {value:.4g}" for name, value in facts["losses"].items())
+        self._screen.progress(f"{piece}: {duration(facts['seconds'])}  {losses}", last=True)
 
     def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
         if not self._told:
@@ -245,15 +280,15 @@ class Epochs(Line):
         self._first: tuple[int, float] | None = None  # the first new epoch, and when it was ready
 
     def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
-        """Of one epoch: said by `labelled`."""
+        """Of one epoch: said by `ends`."""
 
     def progress(
         self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float
     ) -> None:
         """Within an epoch: nothing is said."""
 
-    def labelled(self, epoch: int, share: float) -> None:
-        """An epoch is ready; of so many of its images the largest logit is that of their own class."""
+    def ends(self, piece: object, facts: Mapping[str, Any]) -> None:
+        epoch, share = facts["number"], facts["own_class"]
         first, began = self._first = self._first or (epoch, time.monotonic())
         made, left = epoch - first, self._steps - epoch - 1
         each = (time.monotonic() - began) / made if made else float("nan")

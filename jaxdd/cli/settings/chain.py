@@ -7,28 +7,25 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jaxdd.cli.devices import is_one_of_several
-from jaxdd.cli.flags.chain import NO_EFFECT, PRESETS, SCRIPT, Recover, Shared, Squeeze
+from jaxdd.cli.flags.chain import NO_EFFECT, SCRIPT, Recover, Shared, Squeeze
 from jaxdd.cli.flags.rcig import Distill
 from jaxdd.cli.settings.layers import NO_EFFECT as OF_ORIGINALS
-from jaxdd.cli.settings.layers import PUBLISHED, no_effect
+from jaxdd.cli.settings.layers import no_effect
 from jaxdd.core import config as configs
-from jaxdd.core.config import ConfigFile
 from jaxdd.core.errors import UsageError, choose
-from jaxdd.run.chain.settings import GROUPS, NAMES, ChainSettings, Decoupled, architecture, merged
+from jaxdd.run import presets
+from jaxdd.run.chain.settings import NAMES, Decoupled
+from jaxdd.run.presets import Overrides
 
 if TYPE_CHECKING:
     from jaxdd.data import DataSpec
-    from jaxdd.training.teacher import Recipe
 
-USUAL = "cda"  # the method where nothing is said
-Overrides = dict[str, tuple[str, Any]]  # setting, perhaps of a group -> the flag it came by, and its value
 SAME_NAMES = ("jitter", "r_bn", "first_bn_multiplier", "tv_l2", "l2_scale", "easy2hard_mode", "milestone", "batch_size")
 OF_RECOVERY = {name: name for name in (*SAME_NAMES, "arch_name", "width")}  # flag of recover -> setting
 OF_RECOVERY |= {"iteration": "iterations", "lr": "lr_img", "ipc_end": "n_images"}
 OF_TEACHER = {name: f"squeeze.{name}" for name in ("epochs", "batch_size", "momentum", "weight_decay")}
 OF_TEACHER |= {"lr": "squeeze.learning_rate", "lr_warmup_epochs": "squeeze.warmup_epochs"}  # flag of squeeze -> setting
 OF_TEACHER |= {"arch_name": "arch_name", "width": "width"}
-FULL = {"imagenet": "imagenet1k"}  # what this family means by a name
 OF_STEPS = {  # flags of distill that are about one long run -> why
     "log_dir": "log.txt of a chain lies in its output folder",
     "log_every": "the links of a chain tell their own progress",
@@ -48,11 +45,11 @@ def of_recover(flags: Recover) -> Decoupled:
     Raises:
         UsageError, ConfigError: as in `build`; or flags that contradict each other.
     """
-    overrides = _given(flags, OF_RECOVERY)
+    overrides: Overrides = _given(flags, OF_RECOVERY)
     if flags.method is not None:
         choose(flags.method, NAMES, kind="method", where="--method")
     if _preset(flags) is None and not flags.config_path and flags.method is None:
-        overrides = {name: ("the script's default", value) for name, value in SCRIPT.items()} | overrides
+        overrides = {**{name: (presets.OF_SCRIPT, value) for name, value in SCRIPT.items()}, **overrides}
     return build(flags, overrides, flags.method)
 
 
@@ -99,73 +96,24 @@ def build(flags: Shared, overrides: Overrides, method: str | None) -> Decoupled:
         method: that a flag names; None for the file's.
 
     Raises:
-        ConfigError, UsageError: a file that is not there, an unknown key, method or data set, a bad value, or a data
-            set that cannot be streamed.
+        ConfigError, UsageError: as `run.presets.build_chain`; or a data set that is not there or cannot be streamed.
     """
     from jaxdd import data
-    from jaxdd.evaluation.recipe import Recipe
-    from jaxdd.methods.recovery import published
-    from jaxdd.methods.recovery.settings import Recovery
 
-    if flags.dataset is not None:
-        overrides["dataset_name"] = ("--dataset", flags.dataset)
-    if method is not None:
-        overrides["method"] = ("--method", method)
-    overrides |= {key: ("--set", value) for key, value in configs.parse_assignments(flags.set).items()}
-    classes = {"chain": ChainSettings, "recovery": Recovery}
-    file = _file(flags, method)
-    configs.require_known(file, classes.values())
-    if "iterations" in overrides:  # which stages then share as published
-        file = dataclasses.replace(file, values={key: file.values[key] for key in file.values if key != "stages"})
-    values = merged({"method": USUAL, **file.values}, {key: value for key, (_, value) in overrides.items()})
-    choose(str(values["method"]), NAMES, kind="method", where=overrides.get("method", ("method",))[0])
-    _check_overrides(overrides, classes)
-    values["dataset_name"] = data.canonical(FULL.get(named := str(values.get("dataset_name", "digits")), named))
-    data.check_available(values["dataset_name"], flags.data_path, flags.stream)
-    spec = data.describe(values["dataset_name"], flags.data_path, resolution=flags.resolution)
-    values, resized = _for_size(values, overrides, file, spec.resolution) if _preset(flags) else (values, [])
-    implied = published.implied(values, resolution=spec.resolution, classes=spec.classes)
-    file = dataclasses.replace(file, values={**values, **implied.values})
-    built = configs.build(file, classes)
-    chain: ChainSettings = built["chain"]
-    architecture(chain.arch_name, chain.width)
-    told = [*file.notices, *resized, *no_effect(flags, NO_EFFECT), *(implied.notices if file.path == PUBLISHED else ())]
-    told += [] if "r_bn" in overrides else _of_architecture(chain.arch_name)
-    typed = frozenset(key for key, (flag, _) in overrides.items() if flag.startswith("--"))
-    found = Decoupled(file, chain, built["recovery"], _teacher(chain, spec), spec, tuple(told), typed)
-    Recipe.of(found.recipe)  # hours before students need it
-    return found
+    def describe(name: str) -> DataSpec:
+        data.check_available(name, flags.data_path, flags.stream)
+        return data.describe(name, flags.data_path, resolution=flags.resolution)
 
-
-def _for_size(
-    values: dict[str, Any], overrides: Overrides, preset: ConfigFile, side: int | None
-) -> tuple[dict[str, Any], list[str]]:
-    """A preset's settings for images of another size than those that it was written for, and what to tell of it.
-
-    Arguments:
-        values: the settings.
-        overrides: what flags say, which stays.
-        preset: the file.
-        side: of the images, in pixels.
-    """
-    from jaxdd.methods.recovery.published import published_side
-
-    own = published_side(str(preset.values.get("dataset_name")))
-    dropped = [name for name in ("stages", "jitter", "mosaic") if name in values and name not in overrides]
-    if own in (None, side) or side is None or not dropped:
-        return values, []
-    kept = {name: value for name, value in values.items() if name not in dropped}
-    return kept, [f"the preset is for {own} pixels: {', '.join(dropped)} become those for {side}"]
-
-
-def _of_architecture(name: str) -> list[str]:
-    """What is to be told where settings were published for ResNet-18 alone."""
-    if not name.startswith("resnet") or name == "resnet18":
-        return []
-    return [
-        f"r_bn is that of ResNet-18; for {name} none is published, and its statistics weigh more (about 100 times for "
-        "ResNet-50): watch 'ce' beside 'statistics', and set --r-bn"
-    ]
+    typed = {} if flags.dataset is None else {"dataset_name": ("--dataset", flags.dataset)}
+    typed |= {key: ("--set", value) for key, value in configs.parse_assignments(flags.set).items()}
+    return presets.build_chain(
+        method,
+        {**overrides, **typed},
+        path=flags.config_path,
+        preset=_preset(flags),
+        describe=describe,
+        notices=no_effect(flags, NO_EFFECT),
+    )
 
 
 def _preset(flags: Shared) -> str | None:
@@ -174,65 +122,10 @@ def _preset(flags: Shared) -> str | None:
         return "digits" if not flags.config_path and flags.dataset in (None, "digits") else None
     if flags.config_path:
         raise UsageError("two sources of settings", where="--preset and --config_path", remedy="keep one of them")
-    return choose(flags.preset, PRESETS, kind="preset", where="--preset")
-
-
-def _file(flags: Shared, method: str | None) -> ConfigFile:
-    """The config file that is named, or the preset's, or none.
-
-    Raises:
-        ConfigError, UsageError: there is none; or it is another method's than the one that a flag names.
-    """
-    path, preset = flags.config_path, _preset(flags)
-    if preset:
-        packaged = configs.packaged_configs()
-        published = [name for name in NAMES if f"cda/{name}_{preset}.txt" in packaged]
-        usual = USUAL if USUAL in published else published[0]  # CDA publishes nothing for CIFAR-100
-        if method not in (None, *published):
-            raise UsageError(
-                f"{method} publishes no settings for '{preset}'",
-                where=f"--preset {preset} --method {method}",
-                expected=f"for this preset, {' or '.join(published)}",
-                remedy="name the data set by --dataset instead: the settings of the nearest published one are taken",
-            )
-        path = f"cda/{method or usual}_{preset}.txt"
-    if not path:
-        return ConfigFile(PUBLISHED, {})
-    file = configs.read_config(configs.find_config(path))
-    if method not in (None, own := file.values.get("method", method)):
-        raise UsageError(
-            f"the config file is for {own}, not for {method}",
-            where=f"--method {method}, --config_path {path}",
-            expected="one method",
-            remedy=f"take configs_final/cda/{method}_*.txt, or --preset with --method",
-        )
-    return file
-
-
-def _teacher(chain: ChainSettings, spec: DataSpec) -> Recipe:
-    """The teacher's recipe: as published, with what the group `squeeze` says."""
-    from jaxdd.training import teacher
-
-    usual = teacher.published(chain.dataset_name, spec.resolution or 32)
-    file = ConfigFile("squeeze", {**configs.as_dict(usual), **chain.squeeze})
-    return configs.build(file, {"recipe": teacher.Recipe})["recipe"]
+    return choose(flags.preset, presets.OF_CHAINS, kind="preset", where="--preset")
 
 
 def _given(flags: Any, names: Mapping[str, str]) -> Overrides:
     """What the flags say: setting -> flag and value."""
     given = {flag: getattr(flags, flag) for flag in names}
     return {names[flag]: (f"--{flag}", value) for flag, value in given.items() if value is not None}
-
-
-def _check_overrides(overrides: Overrides, classes: Mapping[str, type]) -> None:
-    """Refuses a bad override by the flag it came by."""
-    fields = {field.name: (cls, field) for cls in classes.values() for field in configs.settings_of(cls)}
-    for key, (flag, value) in overrides.items():
-        group, dot, _ = key.partition(".")
-        if dot and group in GROUPS:
-            continue  # which is checked with its group
-        origin = ConfigFile(flag, {key: value})
-        if key not in fields:
-            configs.build(origin, classes)  # says that it is unknown, and what is near
-        else:
-            configs.check(*fields[key], origin)

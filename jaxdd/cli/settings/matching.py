@@ -7,9 +7,10 @@ from typing import Any
 
 from jaxdd.cli.devices import is_one_of_several
 from jaxdd.cli.flags.matching import NO_EFFECT, OF_NETWORKS, Condense, Matching, Pretrain, flag_of
-from jaxdd.cli.settings.layers import PUBLISHED, build, no_effect
+from jaxdd.cli.settings.layers import no_effect
 from jaxdd.core import config as configs
 from jaxdd.core.errors import UsageError, choose
+from jaxdd.run.presets import PUBLISHED, build
 from jaxdd.run.settings import Settings
 
 WIDTH = 128  # channels that --width counts in
@@ -18,7 +19,6 @@ NETWORKS = {"resnetap": "resnet_ap"}  # as a README writes it
 MOST_DEPTH = 4  # of a ConvNet: the scripts read a greater one, their default of 10 too, as the default
 AS_THEY_ARE = ("accdd", "ga", "dc", "dsa", "dm")  # methods whose --niter counts outer iterations of any length
 UNIT = 100  # inner iterations that --niter counts in for the others
-EPOCHS, IMAGENET_EPOCHS = 2, 10  # of pretraining
 CLASSES = 10  # of ImageNet, unless --nclass says otherwise
 
 Overrides = dict[str, tuple[str, Any]]  # setting -> the flag it came by, and its value
@@ -72,12 +72,9 @@ def resolve_pretraining(flags: Pretrain) -> tuple[Settings, int]:
             expected="at least 1",
             remedy="pretrain for an epoch or more, or leave --pt_from out",
         )
+    from jaxdd.run.chain.pretrain import epochs
+
     return settings, flags.pt_from or epochs(settings.run.dataset_name)
-
-
-def epochs(dataset: str) -> int:
-    """Published epochs of pretraining."""
-    return IMAGENET_EPOCHS if dataset.startswith("imagenet") else EPOCHS
 
 
 def data_path(flags: Condense | Pretrain, dataset: str) -> str | None:

@@ -15,6 +15,7 @@ import functools
 import json
 import math
 import os
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import jax
@@ -126,6 +127,28 @@ class Preprocessing:
             "zca_blocks": _block_form(self.image_shape[0]) if self.zca else None,
             "digest": self.digest,
         }
+
+    @classmethod
+    def of_raw(cls, described: Mapping[str, Any]) -> Preprocessing:
+        """Returns what an artefact of raw images records, without the data: the inverse of `describe`.
+
+        Raises:
+            DataError: a record of other images, or none.
+        """
+        try:
+            side, channels = int(described["resolution"]), int(described["channels"])
+            family, dataset = (str(described[name]) for name in ("family", "dataset"))
+            mean, std = (tuple(map(float, described[name])) for name in ("mean", "std"))
+            if described["space"] != "raw":
+                raise ValueError(f"the space {described['space']!r}")
+            return cls(family, dataset, "raw", (side, side, channels), mean, std, str(described["digest"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"the set's preprocessing lacks or garbles {error}",
+                where="preprocessing",
+                expected="that of raw images, as recover writes it",
+                remedy="take a set that was recovered from a teacher",
+            ) from None
 
     def _checked(self, images: Any) -> np.ndarray:
         images = np.asarray(images)

@@ -24,6 +24,7 @@ from jaxdd.methods.recovery import selection
 from jaxdd.methods.recovery.settings import Recovery
 from jaxdd.models.network import Network
 from jaxdd.run.chain.chunks import Chunk
+from jaxdd.run.progress import Reporter
 
 KEYS = ("label", "first", "stop")
 
@@ -51,12 +52,11 @@ class Initial:
     constants: tuple[tuple[float, ...], tuple[float, ...]]
     seed: int
 
-    def prepare(self, on_class: Callable[[int], None], warn: Callable[[str], None]) -> None:
+    def prepare(self, reporter: Reporter) -> None:
         """Makes what is missing or damaged; of several processes one does, and the others wait.
 
         Arguments:
-            on_class: called after every class with the number of those finished.
-            warn: told of each file that was damaged.
+            reporter: hears `begins` of every class, and a warning of each file that was damaged.
 
         Raises:
             ConfigError: a class has too few images.
@@ -69,17 +69,17 @@ class Initial:
                 try:
                     pieces.read(entry)
                 except CheckpointError as error:
-                    warn(f"{error.what}: {error.where}; it is made again")
+                    reporter.warning(f"{error.what}: {error.where}; it is made again")
                     pieces.path(entry).unlink()
             there = pieces.present()
             for label in range(self.classes):
+                reporter.begins("initial images of class", label, self.classes)
                 gaps = _gaps(there, label, self.settings.n_images)
                 chosen = self.of_class(label) if gaps else None
                 for first, stop in gaps:
                     assert chosen is not None
                     about = {"label": label, "first": first, "stop": stop}
                     pieces.add(f"class-{label:05d}-{first:03d}", {"images": chosen[first:stop]}, about)
-                on_class(label + 1)
 
     def of_class(self, label: int) -> np.ndarray:
         """`[n_images, side, side, channels]` uint8: chosen now, whatever is kept."""

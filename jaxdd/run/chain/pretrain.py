@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -16,13 +18,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxdd import data as data_room
-from jaxdd.core import backend, trees
+from jaxdd.core import backend, io, trees
 from jaxdd.core.config import as_dict
 from jaxdd.core.random import key_for
 from jaxdd.core.types import PyTree
 from jaxdd.methods import Condensation
 from jaxdd.models.network import Network
 from jaxdd.run import loop
+from jaxdd.run.devices import Layout
+from jaxdd.run.progress import Reporter
+from jaxdd.run.storage import networks
+from jaxdd.run.storage.networks import Networks
 from jaxdd.training.classifier import ClassifierTraining
 from jaxdd.training.ensemble import Ensemble
 from jaxdd.training.schedules import two_thirds_and_five_sixths
@@ -33,6 +39,8 @@ SETTINGS = (  # of a matching method: those that decide how its networks are tra
     *("net_type", "norm_type", "depth", "width", "lr", "momentum", "weight_decay", "batch_real"),
     *("aug_family", "net_aug", "mixup_net", "mix_p", "beta", "precision"),
 )
+COUNT = 5  # networks of a run, as published
+EPOCHS, IMAGENET_EPOCHS = 2, 10  # published
 HALVED = ("resnet", "resnet_ap")  # networks to which `half_width` means something
 
 
@@ -60,6 +68,7 @@ class Pretraining:
         preprocessing: fitted on them.
         epochs: P.
         seed: network i is a function of (seed, i).
+        count: how many networks there are to be.
     """
 
     method: Condensation
@@ -67,6 +76,7 @@ class Pretraining:
     preprocessing: data_room.Preprocessing
     epochs: int
     seed: int = 0
+    count: int = COUNT
 
     @property
     def network(self) -> Network:
@@ -74,7 +84,7 @@ class Pretraining:
         return self.method.network(self.dataset.image_shape, self.dataset.classes)
 
     @property
-    def about(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """What the networks depend on, for their manifest."""
         return {
             "dataset": {"name": self.dataset.name, "digest": self.dataset.digest},
@@ -89,15 +99,56 @@ class Pretraining:
         """Of one network's training."""
         return self.epochs * self._per_epoch
 
+    def finished(self, place: str | os.PathLike) -> bool:
+        """Whether all networks are there.
+
+        Raises:
+            CheckpointError: the place holds networks of another kind.
+        """
+        return len(networks.finished(place, self.identity)) >= self.count
+
+    def make(
+        self,
+        place: str | os.PathLike,
+        reporter: Reporter | None = None,
+        should_stop: Callable[[], int | None] = lambda: None,
+        layout: Layout | None = None,
+    ) -> Networks:
+        """Trains the networks that are missing.
+
+        Arguments:
+            place: the folder where they are and will be.
+            reporter: hears the steps; `begins("network", i, count)` of every training, in which several may be trained
+                together; and of each network `ends("network", {number, accuracies, epoch})`.
+            should_stop: names a signal that was received.
+            layout: not used: each network is trained on one device.
+
+        Returns:
+            The networks, as they were read back.
+
+        Raises:
+            Stopped: by a signal; finished networks are kept.
+            CheckpointError: the folder holds networks of another kind, or another process writes into it.
+        """
+        place, reporter = pathlib.Path(place), reporter or Reporter()
+        with io.folder_lock(place):
+            missing = range(len(networks.finished(place, self.identity)), self.count)
+            trained = self.train(missing, reporter=reporter, should_stop=should_stop)
+            for index, made in zip(missing, trained, strict=True):
+                networks.add(place, self.identity, made.variables, made.accuracies, made.epoch)
+                facts = {"number": index, "accuracies": made.accuracies, "epoch": made.epoch}
+                reporter.ends("network", facts)
+        return networks.load(place)
+
     def train(
-        self, indices: Sequence[int], *, on_training: Callable[[], None] = lambda: None, **options: Any
+        self, indices: Sequence[int], *, reporter: Reporter | None = None, **options: Any
     ) -> Iterator[Pretrained]:
         """Trains some of the networks: together on accelerators, one after another on CPU.
 
         Arguments:
             indices: which; network i is the same in any company.
-            on_training: called before every training.
-            options: `reporter`, `should_stop`, as in `loop.final_state`.
+            reporter: as in `make`.
+            options: `should_stop`, as in `loop.final_state`.
 
         Yields:
             Each network when it is finished.
@@ -105,16 +156,18 @@ class Pretraining:
         Raises:
             Stopped: by a signal.
         """
+        reporter = reporter or Reporter()
         if not indices:
             return
         real, test = (data_room.examples(self.dataset, self.preprocessing, split) for split in ("train", "test"))
-        options |= {"log_every": self._per_epoch}
+        options |= {"log_every": self._per_epoch, "reporter": reporter}
         options |= {"steps_per_dispatch": backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH)}
         seeds = [int(jax.random.bits(key_for(self.seed, "pretrained", i), (), jnp.uint32)) for i in indices]
-        for group in [seeds] if backend.maps_networks() else [[seed] for seed in seeds]:
+        groups = [seeds] if backend.maps_networks() else [[seed] for seed in seeds]
+        for number, group in enumerate(groups):
             together = self.training if len(group) == 1 else Ensemble(self.training, tuple(group))
             procedure = Snapshots(together, self._per_epoch, self.epochs - 1) if self.epochs > 1 else together
-            on_training()
+            reporter.begins("network", number, len(groups))
             found = loop.run(procedure, real, steps=self.steps, seed=group[0], **options)
             several = (self.epochs, len(group))
             stacked = jax.tree.map(lambda leaf, room=several: _with_axes(leaf, room), found)
@@ -144,6 +197,11 @@ class Pretraining:
     @property
     def _per_epoch(self) -> int:
         return math.ceil(len(self.dataset.train_images) / self.method.batch_real)
+
+
+def epochs(dataset: str) -> int:
+    """Returns the published epochs of a data set."""
+    return IMAGENET_EPOCHS if dataset.startswith("imagenet") else EPOCHS
 
 
 def recipe(method: Condensation, epochs: int) -> dict[str, Any]:

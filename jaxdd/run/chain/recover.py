@@ -28,7 +28,8 @@ import numpy as np
 import jaxdd
 from jaxdd import data as data_room
 from jaxdd.core import backend, io
-from jaxdd.core.errors import ConfigError
+from jaxdd.core.distilled import DistilledSet
+from jaxdd.core.errors import CheckpointError, ConfigError
 from jaxdd.core.shards import Pieces, alone
 from jaxdd.core.types import Examples
 from jaxdd.data.readers.encoding import truncate
@@ -38,7 +39,9 @@ from jaxdd.methods.recovery.stage import RecoverStage
 from jaxdd.run import loop
 from jaxdd.run.chain.chunks import KEYS, Chunk, chunks, published, share, to_arrays
 from jaxdd.run.chain.initial import Initial
+from jaxdd.run.chain.merge import Publish, merge
 from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.devices import Layout
 from jaxdd.run.progress import Reporter
 from jaxdd.run.signals import Stopped
 from jaxdd.run.storage import identity as identities
@@ -61,6 +64,9 @@ class Recovering:
         seed: chunk (index, first class) is a function of (seed, index, first class).
         recipe: of evaluation, to be stored with the set.
         images_of: class -> its real images `[n, side, side, channels]` uint8; None for those of `dataset`.
+        picture: draws the set into a file (`publish.grid.grid`); None draws nothing.
+        publish: writes image files (`publish.image_folder.write`); None writes none.
+        checkpoint_every: minutes between two states of the chunk under way.
 
     Raises:
         ConfigError: noise that is not optimised; stages that do not fit the data set; or weights that are not as many
@@ -74,6 +80,9 @@ class Recovering:
     seed: int = 0
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     images_of: Callable[[int], np.ndarray] | None = None
+    picture: Callable[[DistilledSet, pathlib.Path], Any] | None = None
+    publish: Publish | None = None
+    checkpoint_every: float = 5.0
 
     def __post_init__(self):
         weights = self.settings.r_bn
@@ -159,16 +168,64 @@ class Recovering:
             for line in identities.claim(path, identity, meaning, versions):
                 warn(f"begun with another version ({line}): the last bits of what follows may differ")
 
+    def finished(self, place: pathlib.Path) -> bool:
+        """Whether the set in `place/distilled` is the one that is meant."""
+        return self.set_in(place) is not None
+
+    def set_in(self, place: pathlib.Path) -> DistilledSet | None:
+        """Returns the set in `place/distilled` if it is the one that is meant."""
+        if not (place / "distilled" / "manifest.json").is_file():
+            return None
+        try:
+            found, wanted = DistilledSet.load(place / "distilled"), identities.as_json(self.identity)
+        except CheckpointError:  # damaged; the chunks that it was made of are verified when it is put together again
+            return None
+        wanted["settings"]["n_images"] = self.settings.n_images
+        same = all(found.provenance.get(name) == wanted[name] for name in ("settings", "seed", "teachers"))
+        return found if same and found.recipe == dict(self.recipe) else None
+
+    def make(
+        self,
+        place: pathlib.Path,
+        reporter: Reporter | None = None,
+        should_stop: Callable[[], int | None] = lambda: None,
+        layout: Layout | None = None,
+    ) -> DistilledSet:
+        """Recovers what is not finished in `place/recovered`, and puts the set together in `place/distilled`.
+
+        Arguments:
+            place: the output folder.
+            reporter, should_stop: as in `recover`.
+            layout: the devices.
+
+        Returns:
+            The set, as it was read back.
+
+        Raises:
+            As `recover` and `merge`.
+        """
+        if (found := self.set_in(place)) is not None:
+            return found
+        self.recover(place / "recovered", reporter=reporter, should_stop=should_stop, layout=layout)
+        return self.merge(place)
+
+    def merge(self, place: pathlib.Path) -> DistilledSet:
+        """Puts the set of all recovered chunks together, with its picture and its image files.
+
+        Raises:
+            CheckpointError: as in `run.chain.merge.merge`.
+        """
+        made = merge([place / "recovered"], place, publish=self.publish, recipe=self.recipe, ipc=self.settings.n_images)
+        if self.picture is not None:
+            self.picture(made, place / "distilled" / "grid.png")
+        return made
+
     def recover(
         self,
         folder: str | os.PathLike,
         *,
         shard: tuple[int, int] = (0, 1),
         ipc_indices: Iterable[int] | None = None,
-        checkpoint_every: float = 5.0,
-        on_class: Callable[[int], None] = _nothing,
-        on_chunk: Callable[[Chunk, int, int], None] = _nothing,
-        on_recovered: Callable[[Chunk, Mapping[str, Any]], None] = _nothing,
         reporter: Reporter | None = None,
         should_stop: Callable[[], int | None] = lambda: None,
         **options: Any,
@@ -179,11 +236,8 @@ class Recovering:
             folder: `OUT/recovered`; made if it is not there.
             shard: (i, n): chunks i, i + n, i + 2 n, ... alone.
             ipc_indices: of which images of every class; None for all.
-            checkpoint_every: minutes between two states of the chunk under way.
-            on_class: told after each class whose initial images are chosen how many there are.
-            on_chunk: told of each chunk before it begins, with its number among `shard`'s and how many these are.
-            on_recovered: told of each chunk that was made, with its entry: `seconds`, `losses`.
-            reporter: hears about the steps of a chunk's stages.
+            reporter: hears about the steps of a chunk's stages; `begins` of each class whose initial images are chosen
+                and of each chunk, with its number among `shard`'s; `ends` of each chunk, with `seconds` and `losses`.
             should_stop: names a signal that was received.
             options: of `loop.final_state`, such as `log_every` and `layout`.
 
@@ -197,7 +251,7 @@ class Recovering:
         mine, pieces = share(self.chunks(ipc_indices), shard), Pieces(folder, KEYS)
         self.claim(folder, reporter.warning)
         initial = self._initial(folder)
-        initial.prepare(on_class, reporter.warning)
+        initial.prepare(reporter)
         options |= {"reporter": reporter, "should_stop": should_stop}
         finished = pieces.present()
         for number, chunk in enumerate(mine):
@@ -209,9 +263,9 @@ class Recovering:
             if entry is None:
                 if (signal := should_stop()) is not None:
                     raise Stopped(signal, number)
-                on_chunk(chunk, number, len(mine))
-                entry = self._make(chunk, pieces, initial, active, checkpoint_every, options)
-                on_recovered(chunk, entry)
+                reporter.begins(chunk, number, len(mine))
+                entry = self._make(chunk, pieces, initial, active, options)
+                reporter.ends(chunk, entry)
             shutil.rmtree(active, ignore_errors=True)
 
     def _make(
@@ -220,7 +274,6 @@ class Recovering:
         pieces: Pieces,
         initial: Initial,
         active: pathlib.Path,
-        checkpoint_every: float,
         options: dict[str, Any],
     ) -> dict[str, Any]:
         """Makes one chunk and adds it to the finished ones; returns what its entry says beside the file."""
@@ -229,7 +282,7 @@ class Recovering:
         pixels = np.zeros((len(chunk), 1, 1, self.dataset.image_shape[2]), np.uint8) if noise else initial.of(chunk)
         losses: dict[str, float] = {}
         if self.stages:
-            images, losses = self._optimised(chunk, self._standardised(pixels), active, checkpoint_every, options)
+            images, losses = self._optimised(chunk, self._standardised(pixels), active, options)
             mean, std = (np.asarray(row, np.float32) for row in self.constants)
             pixels = truncate(images * std + mean)
         seen, files = published(pixels, self.settings.store, self.settings.quality)
@@ -239,7 +292,7 @@ class Recovering:
         return about
 
     def _optimised(
-        self, chunk: Chunk, patches: np.ndarray, active: pathlib.Path, checkpoint_every: float, options: dict[str, Any]
+        self, chunk: Chunk, patches: np.ndarray, active: pathlib.Path, options: dict[str, Any]
     ) -> tuple[np.ndarray, dict[str, float]]:
         """The images of a chunk after all stages, in the networks' space, and the last losses."""
         group = min(self.settings.statistics_group, self.settings.batch_size, self.dataset.classes)
@@ -254,7 +307,7 @@ class Recovering:
             procedure = RecoverStage(self.settings, stage, tuple(t.network for t in self.teachers), self.constants)
             about = {**self.identity, "chunk": chunk.name, "stage": number}
             place, seed = active / f"stage-{number}", chunk.seed(self.seed)
-            with Storage(place, about, checkpoint_every=checkpoint_every) as storage:
+            with Storage(place, about, checkpoint_every=self.checkpoint_every) as storage:
                 given |= {"steps": procedure.steps, "seed": seed, "storage": storage}
                 state, _ = loop.final_state(procedure, data, **given)
             images, adam, metrics = procedure.result(state), state.adam, _last_metrics(place / "metrics.jsonl")

@@ -20,7 +20,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -35,17 +35,22 @@ from jaxdd.core.errors import CheckpointError, UsageError, garbled
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.evaluation.base import Subject
 from jaxdd.evaluation.contenders import placed
+from jaxdd.evaluation.recipe import Recipe
 from jaxdd.evaluation.students import SoftRecipe
 from jaxdd.run import loop
 from jaxdd.run.chain.stored_labels import Labels, StoredLabels
+from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.devices import Layout
 from jaxdd.run.progress import Reporter
 from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.networks import digest
+from jaxdd.run.storage.precheck import require_writable
 from jaxdd.training.soft_labels import Labelling
 from jaxdd.training.soft_views import Views
 
 FORMAT = 3  # 2 says what kind a teacher is in one text; it is read as well
 ANEW = "let relabel write into another folder"
+FKD_SEED = 42  # of labels where none is given, as in SRe2L's script
 OVERHEAD = 512  # bytes, at the most, of a shard's header and of what the manifest says of it
 HEAD = 16384  # bytes, at the most, of what the manifest says of the labels as a whole
 OF_LABELS = (  # settings of the recipe that decide what the teacher sees and says
@@ -112,9 +117,13 @@ class Relabelling:
         """On disk, at the most."""
         return store_bytes(len(self._examples), self.epochs, self.distilled.classes, keep=self.keep)
 
-    @functools.cached_property
+    @property
     def identity(self) -> dict[str, Any]:
         """What the labels depend on; JSON types."""
+        return self._identity
+
+    @functools.cached_property
+    def _identity(self) -> dict[str, Any]:
         settings = as_dict(self.recipe)
         of_set, decode = (self.distilled.images, self.distilled.class_indices), self.distilled.decode
         return identities.as_json(
@@ -127,47 +136,83 @@ class Relabelling:
             }
         )
 
+    @classmethod
+    def by(
+        cls,
+        teachers: Sequence[Teacher],
+        distilled: DistilledSet,
+        preprocessing: data_room.Preprocessing,
+        recipe: SoftRecipe | None = None,
+        keep: int | None = None,
+    ) -> Relabelling:
+        """Returns the labels that some teachers will give a set.
+
+        Arguments:
+            teachers: who label.
+            distilled: the set.
+            preprocessing: of the real data.
+            recipe: the students'; None for the set's own, of soft labels. Where it has no `label_seed`, FKD's is taken.
+            keep: as in `Relabelling`.
+        """
+        recipe = Recipe.of(distilled.recipe) if recipe is None else recipe  # pyright: ignore[reportAssignmentType]
+        assert isinstance(recipe, SoftRecipe)
+        seed = FKD_SEED if recipe.label_seed is None else recipe.label_seed
+        recipe = dataclasses.replace(recipe, teachers=tuple(t.network for t in teachers), label_seed=seed)
+        return cls(recipe, distilled, preprocessing, tuple(t.variables for t in teachers), keep)
+
+    def finished(self, place: str | os.PathLike) -> bool:
+        """Whether the labels of every epoch are there.
+
+        Raises:
+            CheckpointError: the place holds other labels.
+        """
+        return len(_entries(pathlib.Path(place), self.identity)) >= self.epochs
+
     def make(
         self,
-        folder: str | os.PathLike,
-        *,
-        report: Callable[[int, float], Any] = lambda epoch, share: None,
+        place: str | os.PathLike,
         reporter: Reporter | None = None,
-        **options: Any,
-    ) -> pathlib.Path:
+        should_stop: Callable[[], int | None] = lambda: None,
+        layout: Layout | None = None,
+    ) -> StoredLabels:
         """Labels what is not labelled yet.
 
         Arguments:
-            folder: where; it need not exist.
-            report: hears `(epoch from 0, share of images whose largest logit is their own class)` of every new epoch.
-            reporter, options: `should_stop`, `layout`, as in `loop.final_state`.
+            place: the folder; it need not exist.
+            reporter: hears `ends("epoch", {number, own_class})` of every new epoch: its number from 0, and the share of
+                images whose largest logit is their own class.
+            should_stop, layout: as in `loop.final_state`.
+
+        Returns:
+            The labels, verified, as `read` gives them.
 
         Raises:
             CheckpointError: the folder holds labels by other teachers, of another set or recipe; or another process
-                writes there; or a logit is not finite as a float16.
+                writes there; or the disk has no room; or a logit is not finite as a float16.
             Stopped: by a signal; finished epochs are kept.
         """
-        folder = pathlib.Path(folder)
+        folder, reporter = pathlib.Path(place), reporter or Reporter()
         procedure, examples = self._labelling, jax.device_put(self._examples)
         steps = procedure.views.steps_per_epoch(len(examples))
-        options |= {"steps_per_dispatch": backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH)}
-        reporter = reporter or Reporter()
+        run = {"steps": steps, "seed": self.recipe.label_seed, "log_every": steps, "reporter": reporter}
+        run |= {"steps_per_dispatch": backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH)}
         with io.folder_lock(folder):
             entries = self._intact(folder, reporter)
             if len(entries) < self.epochs:
                 _require_format(folder)
+                present = sum(entry["bytes"] for entry in entries.values())
+                require_writable(folder, max(0, self.bytes - present))
             io.write_json(folder / "epochs.json", {"epochs": self.recipe.epochs, "pool": self.recipe.pool})
             for epoch in range(self.epochs):
                 if str(epoch) in entries:
                     continue
                 own = dataclasses.replace(examples, start={"epoch": np.int32(epoch)})
-                run = {"steps": steps, "seed": self.recipe.label_seed, "log_every": steps, "reporter": reporter}
-                state, _ = loop.final_state(procedure, own, **run, **options)
+                state, _ = loop.final_state(procedure, own, **run, should_stop=should_stop, layout=layout)
                 logits = np.asarray(state.logits).reshape(-1, state.logits.shape[-1])[: len(examples)]
                 entries[str(epoch)] = _write(folder, epoch, _pruned(logits, self.keep))
                 self._write_manifest(folder, entries)
-                report(epoch, float(state.own_class) / steps)
-        return folder
+                reporter.ends("epoch", {"number": epoch, "own_class": float(state.own_class) / steps})
+        return self.read(folder)
 
     def refuse_others(self, folder: str | os.PathLike) -> None:
         """Refuses a folder that holds other labels.

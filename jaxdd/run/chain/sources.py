@@ -180,6 +180,11 @@ def taken(
     return Taken(found, folder)
 
 
+def taken_all(sources: Sequence[pathlib.Path], scratch: pathlib.Path, *of: Any) -> list[Taken]:
+    """The teachers of several folders and files; arguments as in `taken`, `scratch` for all of them."""
+    return [taken(source, scratch / str(number), *of) for number, source in enumerate(sources)]
+
+
 def keep(found: Sequence[Taken], folder: pathlib.Path) -> None:
     """Puts teachers beside what is made of them.
 

@@ -19,14 +19,19 @@ from typing import Any
 import jax
 
 from jaxdd import data as data_room
-from jaxdd.core import backend
+from jaxdd.core import backend, io
 from jaxdd.core.config import as_dict
-from jaxdd.core.errors import UsageError
+from jaxdd.core.errors import CheckpointError, UsageError
+from jaxdd.core.precision import Precision
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.data.large import Parts
 from jaxdd.data.streaming import ImageStream
 from jaxdd.models.network import Network
 from jaxdd.run import loop
+from jaxdd.run.chain import teacher
+from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.devices import Layout
+from jaxdd.run.progress import Reporter
 from jaxdd.run.storage import networks
 from jaxdd.run.storage.checkpoint import Storage
 from jaxdd.run.storage.metrics import MetricsFile
@@ -34,8 +39,6 @@ from jaxdd.training.teacher import Recipe, Squeeze
 from jaxdd.training.trainer import accuracy
 
 STREAMED_BYTES = 256 << 20  # of the images of one dispatch
-
-Report = Callable[[int, float, float], Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,6 +53,10 @@ class Squeezing:
         about: what else the teacher depends on, for its manifest: data set, preprocessing, architecture; JSON types.
         seed: the teacher is a function of it.
         stream: where the images to train on come from, if they are not in memory.
+        precision: of the teacher's activations, where it is used.
+        elsewhere: a folder that may hold the very same teacher, which is taken from there then.
+        test_every: epochs between two tests; the last epoch is tested in any case.
+        checkpoint_every: minutes between two saved states.
     """
 
     network: Network
@@ -59,6 +66,10 @@ class Squeezing:
     about: Mapping[str, Any]
     seed: int = 0
     stream: ImageStream | None = None
+    precision: Precision = "float32"
+    elsewhere: pathlib.Path | None = None
+    test_every: int = 5
+    checkpoint_every: float = 5.0
 
     @classmethod
     def of(
@@ -70,6 +81,7 @@ class Squeezing:
         *,
         architecture: Mapping[str, Any],
         seed: int = 0,
+        **options: Any,
     ) -> Squeezing:
         """A teacher for a data set in memory or, as `load` may give it, in files.
 
@@ -78,6 +90,7 @@ class Squeezing:
             preprocessing: fitted on them, of the space `raw`: augmentations work on pixels.
             network, recipe, seed: as in `Squeezing`.
             architecture: the words and numbers by which `models.build` makes the network; JSON types.
+            options: `precision`, `elsewhere`, `test_every`, `checkpoint_every`, as in `Squeezing`.
 
         Raises:
             UsageError: the preprocessing is of another space, or a stream needs grain.
@@ -102,10 +115,10 @@ class Squeezing:
             "preprocessing": preprocessing.describe(),
             "architecture": dict(architecture),
         }
-        return cls(network, train, test, recipe, about, seed, stream)
+        return cls(network, train, test, recipe, about, seed, stream, **options)
 
     @property
-    def manifest(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """What the teacher depends on."""
         return {**self.about, "recipe": as_dict(self.recipe), "seed": self.seed}
 
@@ -124,54 +137,64 @@ class Squeezing:
         """Of the whole training."""
         return self.procedure.steps
 
-    def finished(self, folder: str | os.PathLike) -> bool:
+    def finished(self, place: str | os.PathLike) -> bool:
         """Whether the teacher is there.
 
         Raises:
-            CheckpointError: the folder holds another one.
+            CheckpointError: the place holds another one.
         """
-        return bool(networks.finished(folder, self.manifest))
+        return bool(networks.finished(place, self.identity))
 
     def make(
         self,
-        folder: str | os.PathLike,
-        *,
-        test_every: int = 5,
-        checkpoint_every: float = 5.0,
-        report: Report = lambda epoch, loss, accuracy: None,
-        **options: Any,
-    ) -> networks.Networks:
-        """Trains the teacher, or continues, or finds it there.
+        place: str | os.PathLike,
+        reporter: Reporter | None = None,
+        should_stop: Callable[[], int | None] = lambda: None,
+        layout: Layout | None = None,
+    ) -> Teacher:
+        """Trains the teacher, or continues, or finds it there or elsewhere.
 
         Arguments:
-            folder: where it is and will be.
-            test_every: epochs between two tests; the last epoch is tested in any case.
-            checkpoint_every: minutes between two saved states.
-            report: hears `(epoch from 1, mean loss over it, accuracy on the test images in [0, 1])` of every test.
-            options: `reporter`, `should_stop`, `layout`, as in `loop.final_state`.
+            place: the folder where it is and will be.
+            reporter: hears the steps, and of every test `ends("epoch", {epoch, loss, accuracy})`: the number from 1,
+                the mean loss over it, and the accuracy on the test images in [0, 1].
+            should_stop, layout: as in `loop.final_state`.
 
         Returns:
-            The one teacher, as it was read back.
+            The teacher, as it was read back.
 
         Raises:
             Stopped: by a signal; its state is saved.
             CheckpointError: the folder holds another teacher, is in use or cannot be written.
             DivergedError: the loss is not finite.
         """
-        folder = pathlib.Path(folder)
-        under_way = folder / "training"
-        if not self.finished(folder):
-            with Storage(under_way, self.manifest, checkpoint_every=checkpoint_every) as storage:
-                tests = _Tests(self, under_way / "tests.jsonl", report)
-                variables = self._train(storage, tests, test_every, options)
-                networks.add(folder, self.manifest, variables, tests.accuracies, self.recipe.epochs)
+        place, reporter = pathlib.Path(place), reporter or Reporter()
+        under_way = place / "training"
+        if not self.finished(place) and not self._taken(place, reporter):
+            reporter.begins("teacher", 0, 1)
+            with Storage(under_way, self.identity, checkpoint_every=self.checkpoint_every) as storage:
+                tests = _Tests(self, under_way / "tests.jsonl", reporter)
+                options = {"reporter": reporter, "should_stop": should_stop, "layout": layout}
+                variables = self._train(storage, tests, options)
+                networks.add(place, self.identity, variables, tests.accuracies, self.recipe.epochs)
         with contextlib.suppress(OSError):  # the teacher is there, which is what counts
             shutil.rmtree(under_way)
-        return networks.load(folder)
+        return teacher.load(place, self.precision)
 
-    def _train(self, storage: Storage, tests: _Tests, test_every: int, options: Mapping[str, Any]) -> PyTree:
+    def _taken(self, place: pathlib.Path, reporter: Reporter) -> bool:
+        """Takes the very same teacher from elsewhere; whether it was there."""
+        if self.elsewhere is None:
+            return False
+        with contextlib.suppress(CheckpointError):  # another one is there, or a damaged one: no concern of this run
+            if self.finished(self.elsewhere) and teacher.load(self.elsewhere):
+                teacher.copy(self.elsewhere, place)
+                reporter.notice("teacher", f"the very one is in {io.shorter_path(self.elsewhere)}: taken from there")
+                return True
+        return False
+
+    def _train(self, storage: Storage, tests: _Tests, options: Mapping[str, Any]) -> PyTree:
         procedure = self.procedure
-        every = test_every * procedure.steps_per_epoch
+        every = self.test_every * procedure.steps_per_epoch
         return loop.run(
             procedure,
             self.train,
@@ -198,8 +221,8 @@ class Squeezing:
 class _Tests:
     """The observer that tests the network; what it found outlives the process, and is found again by the next."""
 
-    def __init__(self, squeezing: Squeezing, path: pathlib.Path, report: Report):
-        self._squeezing, self._path, self._report = squeezing, path, report
+    def __init__(self, squeezing: Squeezing, path: pathlib.Path, reporter: Reporter):
+        self._squeezing, self._path, self._reporter = squeezing, path, reporter
 
     def __call__(self, step: int, result: PyTree, metrics: Mapping[str, float]) -> None:
         """One test."""
@@ -209,7 +232,7 @@ class _Tests:
         file.drop_after(step - 1)  # a run that was killed after this test makes it again
         loss = metrics.get("epoch_loss", math.nan)  # of an epoch whose line was lost with the machine
         file.write(step, {"epoch": epoch, **({"loss": loss} if math.isfinite(loss) else {}), "accuracy": reached})
-        self._report(epoch, loss, reached)
+        self._reporter.ends("epoch", {"epoch": epoch, "loss": loss, "accuracy": reached})
 
     @property
     def accuracies(self) -> list[float]:

@@ -41,6 +41,11 @@ class StoredLabels(Stream):
     digest: str = ""
 
     @property
+    def folder(self) -> pathlib.Path:
+        """Where the files and their manifest lie."""
+        return self.files[0].parent
+
+    @property
     def nbytes(self) -> int:
         """Of the files."""
         return sum(path.stat().st_size for path in self.files)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 KIND: dict[str, Any] = {"family": "sre2l", "kind": "raw"}  # of the preprocessing
+USUAL = "torchvision_resnet"  # the student where a recipe names none
 STUDENTS = {name: words for name, words in ARCHITECTURES.items() if name not in ("conv", "convnet")}
 
 
@@ -66,7 +67,7 @@ class Attached(NamedTuple):
 
     Arguments:
         recipes: with their teacher.
-        options: more arguments of `api.evaluate`.
+        options: more arguments of `run.evaluating.evaluate`.
         told: what to tell, names and texts.
         about: what `eval.json` is to say of it.
     """
@@ -88,6 +89,7 @@ class Labels:
         checkpoint_every: minutes between two states of a student in training.
         recipe: what stored labels say of the students' recipe.
         own: whether the teachers are those that the set was made with.
+        loaded: teachers in memory, in place of folders.
     """
 
     teachers: tuple[pathlib.Path, ...] = ()
@@ -96,6 +98,7 @@ class Labels:
     checkpoint_every: float = 5.0
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     own: bool = False
+    loaded: tuple[Teacher, ...] = ()
 
     def beside(self, folder: pathlib.Path) -> Labels:
         """The same with what lies in a set's output folder, as far as nothing else is named.
@@ -126,7 +129,7 @@ class Labels:
         """
         from jaxdd.run.chain.teacher import read_manifest
 
-        for folder in self.teachers:
+        for folder in () if self.loaded else self.teachers:
             if not (folder / "manifest.json").is_file():
                 raise CheckpointError(
                     "the set's teacher is not beside it" if self.own else "no teacher",
@@ -148,8 +151,9 @@ class Labels:
         from jaxdd.run.chain import teacher as trained
         from jaxdd.run.chain.relabel import Relabelling
 
-        found, preprocessing = [trained.load(folder) for folder in self.teachers], data.fit(dataset, **KIND)
-        if self.own:
+        found = list(self.loaded) or [trained.load(folder) for folder in self.teachers]
+        preprocessing = data.fit(dataset, **KIND)
+        if self.own and not self.loaded:
             require_own(found, self.teachers, distilled)
         given = tuple(teacher.network for teacher in found), tuple(teacher.variables for teacher in found)
         reached = teacher_accuracies(*given, data.test_examples(dataset, preprocessing))

@@ -52,6 +52,17 @@ class Teacher:
         """Name, constants and digest of the map from raw images to what it sees."""
         return self.about["preprocessing"]
 
+    def save(self, folder: pathlib.Path) -> None:
+        """Writes it into a folder, unless it is there.
+
+        Raises:
+            CheckpointError: the folder holds another one.
+        """
+        about = {name: value for name, value in self.about.items() if name not in ("jaxdd_networks", "networks")}
+        if not networks.finished(folder, about):
+            (entry,) = self.about["networks"]
+            networks.add(folder, about, self.variables, entry["accuracies"], entry["epoch"])
+
     def accuracy(self, dataset: data_room.Dataset, preprocessing: data_room.Preprocessing) -> float:
         """On the real test images, in [0, 1]."""
         return accuracy(self.network, self.variables, data_room.test_examples(dataset, preprocessing))

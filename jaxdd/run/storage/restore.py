@@ -71,7 +71,7 @@ def restore(step_folder: pathlib.Path) -> DistilledSet:
     told = io.read_json(config)
     try:
         identity, other, versions = told["identity"], told["other"], told["versions"]
-        cls = METHODS[identity["method"]]
+        cls = METHODS[identity["method"]].settings
         method = build(ConfigFile(str(config), identity["settings"]), {"method": cls})["method"]
         examples = shapes(identity["dataset"]["shape"], identity["dataset"]["classes"])
         meant = meaning(identity, other, versions, step=int(step_folder.name))

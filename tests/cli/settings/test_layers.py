@@ -10,9 +10,10 @@ import pytest
 from jaxdd.cli.flags import chain as chain_flags
 from jaxdd.cli.flags.rcig import Distill, Eval
 from jaxdd.cli.settings import chain as chain_settings
-from jaxdd.cli.settings.layers import build, default_folder, no_effect, resolve
+from jaxdd.cli.settings.layers import no_effect, resolve
 from jaxdd.core.config import read_config
 from jaxdd.core.errors import ConfigError, UsageError
+from jaxdd.run.presets import build, default_folder
 
 pytestmark = pytest.mark.quick
 

@@ -1,12 +1,13 @@
 """A recovery that is killed with SIGKILL at one moment after another, and started again until it is done.
 
-    python recovery_driver.py FOLDER
+    python driver.py FOLDER
 
 One process imports everything and forks a child per attempt. Prints the kills that were made, as JSON.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -16,13 +17,12 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3]))
 
-from driver import arm
-from recovery_tiny import recovering
-
 from jaxdd.core import backend
 from jaxdd.run.chain import recover
 from jaxdd.run.chain.initial import Initial
 from jaxdd.run.storage.checkpoint import Storage
+from tests.run.chain.tiny import recovering
+from tests.run.driver import arm
 
 MOMENTS = {  # name -> what the child dies at: owner, function, whether after it, which call
     "choosing initial images": (Initial, "of_class", False, 3),
@@ -42,7 +42,7 @@ def attempt(folder: pathlib.Path, moment: str) -> int:
             backend.use_compilation_cache(os.environ.get("JAXDD_TEST_CACHE"))
             if moment in MOMENTS:
                 arm(*MOMENTS[moment])
-            recovering().recover(folder, checkpoint_every=0, log_every=1, steps_per_dispatch=1)
+            dataclasses.replace(recovering(), checkpoint_every=0).recover(folder, log_every=1, steps_per_dispatch=1)
             status = 0
         finally:
             os._exit(status)

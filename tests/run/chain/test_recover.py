@@ -19,11 +19,26 @@ from jaxdd.publish import image_folder
 from jaxdd.run.chain.chunks import Chunk, chunks, require_complete, share
 from jaxdd.run.chain.initial import KEYS as INITIAL
 from jaxdd.run.chain.merge import merge
+from jaxdd.run.progress import Reporter
 from jaxdd.run.signals import Stopped
 from tests.limits import TIMEOUT
 from tests.run.chain.tiny import CLASSES, IPC, SIDE, dataset, recovering
 
 DRIVER = pathlib.Path(__file__).with_name("driver.py")
+
+
+class Heard(Reporter):
+    """Remembers the chunks that were made, and those that began with their numbers."""
+
+    def __init__(self, made: list | None = None, begun: list | None = None):
+        self.made, self.begun = [] if made is None else made, [] if begun is None else begun
+
+    def begins(self, piece, number, pieces):
+        if isinstance(piece, Chunk):
+            self.begun.append((piece, number, pieces))
+
+    def ends(self, piece, facts):
+        self.made.append(piece)
 
 
 def pieces_of(folder: pathlib.Path) -> dict[str, bytes]:
@@ -109,18 +124,18 @@ class TestWhole:
         folder = tmp_path / "recovered"
         shutil.copytree(whole, folder)
         before, made = pieces_of(folder), []
-        recovering().recover(folder, on_recovered=lambda chunk, entry: made.append(chunk))
+        recovering().recover(folder, reporter=Heard(made))
         assert not made and pieces_of(folder) == before
         lost = next(folder.glob("chunk-001-00002-*"))
         lost.unlink()
         (folder / "initial" / next((folder / "initial").glob("class-00003-*")).name).write_bytes(b"damaged")
-        recovering().recover(folder, on_recovered=lambda chunk, entry: made.append(chunk))
+        recovering().recover(folder, reporter=Heard(made))
         assert made == [Chunk(1, 2, 4)] and pieces_of(folder) == before
 
     def test_shards_make_the_same_files_in_one_folder_or_in_several(self, whole, tmp_path):
         seen = []
         for i in (1, 0):
-            recovering().recover(tmp_path / "shared", shard=(i, 2), on_chunk=lambda *told: seen.append(told))
+            recovering().recover(tmp_path / "shared", shard=(i, 2), reporter=Heard(begun=seen))
             recovering().recover(tmp_path / f"own{i}", shard=(i, 2))
         assert [(chunk.name, number, count) for chunk, number, count in seen] == [
             ("chunk-000-00002", 0, 2),
@@ -148,11 +163,11 @@ class TestWhole:
         recovering(n_images=3, **given).recover(tmp_path / "once")
         for ipc in (1, 3, 2):
             made = recovering(n_images=ipc, **given)
-            made.recover(tmp_path / "grown", on_recovered=lambda chunk, entry: seen.append(chunk.ipc_index))
+            made.recover(tmp_path / "grown", reporter=Heard(seen))
             assert made.complete(tmp_path / "grown")
             found = merge([tmp_path / "grown"], tmp_path / str(ipc), ipc=ipc, recipe=made.recipe)
             assert found.ipc == found.provenance["settings"]["n_images"] == ipc
-        assert seen == [0, 0, 1, 1, 2, 2], "no image was made twice"
+        assert [chunk.ipc_index for chunk in seen] == [0, 0, 1, 1, 2, 2], "no image was made twice"
         grown, once = (
             {name: held for name, held in pieces_of(tmp_path / place).items() if name.startswith("chunk")}
             for place in ("grown", "once")
@@ -218,7 +233,7 @@ class TestWhole:
         with pytest.raises(Stopped):
             recovering(iterations=0, stages=None).recover(
                 tmp_path,
-                on_recovered=lambda chunk, entry: made.append(chunk),
+                reporter=Heard(made),
                 should_stop=lambda: 15 if len(made) == 2 else None,
             )
         assert len(made) == 2 and len(Pieces(tmp_path, ("ipc_index", "first")).present()) == 2
@@ -273,7 +288,7 @@ class TestRefused:
         assert bad.name in refusal.value.where and "damaged" in refusal.value.what
         assert len(merge([folder, whole], tmp_path)) == CLASSES * IPC  # the other copy is whole
         made = []
-        recovering().recover(folder, on_recovered=lambda chunk, entry: made.append(chunk))  # as the remedy says
+        recovering().recover(folder, reporter=Heard(made))  # as the remedy says
         assert [chunk[:2] for chunk in made] == [(1, 0)] and pieces_of(folder) == pieces_of(whole)
 
     def test_folders_of_different_runs(self, whole, tmp_path):

@@ -68,6 +68,19 @@ def student(given: Relabelling, labels: Stream | None = None) -> list[np.ndarray
     return jax.tree.leaves(found[0])
 
 
+class Told(Reporter):
+    """Remembers the epochs that were labelled, and warnings."""
+
+    def __init__(self, heard: list):
+        self.heard = heard
+
+    def ends(self, piece, facts):
+        self.heard.append(facts["number"])
+
+    def warning(self, text):
+        self.heard.append(text)
+
+
 class TestSizes:
     def test_imagenet_at_50_images_per_class_and_300_epochs_fits_into_28_gib(self):
         assert pytest.approx(27.94, abs=0.005) == 50_000 * 300 * 1_000 * 2 / GIB
@@ -96,7 +109,7 @@ class TestStore:
         if not backend.on_cpu():
             pytest.skip("bit-equal on CPU")
         given = relabelling()
-        labels = given.read(given.make(tmp_path))
+        labels = given.make(tmp_path)
         for epoch in range(3):
             told = {name: (a.shape, str(a.dtype)) for name, a in labels.epoch(epoch).items()}
             assert told == {"logits": ((9, 3), "float16")}
@@ -107,7 +120,7 @@ class TestStore:
 
     def test_a_batch_is_the_labels_of_its_views_and_one_file_is_read_for_it(self, tmp_path):
         given = relabelling()
-        labels = given.read(given.make(tmp_path))
+        labels = given.make(tmp_path)
         first = labels.epoch(1)["logits"]
         np.testing.assert_array_equal(labels.batch(4)["start"]["logits"], first[4:8])
         np.testing.assert_array_equal(labels.batch(5)["start"]["logits"], first[[8, 8, 8, 8]])
@@ -126,15 +139,15 @@ class TestStore:
             return 15 if next(calls) >= 5 else None  # in the second epoch
 
         with pytest.raises(Stopped):
-            relabelling().make(tmp_path / "cut", should_stop=stop, report=lambda epoch, share: heard.append(epoch))
+            relabelling().make(tmp_path / "cut", should_stop=stop, reporter=Told(heard))
         assert heard == [0]
         with pytest.raises(CheckpointError, match="2 of 3 epochs are not labelled yet, the first is 1"):
             relabelling().read(tmp_path / "cut")
         first = (tmp_path / "cut" / "epoch-000.safetensors").stat()
-        relabelling().make(tmp_path / "cut", report=lambda epoch, share: heard.append(epoch))
+        relabelling().make(tmp_path / "cut", Told(heard))
         assert heard == [0, 1, 2]
         assert (tmp_path / "cut" / "epoch-000.safetensors").stat().st_mtime_ns == first.st_mtime_ns
-        for path in whole.glob("*.*s*"):
+        for path in whole.folder.glob("*.*s*"):
             assert path.read_bytes() == (tmp_path / "cut" / path.name).read_bytes()
 
     def test_a_flipped_bit_is_found_and_only_that_epoch_is_made_again(self, tmp_path):
@@ -146,12 +159,7 @@ class TestStore:
         with pytest.raises(CheckpointError, match="damaged"):
             given.read(tmp_path)
         heard = []
-
-        class Told(Reporter):
-            def warning(self, text):
-                heard.append(text)
-
-        given.make(tmp_path, report=lambda epoch, share: heard.append(epoch), reporter=Told())
+        given.make(tmp_path, Told(heard))
         assert heard[1:] == [1] and "epoch 1" in heard[0]
         assert path.read_bytes() == before
 
@@ -175,7 +183,7 @@ class TestStore:
 
     def test_pruned_labels_are_the_largest_logits_and_their_classes(self, tmp_path):
         given = relabelling(2)
-        both = [r.read(r.make(tmp_path / str(r.keep))) for r in (relabelling(), given)]
+        both = [r.make(tmp_path / str(r.keep)) for r in (relabelling(), given)]
         full, some = (labels.epoch(2) for labels in both)
         largest = np.sort(full["logits"], axis=-1)[..., -2:]
         np.testing.assert_array_equal(np.sort(some["logits"], axis=-1), largest)
@@ -187,14 +195,14 @@ class TestStore:
     @pytest.mark.parametrize("replacement", [False, True])
     def test_a_pool_is_labelled_once_and_used_in_every_epoch(self, replacement, tmp_path):
         given = relabelling(pool=2, epochs=4, replacement=replacement)
-        labels = given.read(given.make(tmp_path))
+        labels = given.make(tmp_path)
         assert len(labels.files) == 2
         for asked, read in zip(student(given), student(given, labels), strict=True):
             np.testing.assert_array_equal(asked, read)
 
     def test_students_that_are_trained_at_once_read_the_same_labels(self, tmp_path, monkeypatch):
         given = relabelling(models_to_test=2)
-        labels = given.read(given.make(tmp_path))
+        labels = given.make(tmp_path)
         monkeypatch.setattr(backend, "maps_networks", lambda: True)
         for asked, read in zip(student(given), student(given, labels), strict=True):
             assert len(read) == 2 and (read[0] != read[1]).any()

@@ -9,12 +9,14 @@ import pathlib
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 
 from jaxdd import data, models
 from jaxdd.core.errors import CheckpointError, UsageError
+from jaxdd.run.chain import teacher
 from jaxdd.run.chain.squeeze import Squeezing
 from jaxdd.run.progress import Reporter
 from jaxdd.run.signals import Stopped
@@ -24,24 +26,34 @@ from jaxdd.training.trainer import accuracies
 from tests.limits import TIMEOUT
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-WORDS = {"name": "conv", "depth": 1, "width": 8, "normalization": "batch", "initialization": "pytorch"}
+OPTIONS = {"depth": 1, "width": 8, "normalization": "batch", "initialization": "pytorch"}
+WORDS = {"name": "conv", **OPTIONS, "image_shape": [8, 8, 1], "classes": 10}
 RECIPE = dataclasses.replace(DIGITS, epochs=3, warmup_epochs=1)
 
 
-def squeezing(seed: int = 1) -> Squeezing:
+class Heard(Reporter):
+    """Remembers epoch, loss and accuracy of every test."""
+
+    def __init__(self):
+        self.tests = []
+
+    def ends(self, piece, facts):
+        self.tests.append((facts["epoch"], facts["loss"], facts["accuracy"]))
+
+
+def squeezing(seed: int = 1, **options: Any) -> Squeezing:
     digits = data.load("digits")
-    options = {name: value for name, value in WORDS.items() if name != "name"}
-    network = models.build("conv", image_shape=digits.image_shape, classes=10, **options)
+    network = models.build("conv", image_shape=digits.image_shape, classes=10, **OPTIONS)
     preprocessing = data.fit(digits, kind="raw")
-    return Squeezing.of(digits, preprocessing, network, RECIPE, architecture=WORDS, seed=seed)
+    return Squeezing.of(digits, preprocessing, network, RECIPE, architecture=WORDS, seed=seed, test_every=2, **options)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A teacher that was never interrupted, and what was reported of it."""
-    folder, heard = tmp_path_factory.mktemp("whole") / "teacher", []
-    squeezing().make(folder, test_every=2, report=lambda *told: heard.append(told))
-    return folder, heard
+    folder, heard = tmp_path_factory.mktemp("whole") / "teacher", Heard()
+    squeezing().make(folder, heard)
+    return folder, heard.tests
 
 
 def same(folder: pathlib.Path, other: pathlib.Path) -> bool:
@@ -67,13 +79,9 @@ def test_the_folder_holds_the_network_and_what_it_depends_on(whole):
 def test_it_is_made_once(whole):
     folder, _ = whole
 
-    def fail(*told):
-        raise AssertionError("it was trained again")
-
-    made = squeezing()
+    made, heard = squeezing(), Heard()
     assert made.finished(folder)
-    again = made.make(folder, report=fail)
-    assert again.digest == networks.load(folder).digest
+    assert made.make(folder, heard).digest == teacher.load(folder).digest and not heard.tests
     with pytest.raises(CheckpointError, match="seed: 1 -> 2"):
         squeezing(seed=2).make(folder)
 
@@ -82,9 +90,9 @@ def test_it_is_made_once(whole):
 def test_a_stopped_training_goes_on_bit_equal(whole, tmp_path, asked):
     steps = iter([None] * asked)
     with pytest.raises(Stopped):
-        squeezing().make(tmp_path / "teacher", test_every=2, should_stop=lambda: next(steps, signal.SIGTERM))
+        squeezing().make(tmp_path / "teacher", should_stop=lambda: next(steps, signal.SIGTERM))
     assert not squeezing().finished(tmp_path / "teacher")
-    squeezing().make(tmp_path / "teacher", test_every=2)
+    squeezing().make(tmp_path / "teacher")
     assert same(tmp_path / "teacher", whole[0])
 
 
@@ -104,7 +112,7 @@ def killed(made: str, folder: pathlib.Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from jaxdd.core import backend;"
         "backend.use_compilation_cache(); from tests.run.chain.test_squeeze import *;"
-        f"{made}.make({str(folder)!r}, test_every=2, checkpoint_every=0, reporter=Deadly())"
+        f"dataclasses.replace({made}, checkpoint_every=0).make({str(folder)!r}, Deadly())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -116,7 +124,7 @@ def test_a_killed_training_goes_on_bit_equal(whole, tmp_path):
     killed("squeezing()", folder)
     lines = (folder / "training" / "metrics.jsonl").read_text().splitlines()
     assert 1 <= len(lines) < 3 and json.loads(lines[-1])["epoch_loss"] > 0
-    squeezing().make(folder, test_every=2)
+    squeezing().make(folder)
     assert same(folder, whole[0])
 
 
@@ -129,17 +137,18 @@ def test_images_must_be_raw():
 
 def test_teachers_of_two_seeds_differ(whole, tmp_path):
     other = squeezing(seed=2).make(tmp_path)
-    one = networks.load(whole[0]).variables["params"]["Dense_0"]["kernel"]
+    one = teacher.load(whole[0]).variables["params"]["Dense_0"]["kernel"]
     assert np.abs(one - other.variables["params"]["Dense_0"]["kernel"]).max() > 1e-3
 
 
 def streamed(root: str | os.PathLike) -> Squeezing:
     """A teacher whose images are read while it is trained."""
     files = data.load(f"folder:{root}", resolution=8, stream="always")
-    options = {name: value for name, value in WORDS.items() if name != "name"}
-    network = models.build("conv", image_shape=files.image_shape, classes=3, **options)
+    network = models.build("conv", image_shape=files.image_shape, classes=3, **OPTIONS)
+    words = {**WORDS, "image_shape": list(files.image_shape), "classes": 3}
     recipe = dataclasses.replace(RECIPE, learning_rate=0.05, batch_size=12, augmentation="resized_crop", epochs=8)
-    return Squeezing.of(files, data.fit(files, family="sre2l", kind="raw"), network, recipe, architecture=WORDS)
+    raw = data.fit(files, family="sre2l", kind="raw")
+    return Squeezing.of(files, raw, network, recipe, architecture=words, test_every=2)
 
 
 @pytest.mark.slow
@@ -148,12 +157,13 @@ def test_a_streamed_teacher_learns_and_killed_it_goes_on_bit_equal(tmp_path):
     from tests.data.test_large import write
 
     write(tmp_path / "data", 36)
-    heard, made = [], streamed(tmp_path / "data")
-    made.make(tmp_path / "whole", test_every=2, report=lambda *told: heard.append(told))
-    assert made.procedure.recipe.augmentation == "flip" and made.manifest["recipe"]["augmentation"] == "resized_crop"
+    told, made = Heard(), streamed(tmp_path / "data")
+    made.make(tmp_path / "whole", told)
+    heard = told.tests
+    assert made.procedure.recipe.augmentation == "flip" and made.identity["recipe"]["augmentation"] == "resized_crop"
     assert [epoch for epoch, *_ in heard] == [2, 4, 6, 8] and heard[-1][1] < 0.8 * heard[0][1] and heard[-1][2] > 0.5
     folder = tmp_path / "killed"
     killed(f"streamed({str(tmp_path / 'data')!r})", folder)
     assert (folder / "training").is_dir() and not made.finished(folder)
-    streamed(tmp_path / "data").make(folder, test_every=2)
+    streamed(tmp_path / "data").make(folder)
     assert same(folder, tmp_path / "whole")

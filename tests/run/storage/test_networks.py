@@ -14,8 +14,8 @@ from jaxdd import data
 from jaxdd.core import backend
 from jaxdd.core.errors import CheckpointError, UsageError
 from jaxdd.methods import Condensation
-from jaxdd.run.api import Distillation
 from jaxdd.run.chain.pretrain import Pretraining
+from jaxdd.run.distillation import Distillation
 from jaxdd.run.storage.networks import Networks, add, finished, load, load_all, read_manifest
 
 pytestmark = pytest.mark.quick
@@ -135,7 +135,7 @@ def test_the_public_face_takes_folders_or_variables(digits, tmp_path):
     kind = data.fit(digits, family=SMALL.family, kind=SMALL.kind)
     training = Pretraining(SMALL, digits, kind, epochs=1)
     for made in training.train([0]):
-        add(tmp_path, training.about, made.variables, made.accuracies, made.epoch)
+        add(tmp_path, training.identity, made.variables, made.accuracies, made.epoch)
     small: dict[str, Any] = {"width": 4, "inner_loop": 2, "batch_real": 8, "n_data": 16}
     results = [
         jaxdd.distill(digits, steps=2, method="accdd", networks=given, **small)
@@ -146,5 +146,5 @@ def test_the_public_face_takes_folders_or_variables(digits, tmp_path):
     settings = results[0].provenance["settings"]
     assert (settings["perturb"], settings["base_size"]) == (True, 8)  # what the data set's name implies
     assert results[0].recipe == {"protocol": "idc", "width": 4}
-    with pytest.raises(UsageError, match="no networks trained beforehand"):
-        jaxdd.distill(digits, steps=2, method="accdd", **small)
+    with pytest.raises(UsageError, match="takes no networks"):
+        jaxdd.distill(digits, steps=2, method="cda", networks=tmp_path)

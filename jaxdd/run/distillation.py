@@ -1,15 +1,10 @@
-"""The two verbs on objects: a method and a data set become a distilled set; a distilled set becomes accuracies.
-
-Everything that cli/ and `import jaxdd` do goes through here; nothing here prints, reads flags or draws pictures.
-"""
+"""A method and a data set become a distilled set: one run, in memory or in a folder where it can be continued."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import pathlib
-import shutil
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -19,17 +14,12 @@ import numpy as np
 
 from jaxdd import __version__
 from jaxdd import data as data_room
-from jaxdd.core import backend
 from jaxdd.core.config import as_dict
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, ConfigError
-from jaxdd.core.procedure import Method, Procedure
+from jaxdd.core.procedure import Method
 from jaxdd.core.types import Examples
 from jaxdd.data.device.resident import resident_type
-from jaxdd.data.streaming import Stream
-from jaxdd.evaluation import protocol
-from jaxdd.evaluation.base import BaseRecipe
-from jaxdd.evaluation.recipe import Recipe
 from jaxdd.run import hosts, loop
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.plan import Plan, Trial, plan, require_memory, trial
@@ -39,7 +29,7 @@ from jaxdd.run.signals import Stopped
 from jaxdd.run.starts import Start
 from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.checkpoint import Storage
-from jaxdd.run.storage.networks import Networks, digest
+from jaxdd.run.storage.networks import Networks
 from jaxdd.run.storage.precheck import refuse_foreign_set, require_writable
 from jaxdd.run.storage.restore import meaning, precision, shapes
 
@@ -47,7 +37,7 @@ Picture = Callable[[DistilledSet, pathlib.Path], Any]
 
 
 class Validate(Protocol):
-    """What looks at the set every so many steps (`run.validation`)."""
+    """What looks at the set every so many steps (`run.evaluating`)."""
 
     @property
     def every(self) -> int:
@@ -260,123 +250,62 @@ class Distillation:
         return distilled
 
 
-def distill(
-    method: Method,
-    dataset: data_room.Dataset,
-    preprocessing: data_room.Preprocessing | None = None,
-    *,
-    steps: int,
-    seed: int = 0,
-    name: str = "rcig",
-    output_dir: Any = None,
-    recipe: Mapping[str, Any] | None = None,
-    picture: Picture | None = None,
-    networks: Networks | None = None,
-    start: DistilledSet | None = None,
-    **options: Any,
-) -> DistilledSet:
-    """Distils a data set.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Distilling:
+    """A distillation as the link of a chain, in a folder.
 
     Arguments:
-        method: what to run.
-        dataset: the real data.
-        preprocessing: fitted on it; default the method's own.
-        steps, seed, name, recipe, networks: as in `Distillation`.
-        start: a set to start from; None for what the method chooses.
-        output_dir: where to keep states, metrics and the set, and to resume from; None keeps everything in memory.
-        picture, options: as in `Distillation.drive`.
-
-    Returns:
-        The distilled set with its meaning and true colours.
-
-    Raises:
-        JaxddError: see `Distillation`.
+        run: the distillation.
+        picture, validate: as in `Distillation.drive`.
+        other: more that `config.json` should remember.
+        log_every: steps between two lines of metrics.
+        storage: `checkpoint_every` and `tensorboard`, as in `Storage`.
+        began: called once the folder is this run's own.
     """
-    if preprocessing is None:
-        preprocessing = data_room.fit(dataset, family=method.family, kind=method.kind)
-    begun = None if start is None else Start.of(start, method, dataset)
-    supplied = {"networks": networks, "start": begun}
-    run = Distillation(name, method, dataset, preprocessing, steps, seed, recipe or {}, **supplied)
-    with contextlib.ExitStack() as stack:
-        storage = None if output_dir is None else stack.enter_context(run.storage(output_dir))
-        return run.drive(storage, picture=picture, **options)
 
+    run: Distillation
+    picture: Picture | None = None
+    validate: Validate | None = None
+    other: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    log_every: int = 1
+    storage: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    began: Callable[[], Any] = lambda: None
 
-def evaluate(
-    distilled: DistilledSet,
-    dataset: data_room.Dataset,
-    recipe: BaseRecipe | None = None,
-    *,
-    seed: int = 0,
-    zca_folder: Any = None,
-    reporter: Reporter | None = None,
-    should_stop: Callable[[], int | None] | None = None,
-    on_training: Callable[[], None] = lambda: None,
-    keep: Any = None,
-    checkpoint_every: float = 5.0,
-    **options: Any,
-) -> protocol.Evaluation:
-    """Trains fresh networks on a distilled set and on baselines, and measures them on the real test images.
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the run's numbers depend on."""
+        return self.run.identity
 
-    Arguments:
-        distilled: the set.
-        dataset: the real data it was distilled from.
-        recipe: how networks are trained; default the set's own.
-        seed: of networks and baselines.
-        zca_folder: where fitted ZCA transforms are kept.
-        reporter, should_stop: of every training, as in `loop.final_state`.
-        on_training: called before every training.
-        keep: folder where finished networks, and the state of the one in training, lie until all are finished: the same
-            evaluation then continues with them; None keeps nothing.
-        checkpoint_every: minutes between two of these states.
-        options: `baselines`, `full_data`, `others`, `networks`, `report`, as in `evaluation.protocol.evaluate`.
+    def finished(self, place: pathlib.Path) -> bool:
+        """Whether the run's set is in `place/distilled`, after all steps."""
+        made, wanted = identities.origin(place) or {}, identities.as_json(self.identity)
+        return made.get("step", -1) >= self.run.steps and all(
+            made.get(name) == wanted[name] for name in ("method", "settings", "seed")
+        )
 
-    Raises:
-        CheckpointError: the set is of another data set, shape, number of classes or preprocessing.
-        Stopped: by a signal.
-    """
-    recipe = Recipe.of(distilled.recipe) if recipe is None else recipe
-    numbers, places = itertools.count(), []
+    def make(
+        self,
+        place: pathlib.Path,
+        reporter: Reporter | None = None,
+        should_stop: Callable[[], int | None] = lambda: None,
+        layout: Layout | None = None,
+    ) -> DistilledSet:
+        """Runs it, or continues it; returns the set.
 
-    def run(procedure: Procedure, data: Examples, *, steps: int, seed: int, stream: Stream | None = None) -> Any:
-        on_training()
-        number = next(numbers)
-        with contextlib.ExitStack() as stack:
-            if keep is not None:  # told apart by what it is trained on and how
-                identity = {"procedure": identities.of_procedure(procedure), "data": digest(data)}
-                identity |= {"steps": steps, "seed": seed}
-                identity |= {} if stream is None else {"stream": stream.digest}
-                place = pathlib.Path(keep) / str(number) / identities.digest(identity)[:12]
-                identities.refuse_older(place.parent)
-                places.append(place)
-                storage = stack.enter_context(Storage(place, identity, checkpoint_every=checkpoint_every))
-            else:
-                storage = None
-            return loop.run(
-                procedure,
-                data,
-                steps=steps,
-                seed=seed,
-                storage=storage,
-                reporter=reporter,
+        Raises:
+            As `Distillation.storage` and `Distillation.drive`.
+        """
+        with self.run.storage(place, other=self.other, **self.storage) as storage:
+            self.began()
+            return self.run.drive(
+                storage,
+                picture=self.picture,
+                validate=self.validate,
+                layout=layout,
+                log_every=self.log_every,
                 should_stop=should_stop,
-                stream=stream,
-                log_every=steps,
-                steps_per_dispatch=backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH),
+                reporter=reporter,
             )
-
-    if tuple(distilled.images.shape[1:]) == dataset.image_shape:
-        family = distilled.preprocessing.get("family", "rcig")  # a checkpoint of the original names none
-        preprocessing = data_room.fit(dataset, family=family, kind=distilled.space, cache_folder=zca_folder)
-    else:
-        preprocessing = data_room.fit(dataset, kind="raw")  # which is never used: the protocol refuses the set
-    evaluation = protocol.evaluate(distilled, dataset, preprocessing, recipe, run=run, seed=seed, **options)
-    for place in places:  # and no other: another recipe or seed may have been stopped, or be under way
-        shutil.rmtree(place, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            place.parent.rmdir()
-            place.parent.parent.rmdir()
-    return evaluation
 
 
 def _write(distilled: DistilledSet, folder: pathlib.Path, picture: Picture | None) -> None:

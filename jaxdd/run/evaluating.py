@@ -1,0 +1,173 @@
+"""A distilled set becomes accuracies: at the end, and on the way while it is being made.
+
+Of an evaluation on the way, a run's folder holds
+
+    evaluations.jsonl    step, accuracies, mean and standard deviation: one line per evaluation
+    best/                the set whose mean was highest over all evaluations, not the newest alone
+
+The best is chosen by the test images, as the papers' own scripts do: it flatters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from jaxdd import data as data_room
+from jaxdd.core import backend, io
+from jaxdd.core.distilled import DistilledSet
+from jaxdd.core.procedure import Procedure
+from jaxdd.core.types import Examples
+from jaxdd.data import Dataset
+from jaxdd.data.streaming import Stream
+from jaxdd.evaluation import protocol
+from jaxdd.evaluation.base import BaseRecipe
+from jaxdd.evaluation.protocol import Row
+from jaxdd.evaluation.recipe import Recipe
+from jaxdd.run import loop
+from jaxdd.run.distillation import Picture
+from jaxdd.run.progress import Reporter
+from jaxdd.run.signals import Stopped
+from jaxdd.run.storage import identity as identities
+from jaxdd.run.storage.checkpoint import Storage
+from jaxdd.run.storage.networks import digest
+
+
+def evaluate(
+    distilled: DistilledSet,
+    dataset: data_room.Dataset,
+    recipe: BaseRecipe | None = None,
+    *,
+    seed: int = 0,
+    zca_folder: Any = None,
+    reporter: Reporter | None = None,
+    should_stop: Callable[[], int | None] | None = None,
+    keep: Any = None,
+    checkpoint_every: float = 5.0,
+    **options: Any,
+) -> protocol.Evaluation:
+    """Trains fresh networks on a distilled set and on baselines, and measures them on the real test images.
+
+    Arguments:
+        distilled: the set.
+        dataset: the real data it was distilled from.
+        recipe: how networks are trained; default the set's own.
+        seed: of networks and baselines.
+        zca_folder: where fitted ZCA transforms are kept.
+        reporter, should_stop: of every training, as in `loop.final_state`; the reporter hears `begins` of each training
+            and `ends` of each finished row, which is the piece.
+        keep: folder where finished networks, and the state of the one in training, lie until all are finished: the same
+            evaluation then continues with them; None keeps nothing.
+        checkpoint_every: minutes between two of these states.
+        options: `baselines`, `full_data`, `others`, `networks`, `labels`, as in `evaluation.protocol.evaluate`.
+
+    Raises:
+        CheckpointError: the set is of another data set, shape, number of classes or preprocessing.
+        Stopped: by a signal.
+    """
+    recipe, reporter = Recipe.of(distilled.recipe) if recipe is None else recipe, reporter or Reporter()
+    numbers, places = itertools.count(), []
+
+    def run(procedure: Procedure, data: Examples, *, steps: int, seed: int, stream: Stream | None = None) -> Any:
+        number = next(numbers)
+        reporter.begins("network", number, number + 1)
+        with contextlib.ExitStack() as stack:
+            if keep is not None:  # told apart by what it is trained on and how
+                identity = {"procedure": identities.of_procedure(procedure), "data": digest(data)}
+                identity |= {"steps": steps, "seed": seed}
+                identity |= {} if stream is None else {"stream": stream.digest}
+                place = pathlib.Path(keep) / str(number) / identities.digest(identity)[:12]
+                identities.refuse_older(place.parent)
+                places.append(place)
+                storage = stack.enter_context(Storage(place, identity, checkpoint_every=checkpoint_every))
+            else:
+                storage = None
+            return loop.run(
+                procedure,
+                data,
+                steps=steps,
+                seed=seed,
+                storage=storage,
+                reporter=reporter,
+                should_stop=should_stop,
+                stream=stream,
+                log_every=steps,
+                steps_per_dispatch=backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH),
+            )
+
+    def told(row: Row) -> None:
+        reporter.ends(row, {"mean": row.mean, "std": row.std})
+
+    if tuple(distilled.images.shape[1:]) == dataset.image_shape:
+        family = distilled.preprocessing.get("family", "rcig")  # a checkpoint of the original names none
+        preprocessing = data_room.fit(dataset, family=family, kind=distilled.space, cache_folder=zca_folder)
+    else:
+        preprocessing = data_room.fit(dataset, kind="raw")  # which is never used: the protocol refuses the set
+    evaluation = protocol.evaluate(
+        distilled, dataset, preprocessing, recipe, run=run, seed=seed, report=told, **options
+    )
+    for place in places:  # and no other: another recipe or seed may have been stopped, or be under way
+        shutil.rmtree(place, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            place.parent.rmdir()
+            place.parent.parent.rmdir()
+    return evaluation
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Validation:
+    """What a run does every so many steps; pass it to `Distillation.drive`.
+
+    Arguments:
+        every: steps between two evaluations.
+        folder: the run's output folder.
+        dataset: the real images.
+        recipe: how networks are trained on the set.
+        seed: of these networks, the same every time.
+        picture: draws a set into a file.
+        begin: hears the step before its evaluation.
+        report: hears `(step, row, whether it is the best so far)`.
+        should_stop: asked while networks are trained; a signal ends the evaluation, of which nothing is kept then.
+    """
+
+    every: int
+    folder: pathlib.Path
+    dataset: Dataset
+    recipe: BaseRecipe
+    seed: int = 0
+    picture: Picture | None = None
+    begin: Callable[[int], Any] = lambda step: None
+    report: Callable[[int, Row, bool], Any] = lambda step, row, best: None
+    should_stop: Callable[[], int | None] = lambda: None
+
+    def __call__(self, step: int, distilled: DistilledSet) -> None:
+        """Evaluates the set of one step, once; of a recipe's several ways of training, the first counts."""
+        if self.told() and self.told()[-1]["step"] == step:  # a run that goes on from here
+            return
+        self.begin(step)
+        options: dict[str, Any] = {"seed": self.seed, "baselines": (), "should_stop": self.should_stop}
+        try:
+            row = evaluate(distilled, self.dataset, self.recipe, **options).rows[0]
+        except Stopped:  # the run hears the same signal at its next step boundary, and saves
+            return
+        before = [told for told in self.told() if told["step"] < step]  # a resumed run makes the others again
+        best = all(row.mean > told["mean"] for told in before)
+        if best:
+            distilled.save(self.folder / "best")
+            if self.picture is not None:
+                self.picture(distilled, self.folder / "best" / "grid.png")
+        now = {"step": step, "runs": list(row.runs), "mean": row.mean, "std": row.std}
+        lines = "".join(json.dumps(told) + "\n" for told in (*before, now))
+        io.write_atomically(self.folder / "evaluations.jsonl", lines)
+        self.report(step, row, best)
+
+    def told(self) -> list[dict[str, Any]]:
+        """The evaluations so far."""
+        path = self.folder / "evaluations.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
