@@ -13,15 +13,12 @@ import pathlib
 from typing import Any, Literal, get_args
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from jaxdd.core import io
+from jaxdd.core import io, shards
 from jaxdd.core.errors import CheckpointError, garbled
 
 FORMAT = 1
-AGAIN = "copy it again from its source, or distil again"
-MAX_SHARD_BYTES = 16 << 30  # that is read
+AGAIN = "copy the whole folder again from its source, or distil again"
 SHARD_BYTES = 1 << 30  # beyond which a set is written as several
 TYPES = {"images": ("float32", "uint8"), "labels": ("float32", "int32"), "pixels": ("float32",)}
 
@@ -170,16 +167,16 @@ class DistilledSet:
                     where=str(folder),
                     remedy="the run has diverged: lower its rates, or go back to an earlier state",
                 )
-        shards = [_write_shard(folder, {name: array[piece] for name, array in arrays.items()}) for piece in pieces]
+        entries = [_write_shard(folder, {name: array[piece] for name, array in arrays.items()}) for piece in pieces]
         meanings = [f.name for f in dataclasses.fields(self) if f.name not in (*TYPES, "teachers")]
         manifest = {
             "jaxdd_format": FORMAT,
             **{name: getattr(self, name) for name in meanings},
             "decode": dataclasses.asdict(self.decode),
-            "shards": shards,
+            "shards": entries,
         }
         io.write_json(folder / "manifest.json", manifest)
-        for stale in {path.name for path in folder.glob("data-*.safetensors")} - {shard["file"] for shard in shards}:
+        for stale in {path.name for path in folder.glob("data-*.safetensors")} - {entry["file"] for entry in entries}:
             (folder / stale).unlink()
         return folder
 
@@ -209,9 +206,9 @@ class DistilledSet:
             fields["log_temperature"] = float(manifest["log_temperature"])
             if fields["space"] not in get_args(Space):
                 raise ValueError(f"the space {fields['space']!r}")
-            shards = [_read_shard(path.parent, entry) for entry in manifest["shards"]]
-            names = ("images", "labels", "pixels") if "pixels" in shards[0] else ("images", "labels")
-            fields |= {name: _joined([shard[name] for shard in shards]) for name in names}
+            parts = [_read_shard(path.parent, entry) for entry in manifest["shards"]]
+            names = ("images", "labels", "pixels") if "pixels" in parts[0] else ("images", "labels")
+            fields |= {name: _joined([part[name] for part in parts]) for name in names}
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise garbled(error, path, AGAIN) from None
         return cls(**fields)
@@ -240,36 +237,19 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 
 def _write_shard(folder: pathlib.Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """Writes one shard; returns its entry in the manifest."""
-    payload = safetensors.numpy.save(arrays)
-    digest = io.sha256(payload)
-    shard = f"data-{digest[:12]}.safetensors"
-    io.write_atomically(folder / shard, payload)
     shapes = {name: list(array.shape) for name, array in arrays.items()}
     types = {name: str(array.dtype) for name, array in arrays.items()}
-    return {"file": shard, "sha256": digest, "bytes": len(payload), "shapes": shapes, "types": types}
+    return {**shards.write(folder, "data", arrays), "shapes": shapes, "types": types}
 
 
 def _read_shard(folder: pathlib.Path, entry: dict[str, Any]) -> dict[str, np.ndarray]:
-    path = folder / pathlib.PurePath(entry["file"]).name
-    if not path.is_file():
-        raise CheckpointError("a shard of the set is missing", where=str(path), remedy="copy the whole folder")
-    size = path.stat().st_size
-    if size != entry["bytes"] or size > MAX_SHARD_BYTES or io.sha256(path) != entry["sha256"]:
-        raise CheckpointError(
-            "a shard is not what the manifest says (cut, damaged or exchanged)",
-            where=str(path),
-            expected=f"{entry['bytes']} bytes with sha256 {entry['sha256'][:12]}...",
-            remedy=AGAIN,
-        )
-    try:
-        arrays = safetensors.numpy.load(path.read_bytes())
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise CheckpointError(f"not a safetensors file: {error}", where=str(path), remedy=AGAIN) from None
+    arrays = shards.read(folder, entry, "a shard of the set", AGAIN)
     for name, shape in entry["shapes"].items():
         array, dtype = arrays.get(name), entry.get("types", {}).get(name, "float32")  # the only one there was once
         known = array is not None and array.dtype == dtype and dtype in TYPES[name]
         if array is None or not known or list(array.shape) != shape or not _finite(array):
             found = "nothing" if array is None else f"{array.dtype} {list(array.shape)}"
             wanted = f"finite {dtype} {shape}, found {found}"
-            raise CheckpointError(f"'{name}' is wrong", where=str(path), expected=wanted, remedy=AGAIN)
+            where = str(shards.path_of(folder, entry))
+            raise CheckpointError(f"'{name}' is wrong", where=where, expected=wanted, remedy=AGAIN)
     return arrays

@@ -1,8 +1,15 @@
-"""`Pieces`: a folder of safetensors files under one manifest, to which several processes add at once.
+"""Checksummed pieces: safetensors files, of each of which an entry in a manifest says what it must be.
 
-manifest.json                    of every piece: file, sha256, bytes, and what it is
-<name>-<digest>.safetensors      named by content; the manifest follows it, so a piece counts whole or not at all
-.manifest.lock                   held while the manifest is read, extended and written
+    {"file": its name, "sha256": hex digest, "bytes": length, and what the owner of the manifest adds}
+
+`write` makes a file and its entry. `verify`, `intact` and `read` compare the two; `rows` maps some rows of a file that
+was verified. The owner of the manifest writes it after the files, so a piece counts whole or not at all.
+
+`Pieces` is an owner of its own: a folder to which several processes add at once.
+
+    manifest.json                    of every piece: its entry, and what it is
+    <name>-<digest>.safetensors      named by content
+    .manifest.lock                   held while the manifest is read, extended and written
 """
 
 from __future__ import annotations
@@ -21,8 +28,114 @@ import safetensors.numpy
 from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError, garbled
 
-FORMAT = 1
+FIELDS = {"file": str, "sha256": str, "bytes": int}
+FORMAT = 1  # of the manifest of `Pieces`
+MAX_BYTES = 16 << 30  # that are read into memory at once
+AGAIN = "copy the whole folder again from its source"
 ANEW = "copy the whole folder again, or recover into another one"
+UNREADABLE = (OSError, ValueError, KeyError, safetensors.SafetensorError)
+
+
+def write(
+    folder: pathlib.Path, name: str, arrays: Mapping[str, np.ndarray], *, by_content: bool = True
+) -> dict[str, Any]:
+    """Writes a piece atomically; returns its entry.
+
+    Arguments:
+        folder: made if it is not there.
+        name: of the file, without the ending.
+        arrays: by name.
+        by_content: whether the name goes on with 12 digits of the sha256.
+    """
+    payload = safetensors.numpy.save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
+    digest = io.sha256(payload)
+    entry = {"file": f"{name}{f'-{digest[:12]}' if by_content else ''}.safetensors", "sha256": digest}
+    io.write_atomically(folder / entry["file"], payload)
+    return {**entry, "bytes": len(payload)}
+
+
+def path_of(folder: pathlib.Path, entry: Any, remedy: str = AGAIN) -> pathlib.Path:
+    """Returns where a piece lies: in the folder, whatever its entry says.
+
+    Raises:
+        CheckpointError: the entry is none, or lacks a field.
+    """
+    for key, kind in FIELDS.items():
+        if not isinstance(entry, Mapping) or type(entry.get(key)) is not kind:
+            raise garbled(f"'{key}' of a file", folder / "manifest.json", remedy)
+    return folder / pathlib.PurePath(entry["file"]).name
+
+
+def fault(path: pathlib.Path, size: int, digest: str) -> str:
+    """Returns what is wrong with a file that should have this size and sha256; the empty text if nothing is."""
+    if not path.is_file():
+        return "is missing"
+    whole = path.stat().st_size == size and io.sha256(path) == digest
+    return "" if whole else "is not what the manifest says (cut, damaged or exchanged)"
+
+
+def verify(folder: pathlib.Path, entry: Any, what: str = "a piece", remedy: str = AGAIN) -> pathlib.Path:
+    """Returns the path of a piece whose file is what its entry says.
+
+    Arguments:
+        folder, entry: where it should lie, and what its owner's manifest says of it.
+        what, remedy: what it is and what the user can do, for the message.
+
+    Raises:
+        CheckpointError: the file is missing, cut, damaged, exchanged or cannot be read; or the entry is garbled.
+    """
+    path = path_of(folder, entry, remedy)
+    try:
+        found = fault(path, entry["bytes"], entry["sha256"])
+    except OSError as error:
+        found = f"cannot be read: {error}"
+    if found:
+        wanted = f"{entry['bytes']} bytes with sha256 {entry['sha256'][:12]}..."
+        raise CheckpointError(f"{what} {found}", where=str(path), expected=wanted, remedy=remedy)
+    return path
+
+
+def intact(folder: pathlib.Path, entry: Any) -> bool:
+    """Returns whether the file of a piece is what its entry says."""
+    try:
+        verify(folder, entry)
+    except CheckpointError:
+        return False
+    return True
+
+
+def read(folder: pathlib.Path, entry: Any, what: str = "a piece", remedy: str = AGAIN) -> dict[str, np.ndarray]:
+    """Returns the arrays of a piece, verified.
+
+    Raises:
+        CheckpointError: as `verify`; or the file is no safetensors file, or larger than `MAX_BYTES`.
+    """
+    path = verify(folder, entry, what, remedy)
+    try:
+        if entry["bytes"] > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES} bytes")
+        return safetensors.numpy.load(path.read_bytes())
+    except UNREADABLE as error:
+        raise _unreadable(what, error, path, remedy) from None
+
+
+def rows(path: pathlib.Path, which: slice | int, what: str, remedy: str) -> dict[str, np.ndarray]:
+    """Returns some rows of every array of a verified piece; the file is mapped, and nothing else of it is read.
+
+    Raises:
+        CheckpointError: the file cannot be read any more.
+    """
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            return {name: file.get_slice(name)[which] for name in file.keys()}  # noqa: SIM118
+    except UNREADABLE as error:
+        raise _unreadable(what, error, path, remedy) from None
+
+
+def _unreadable(what: str, error: Exception, path: pathlib.Path, remedy: str) -> CheckpointError:
+    """Returns what a file deserves that was verified and is no safetensors file, or is gone since."""
+    expected = "a safetensors file, as it was written"
+    return CheckpointError(f"{what} cannot be read: {error}", where=str(path), expected=expected, remedy=remedy)
 
 
 @contextlib.contextmanager
@@ -35,7 +148,7 @@ def alone(folder: pathlib.Path, name: str) -> Iterator[None]:
 
 
 class Pieces:
-    """See the module's header.
+    """A folder of pieces to which several processes add at once; see the module's header.
 
     Arguments:
         folder: made by the first piece.
@@ -57,23 +170,21 @@ class Pieces:
         found = io.read_manifest(path, "jaxdd_pieces", (FORMAT,), "recovered pieces", ANEW)
         try:
             named = {tuple(int(entry[key]) for key in self._keys): dict(entry) for entry in found["pieces"]}
-            if any(not {"file", "sha256", "bytes"} <= set(entry) for entry in named.values()):
-                raise ValueError("a piece")
         except (KeyError, TypeError, ValueError) as error:
             raise garbled(error, path, ANEW) from None
+        for entry in named.values():
+            path_of(self.folder, entry, ANEW)
         return dict(sorted(named.items()))
 
     def present(self) -> dict[tuple[int, ...], dict[str, Any]]:
-        """The entries whose files are there and as long as they should be; contents are looked at by `read`."""
-        return {key: entry for key, entry in self.entries().items() if self._whole(entry)}
+        """The entries whose files are there and as long as they should be; contents are looked at by `intact`."""
+        of = {key: (self.path(entry), entry) for key, entry in self.entries().items()}
+        return {key: e for key, (path, e) in of.items() if path.is_file() and path.stat().st_size == e["bytes"]}
 
     def add(self, name: str, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
         """Adds a piece; one with the same keys that is there and whole stays."""
-        payload = safetensors.numpy.save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
-        digest = io.sha256(payload)
-        entry = {"file": f"{name}-{digest[:12]}.safetensors", "sha256": digest, "bytes": len(payload), **about}
+        entry = {**write(self.folder, name, arrays), **about}
         key = tuple(int(entry[field]) for field in self._keys)
-        io.write_atomically(self.folder / entry["file"], payload)
         with alone(self.folder, "manifest"):
             kept = self.present()
             pieces = dict(sorted({key: entry, **kept}.items()))
@@ -82,34 +193,14 @@ class Pieces:
             (self.folder / entry["file"]).unlink()
 
     def read(self, entry: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The arrays of a piece, verified.
-
-        Raises:
-            CheckpointError: its file is missing, cut, damaged or exchanged.
-        """
-        path = self.path(entry)
-        try:
-            payload = path.read_bytes()
-            if len(payload) == entry["bytes"] and io.sha256(payload) == entry["sha256"]:
-                return safetensors.numpy.load(payload)
-            found = "a piece is not what the manifest says (cut, damaged or exchanged)"
-        except (OSError, safetensors.SafetensorError) as error:
-            found = f"a piece cannot be read: {error}"
-        raise CheckpointError(
-            found,
-            where=str(path),
-            expected=f"{entry['bytes']} bytes with sha256 {entry['sha256'][:12]}...",
-            remedy="copy it again from its source; or delete it and run the same command again, which makes it anew",
-        )
+        """The arrays of a piece, as `read`."""
+        remedy = "copy it again from its source; or delete it and run the same command again, which makes it anew"
+        return read(self.folder, entry, remedy=remedy)
 
     def intact(self, entry: Mapping[str, Any]) -> bool:
-        """Whether the file of a piece holds what was written: its size and its digest."""
-        return self._whole(entry) and io.sha256(self.path(entry)) == entry["sha256"]
+        """Whether the file of a piece is what its entry says."""
+        return intact(self.folder, entry)
 
     def path(self, entry: Mapping[str, Any]) -> pathlib.Path:
         """Where a piece lies."""
-        return self.folder / pathlib.PurePath(entry["file"]).name
-
-    def _whole(self, entry: Mapping[str, Any]) -> bool:
-        path = self.path(entry)
-        return path.is_file() and path.stat().st_size == entry["bytes"]
+        return path_of(self.folder, entry)

@@ -6,16 +6,14 @@ goes on is verified and left alone. A set that grows by more images per class ha
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
-import safetensors
 
-from jaxdd.core.errors import CheckpointError
+from jaxdd.core import shards
 from jaxdd.core.random import key_for
 from jaxdd.core.shards import Pieces, alone
 from jaxdd.core.types import Examples, PyTree
@@ -66,10 +64,8 @@ class Initial:
         pieces = self._pieces
         with alone(self.folder, "initial"):
             for entry in pieces.present().values():
-                try:
-                    pieces.read(entry)
-                except CheckpointError as error:
-                    reporter.warning(f"{error.what}: {error.where}; it is made again")
+                if not pieces.intact(entry):
+                    reporter.warning(f"a file of initial images is damaged: {pieces.path(entry)}; it is made again")
                     pieces.path(entry).unlink()
             there = pieces.present()
             for label in range(self.classes):
@@ -108,17 +104,10 @@ class Initial:
         }
         images = []
         for label in range(chunk.first, chunk.stop):
-            path = self._pieces.path(of_index[label])
-            with contextlib.ExitStack() as stack:  # one image of the file is read, not all of them
-                try:
-                    file = stack.enter_context(safetensors.safe_open(path, "numpy"))
-                    images.append(file.get_slice("images")[chunk.ipc_index - of_index[label]["first"]])
-                except (OSError, safetensors.SafetensorError) as error:
-                    raise CheckpointError(
-                        f"an initial image cannot be read: {error}",
-                        where=str(path),
-                        remedy="delete the file and run the same command again",
-                    ) from None
+            of_class = of_index[label]
+            path, row = self._pieces.path(of_class), chunk.ipc_index - of_class["first"]
+            remedy = "delete the file and run the same command again"
+            images.append(shards.rows(path, row, "an initial image", remedy)["images"])
         return np.stack(images)
 
     @property

@@ -121,11 +121,10 @@ def _intact(places: Sequence[pathlib.Path], wanted: Sequence[Chunk]) -> dict[Chu
         for entry in pieces.entries().values():
             chunk = of_entry(entry)
             if chunk in needed and chunk not in found:
-                try:
-                    pieces.read(entry)
+                if pieces.intact(entry):
                     found[chunk] = pieces, entry
-                except CheckpointError as error:
-                    damaged[chunk] = error.where
+                else:
+                    damaged[chunk] = str(pieces.path(entry))
     where = ", ".join(map(str, places))
     bad = [chunk for chunk in damaged if chunk not in found]
     require_complete(bad, ", ".join(damaged[chunk] for chunk in bad[:3]), "damaged files of the set")

@@ -15,7 +15,6 @@ made again, and a flipped bit is found. With `keep` only the k largest logits of
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import os
@@ -25,10 +24,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import safetensors.numpy
 
 from jaxdd import data as data_room
-from jaxdd.core import backend, io
+from jaxdd.core import backend, io, shards
 from jaxdd.core.config import as_dict
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, UsageError, garbled
@@ -51,6 +49,7 @@ from jaxdd.training.soft_views import Views
 FORMAT = 3  # 2 says what kind a teacher is in one text; it is read as well
 ANEW = "let relabel write into another folder"
 FKD_SEED = 42  # of labels where none is given, as in SRe2L's script
+MADE_AGAIN = "run relabel again, which makes what is damaged anew"
 OVERHEAD = 512  # bytes, at the most, of a shard's header and of what the manifest says of it
 HEAD = 16384  # bytes, at the most, of what the manifest says of the labels as a whole
 OF_LABELS = (  # settings of the recipe that decide what the teacher sees and says
@@ -237,8 +236,9 @@ class Relabelling:
                 where=str(folder),
                 remedy="run relabel again, which goes on, or train with the teacher itself",
             )
-        files = tuple(_verified(folder, entries[str(epoch)]) for epoch in range(self.epochs))
-        word = identities.digest({"epochs": [entries[str(epoch)]["sha256"] for epoch in range(self.epochs)]})
+        each = [entries[str(epoch)] for epoch in range(self.epochs)]
+        files = tuple(shards.verify(folder, entry, "a file of labels", MADE_AGAIN) for entry in each)
+        word = identities.digest({"epochs": [entry["sha256"] for entry in each]})
         return StoredLabels(files, len(self._examples), self._views, word)
 
     @property
@@ -268,11 +268,10 @@ class Relabelling:
         """The entries of the epochs that are there as they were written; the others are made again."""
         intact = {}
         for epoch, entry in _entries(folder, self.identity).items():
-            with contextlib.suppress(CheckpointError):
-                _verified(folder, entry)
+            if shards.intact(folder, entry):
                 intact[epoch] = entry
-                continue
-            reporter.warning(f"the labels of epoch {epoch} are damaged or missing: they are made again")
+            else:
+                reporter.warning(f"the labels of epoch {epoch} are damaged or missing: they are made again")
         return intact
 
 
@@ -292,10 +291,7 @@ def _write(folder: pathlib.Path, epoch: int, labels: Labels) -> dict[str, Any]:
             expected="numbers up to 65504",
             remedy="look at the teacher: its accuracy on the test images, and its variables",
         )
-    payload = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in labels.items()})
-    name = f"epoch-{epoch:03d}.safetensors"
-    io.write_atomically(folder / name, payload)
-    return {"file": name, "sha256": io.sha256(payload), "bytes": len(payload)}
+    return shards.write(folder, f"epoch-{epoch:03d}", labels, by_content=False)
 
 
 def _entries(folder: pathlib.Path, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -331,20 +327,3 @@ def _require_format(folder: pathlib.Path) -> None:
     """Refuses to go on with labels of the older format."""
     if (folder / "manifest.json").exists():
         io.read_manifest(folder / "manifest.json", "jaxdd_labels", (FORMAT,), "unfinished labels", ANEW)
-
-
-def _verified(folder: pathlib.Path, entry: Mapping[str, Any]) -> pathlib.Path:
-    """One shard, as it was written."""
-    try:
-        path = folder / pathlib.PurePath(entry["file"]).name
-        intact = path.is_file() and path.stat().st_size == entry["bytes"] and io.sha256(path) == entry["sha256"]
-    except (KeyError, TypeError) as error:
-        raise garbled(error, folder, ANEW) from None
-    if not intact:
-        raise CheckpointError(
-            "labels are missing, cut or damaged",
-            where=str(path),
-            expected=f"{entry['bytes']} bytes with sha256 {entry['sha256'][:12]}...",
-            remedy="run relabel again, which makes what is damaged anew",
-        )
-    return path

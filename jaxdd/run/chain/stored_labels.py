@@ -13,9 +13,8 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-import safetensors
 
-from jaxdd.core.errors import CheckpointError
+from jaxdd.core import shards
 from jaxdd.data.streaming import Batch, Stream
 from jaxdd.training.soft_views import Views
 
@@ -74,16 +73,8 @@ class StoredLabels(Stream):
         return self._read(number, slice(None))
 
     def _read(self, epoch: int, rows: slice) -> Labels:
-        path = self.files[epoch]
-        try:
-            with safetensors.safe_open(path, "numpy") as file:
-                return {name: file.get_slice(name)[rows] for name in file.keys()}  # noqa: SIM118
-        except (OSError, safetensors.SafetensorError) as error:
-            raise CheckpointError(
-                f"labels that were there a while ago cannot be read: {error}",
-                where=str(path),
-                remedy="run relabel again, which makes what is missing anew; the students then continue",
-            ) from None
+        remedy = "run relabel again, which makes what is missing anew; the students then continue"
+        return shards.rows(self.files[epoch], rows, "a file of labels that was there a while ago", remedy)
 
     @functools.cached_property
     def _numbers(self) -> Callable[[int], np.ndarray]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from jaxdd import data as data_room
 from jaxdd import models
-from jaxdd.core import io
+from jaxdd.core import io, shards
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, UsageError
 from jaxdd.core.precision import Precision
@@ -168,10 +168,11 @@ def copy(folder: pathlib.Path, place: pathlib.Path) -> None:
     refuse_other(folder, place)
     if folder == place:
         return
-    for name in (*(entry["file"] for entry in read_manifest(folder)["networks"]), "manifest.json"):
-        content = (folder / name).read_bytes()
-        if not (place / name).is_file() or (place / name).read_bytes() != content:
-            io.write_atomically(place / name, content)
+    files = [shards.path_of(folder, entry) for entry in read_manifest(folder)["networks"]]
+    for path in (*files, folder / "manifest.json"):
+        content, copied = path.read_bytes(), place / path.name
+        if not copied.is_file() or copied.read_bytes() != content:
+            io.write_atomically(copied, content)
 
 
 def refuse_other(folder: pathlib.Path, place: pathlib.Path) -> None:

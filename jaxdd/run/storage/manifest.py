@@ -6,7 +6,7 @@ import json
 import pathlib
 from typing import Any
 
-from jaxdd.core import io
+from jaxdd.core import io, shards
 
 NAME = "manifest.json"
 
@@ -18,7 +18,8 @@ class Damaged(Exception):  # noqa: N818 (a finding, which the caller turns into 
 def seal(folder: pathlib.Path, **facts: Any) -> None:
     """Writes the manifest over all files that are in `folder` now, together with `facts` (JSON values)."""
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    content = {**facts, "files": {name: _stamp(folder / name) for name in files}}
+    stamps = {name: [(folder / name).stat().st_size, io.sha256(folder / name)] for name in files}
+    content = {**facts, "files": stamps}
     io.write_json(folder / NAME, {"sha256": _digest(content), **content})
 
 
@@ -53,15 +54,9 @@ def verify(folder: pathlib.Path, **facts: Any) -> dict[str, Any]:
         if content.get(name) != value:
             raise Damaged(f"its {name} is {str(content.get(name))[:12]}, not {str(value)[:12]}")
     for name, stamp in content["files"].items():
-        if not (folder / name).is_file():
-            raise Damaged(f"{name} is missing")
-        if _stamp(folder / name) != stamp:
-            raise Damaged(f"{name} is cut or damaged")
+        if fault := shards.fault(folder / name, *stamp):
+            raise Damaged(f"{name} {fault}")
     return content
-
-
-def _stamp(path: pathlib.Path) -> list[Any]:
-    return [path.stat().st_size, io.sha256(path)]
 
 
 def _digest(content: Any) -> str:

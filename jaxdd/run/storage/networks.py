@@ -17,10 +17,8 @@ from typing import Any
 
 import jax
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from jaxdd.core import io, trees
+from jaxdd.core import io, shards, trees
 from jaxdd.core.errors import CheckpointError, garbled
 from jaxdd.core.types import PyTree
 from jaxdd.run.storage import identity as identities
@@ -74,16 +72,13 @@ def add(
         CheckpointError: the folder holds networks of another kind, or a number is not finite; nothing is written.
     """
     folder = pathlib.Path(folder)
-    arrays = {path: np.ascontiguousarray(leaf) for path, leaf in trees.paths(jax.device_get(variables))}
+    arrays = {path: np.asarray(leaf) for path, leaf in trees.paths(jax.device_get(variables))}
     for path, array in arrays.items():
         if not np.isfinite(array).all():
             raise CheckpointError(f"'{path}' of the network is not finite", where=str(folder), remedy="lower --lr")
     before = finished(folder, about)
-    payload = safetensors.numpy.save(arrays)
-    digest = io.sha256(payload)
-    name = f"network-{len(before)}-{digest[:12]}.safetensors"
-    io.write_atomically(folder / name, payload)
-    entry = {"file": name, "sha256": digest, "bytes": len(payload), "epoch": epoch, "accuracies": list(accuracies)}
+    written = shards.write(folder, f"network-{len(before)}", arrays)
+    entry = {**written, "epoch": epoch, "accuracies": list(accuracies)}
     io.write_json(folder / "manifest.json", {"jaxdd_networks": FORMAT, **about, "networks": [*before, entry]})
 
 
@@ -162,20 +157,7 @@ def _stacked(each: list[PyTree], where: str) -> PyTree:
 
 
 def _read(folder: pathlib.Path, entry: Mapping[str, Any]) -> PyTree:
-    try:
-        path = folder / pathlib.PurePath(entry["file"]).name
-        payload = path.read_bytes() if path.is_file() else None
-        intact = payload is not None and len(payload) == entry["bytes"] and io.sha256(payload) == entry["sha256"]
-        arrays = safetensors.numpy.load(payload) if payload is not None and intact else None
-    except (KeyError, TypeError, safetensors.SafetensorError) as error:
-        raise garbled(error, folder, AGAIN) from None
-    if arrays is None:
-        raise CheckpointError(
-            "a network is missing, cut or damaged",
-            where=str(path),
-            expected=f"{entry['bytes']} bytes with sha256 {entry['sha256'][:12]}...",
-            remedy=AGAIN,
-        )
+    arrays = shards.read(folder, entry, "a network", AGAIN)
     tree: dict[str, Any] = {}
     for name, array in arrays.items():
         *above, last = name.split("/")
