@@ -58,7 +58,7 @@ def path_of(folder: pathlib.Path, entry: Any, remedy: str = AGAIN) -> pathlib.Pa
     """Returns where a piece lies: in the folder, whatever its entry says.
 
     Raises:
-        CheckpointError: the entry is none, or lacks a field.
+        CheckpointError: a field of the entry is missing or of another type.
     """
     for key, kind in FIELDS.items():
         if not isinstance(entry, Mapping) or type(entry.get(key)) is not kind:
@@ -133,7 +133,7 @@ def rows(path: pathlib.Path, which: slice | int, what: str, remedy: str) -> dict
 
 
 def _unreadable(what: str, error: Exception, path: pathlib.Path, remedy: str) -> CheckpointError:
-    """Returns what a file deserves that was verified and is no safetensors file, or is gone since."""
+    """Returns the error of a file that was verified, but cannot be read: it is not safetensors, or has gone since."""
     expected = "a safetensors file, as it was written"
     return CheckpointError(f"{what} cannot be read: {error}", where=str(path), expected=expected, remedy=remedy)
 
