@@ -1,4 +1,4 @@
-"""The rules of the house, checked on the source: floors, rooms, cycles, forbidden imports, printing, sizes and names.
+"""The rules of the house, checked on the source: floors, rooms, cycles, forbidden imports, printing, sizes, names.
 
 Each rule is a function from a `House` (the parsed source tree) to a list of violations, one sentence each; the list
 must be empty. The last tests build small houses with one fault each, to show that every rule sees what it is for.
@@ -7,16 +7,13 @@ must be empty. The last tests build small houses with one fault each, to show th
 from __future__ import annotations
 
 import ast
-import dataclasses
-import functools
-import io
+import collections
 import pathlib
-import tokenize
-from collections.abc import Iterator
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from tests.house import ROOT, House, dotted
+
 FLOORS = (
     {"core"},
     {"models", "kernels", "matching", "augment", "data"},
@@ -27,104 +24,34 @@ FLOORS = (
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ROOF = len(FLOORS)  # jaxdd/*.py: the public face, which imports what it likes and is imported by nobody
+APART = {  # a package -> what its parts, modules or packages of their own, are called; they do not know each other
+    "jaxdd.methods": "families of methods",
+    "jaxdd.cli.commands": "commands",
+}
+STRANGERS = {("jaxdd.cli.flags", "jaxdd.cli.screen")}  # the first knows nothing of the second
+UNTIL_ONE_CHAIN = {  # commands that still build upon others: an edge that goes is taken from this list, none is added
+    ("chain", "evaluate"),
+    ("chain", "links"),
+    ("chain", "relabel"),
+    ("condense", "distilling"),
+    ("condense", "pretrain"),
+    ("distill", "chain"),
+    ("distill", "distilling"),
+    ("evaluate", "distilling"),
+    ("links", "distilling"),
+    ("pretrain", "distilling"),
+    ("recover", "links"),
+    ("relabel", "links"),
+    ("squeeze", "links"),
+    ("validate", "evaluate"),
+}
 FORBIDDEN = {"tensorflow", "torch", "pickle", "_pickle", "cloudpickle", "dill", "joblib"}
-BY_NAME = {"importlib.import_module", "import_module", "__import__"}
 LOUD = {"print", "sys.exit", "os._exit", "exit", "quit"}
 OUR_ERRORS = {f"{kind}Error" for kind in ("Jaxdd", "Usage", "Config", "Data", "Checkpoint", "Diverged")}
 VAGUE = {"util", "utils", "helper", "helpers", "misc", "common", "manager", "managers"}
 FILE_CODE, FILE_RAW, FUNCTION_CODE, FUNCTION_CODE_P95, SCRIPT_CODE = 300, 500, 60, 40, 10
+FOLDER = 14  # modules, `__init__` not counted
 FLAG_TABLES: frozenset[str] = frozenset()  # files that only list flags may be longer; there is none
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """One Python file: its path relative to the repository, its text and its syntax tree."""
-
-    path: pathlib.PurePath
-    text: str
-
-    @functools.cached_property
-    def tree(self) -> ast.Module:
-        return ast.parse(self.text, str(self.path))
-
-    @property
-    def module(self) -> str:
-        """Dotted name: `jaxdd.core.io`; a package is named without `__init__`."""
-        parts = self.path.with_suffix("").parts
-        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-    @property
-    def room(self) -> str:
-        """The folder below `jaxdd/`, or the empty text for `jaxdd/*.py`."""
-        return self.path.parts[1] if len(self.path.parts) > 2 else ""
-
-    @functools.cached_property
-    def code_lines(self) -> set[int]:
-        """Numbers of the lines that hold code: not blank, not only a comment, not in a docstring."""
-        quiet = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-        lines: set[int] = set()
-        for token in tokenize.generate_tokens(io.StringIO(self.text).readline):
-            if token.type not in quiet:
-                lines.update(range(token.start[0], token.end[0] + 1))
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                first = node.body[0] if node.body else None
-                if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant | ast.JoinedStr):
-                    lines.difference_update(range(first.lineno, (first.end_lineno or first.lineno) + 1))
-        return lines
-
-    def asks_only_the_version(self) -> bool:
-        """Whether `import jaxdd` serves for `jaxdd.__version__` alone: a constant, not an edge."""
-        used = [dotted(node) for node in ast.walk(self.tree) if isinstance(node, ast.Attribute)]
-        return {name for name in used if name.count(".") == 1 and name.startswith("jaxdd.")} == {"jaxdd.__version__"}
-
-    def functions(self) -> Iterator[tuple[str, int, int]]:
-        """Name, line and number of code lines of every function, nested ones and methods included."""
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                inside = self.code_lines & set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-                yield node.name, node.lineno, len(inside)
-
-
-class House:
-    """The sources below `root`: the package, the scripts beside it, and the tests and benchmarks."""
-
-    def __init__(self, root: pathlib.Path):
-        def read(pattern: str) -> list[Source]:
-            return [Source(path.relative_to(root), path.read_text()) for path in sorted(root.glob(pattern))]
-
-        self.package = read("jaxdd/**/*.py")
-        self.scripts = read("*.py")
-        self.everything = self.package + self.scripts + read("tests/**/*.py") + read("benchmarks/**/*.py")
-        self.modules = {source.module for source in self.package}
-
-    def imports(self, source: Source) -> Iterator[tuple[str, int]]:
-        """Every import, at any depth: the dotted name, as long as it names a module of ours, and the line."""
-        for node in ast.walk(source.tree):
-            if isinstance(node, ast.Import):
-                names = {alias.name for alias in node.names} - ({"jaxdd"} if source.asks_only_the_version() else set())
-                yield from ((name, node.lineno) for name in sorted(names))
-            elif isinstance(node, ast.ImportFrom):
-                package = source.module.split(".")
-                above = node.level - (source.path.name == "__init__.py")
-                start = package[: len(package) - above] if node.level else []
-                base = ".".join([*start, *([node.module] if node.module else [])])
-                for alias in node.names:
-                    if (base, alias.name) == ("jaxdd", "__version__"):
-                        continue  # see above
-                    full = f"{base}.{alias.name}"
-                    yield (full if full in self.modules else base), node.lineno
-            elif isinstance(node, ast.Call) and dotted(node.func) in BY_NAME:
-                yield from ((str(name.value), node.lineno) for name in node.args[:1] if isinstance(name, ast.Constant))
-
-
-def dotted(node: ast.AST) -> str:
-    """`a.b.c` for a chain of names, else the empty text."""
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        return f"{dotted(node.value)}.{node.attr}"
-    return ""
 
 
 def floors(house: House) -> list[str]:
@@ -144,6 +71,38 @@ def floors(house: House) -> list[str]:
             if there > here or (there == here and room != source.room):
                 kind = "an upward edge" if there > here else "an edge between rooms of one floor"
                 faults.append(f"{source.path}:{line} imports {name}: {kind} (floor {here} to {there})")
+    return faults
+
+
+def edges_between_parts(house: House, package: str) -> dict[tuple[str, str], str]:
+    """Pairs of parts of a package of which the first imports the second -> where."""
+    found = {}
+    for source in house.package:
+        here = part_of(source.module, package)
+        for name, line in house.imports(source):
+            there = part_of(name, package)
+            if here and there and here != there:
+                found.setdefault((here, there), f"{source.path}:{line} imports {name}")
+    return found
+
+
+def part_of(module: str, package: str) -> str:
+    """`rcig` for `jaxdd.methods.rcig.solve` in `jaxdd.methods`; the empty text for what is not inside."""
+    return module.removeprefix(f"{package}.").partition(".")[0] if module.startswith(f"{package}.") else ""
+
+
+def parts(house: House) -> list[str]:
+    """Families of methods do not know each other, nor do commands; flags know nothing of what is printed."""
+    faults = []
+    for package, kind in APART.items():
+        allowed = UNTIL_ONE_CHAIN if package == "jaxdd.cli.commands" else set()
+        found = edges_between_parts(house, package)
+        faults += [f"{where}: an edge between {kind}" for pair, where in found.items() if pair not in allowed]
+    for source in house.package:
+        for package, stranger in STRANGERS:
+            if f"{source.module}.".startswith(f"{package}."):
+                seen = [item for item in house.imports(source) if f"{item[0]}.".startswith(f"{stranger}.")]
+                faults += [f"{source.path}:{line} imports {name}: {package} knows no {stranger}" for name, line in seen]
     return faults
 
 
@@ -223,6 +182,12 @@ def sizes(house: House) -> list[str]:
     return faults
 
 
+def folders(house: House) -> list[str]:
+    """A folder of the package can be overlooked at one glance."""
+    inside = collections.Counter(source.path.parent for source in house.package if source.path.name != "__init__.py")
+    return [f"{folder}: {count} modules, {FOLDER} allowed" for folder, count in inside.items() if count > FOLDER]
+
+
 def proportions(house: House) -> list[str]:
     """At most one function in twenty of the package is long."""
     lengths = [length for source in house.package for _, _, length in source.functions()]
@@ -249,7 +214,7 @@ def names(house: House) -> list[str]:
     ]
 
 
-RULES = (floors, cycles, forbidden, silence, remedies, sizes, proportions, scripts, names)
+RULES = (floors, parts, cycles, forbidden, silence, remedies, sizes, folders, proportions, scripts, names)
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +233,11 @@ def test_every_room_is_there(house):
     assert {source.room for source in house.package} - {""} == set(FLOOR_OF)
 
 
+@pytest.mark.quick
+def test_no_edge_is_allowed_that_is_not_there(house):
+    assert set(edges_between_parts(house, "jaxdd.cli.commands")) >= UNTIL_ONE_CHAIN
+
+
 LONG_FUNCTION = "def f():\n" + "    x = 1\n" * 60
 FAULTS = [
     (floors, "jaxdd/core/a.py", "from jaxdd.cli import main\n", "upward"),
@@ -278,6 +248,12 @@ FAULTS = [
     (floors, "jaxdd/run/a.py", "from jaxdd.publish import grid\n", "between rooms"),
     (floors, "jaxdd/run/a.py", "from ..publish import grid\n", "between rooms"),
     (floors, "jaxdd/attic/a.py", "", "not a room"),
+    (parts, "jaxdd/methods/rcig/a.py", "from jaxdd.methods.kip import KIP\n", "between families of methods"),
+    (parts, "jaxdd/methods/rcig/a.py", "from ..kip import KIP\n", "between families of methods"),
+    (parts, "jaxdd/methods/a.py", "def f():\n    import jaxdd.methods.rcig.solve\n", "between families of methods"),
+    (parts, "jaxdd/cli/commands/a.py", "from jaxdd.cli.commands.evaluate import run\n", "between commands"),
+    (parts, "jaxdd/cli/commands/a.py", "from . import evaluate\n", "between commands"),
+    (parts, "jaxdd/cli/flags/a.py", "from jaxdd.cli.screen.screen import Screen\n", "knows no jaxdd.cli.screen"),
     (cycles, "jaxdd/run/loop.py", "def f():\n    from . import loop2\n", "loop -> jaxdd.run.loop2 -> jaxdd.run.loop"),
     (forbidden, "jaxdd/core/a.py", "def f():\n    import tensorflow.io\n", "tensorflow"),
     (forbidden, "jaxdd/core/a.py", "from torch import nn\n", "torch"),
@@ -290,6 +266,7 @@ FAULTS = [
     (sizes, "jaxdd/core/a.py", "x = 1\n" * 301, "301 lines of code"),
     (sizes, "jaxdd/core/a.py", "# note\n" * 501, "501 raw"),
     (sizes, "jaxdd/core/a.py", LONG_FUNCTION, "61 lines of code"),
+    (folders, "jaxdd/publish/a.py", "", "15 modules"),
     (proportions, "jaxdd/core/a.py", ("def f():\n" + "    x = 1\n" * 40) * 2, "2 functions"),
     (scripts, "run.py", "x = 1\n" * 11, "11 lines of code"),
     (names, "jaxdd/core/tree_utils.py", "", "says nothing"),
@@ -315,10 +292,16 @@ def build(root: pathlib.Path) -> None:
         "jaxdd/run/loop.py": "from jaxdd import __version__\nfrom jaxdd.core import io\n",
         "jaxdd/run/loop2.py": "import jaxdd\nfrom . import loop\nversion = jaxdd.__version__\n",
         "jaxdd/publish/grid.py": "import jaxdd.core.io\n",
+        "jaxdd/methods/kip.py": "from jaxdd.core import io\n",
+        "jaxdd/methods/rcig/method.py": "from jaxdd.methods.rcig import solve\n",
+        "jaxdd/methods/rcig/solve.py": "",
+        "jaxdd/cli/commands/evaluate.py": "",
+        "jaxdd/cli/commands/validate.py": "from jaxdd.cli.commands import evaluate\n",
         "jaxdd/cli/main.py": "import sys\nfrom jaxdd.publish import grid\nprint(1)\nsys.exit(0)\n",
         "distill.py": "from jaxdd.cli.main import main\nmain()\n",
     }
-    for folder in ("core", "run", "publish", "cli"):
+    files |= {f"jaxdd/publish/picture_{number}.py": "" for number in range(FOLDER - 1)}
+    for folder in ("core", "run", "publish", "methods", "methods/rcig", "cli", "cli/commands"):
         files[f"jaxdd/{folder}/__init__.py"] = ""
     for path, text in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
