@@ -73,7 +73,8 @@ class House:
 
         self.package = read("jaxdd/**/*.py")
         self.scripts = read("*.py")
-        self.everything = self.package + self.scripts + read("tests/**/*.py") + read("benchmarks/**/*.py")
+        self.benchmarks = read("benchmarks/**/*.py")
+        self.everything = self.package + self.scripts + self.benchmarks + read("tests/**/*.py")
         self.modules = {source.module for source in self.package}
 
     def imports(self, source: Source) -> Iterator[tuple[str, int]]:
