@@ -82,7 +82,7 @@ def distill(
         steps: outer steps; of a method that recovers images from a teacher, iterations, shared among its stages as
             published.
         seed: of every random choice.
-        config: a config file, or the name of a packaged one such as `depth_3` or `matching/dream_cifar10_10`.
+        config: a config file, or the name of a packaged one such as depth_3 or matching/dream_cifar10_10.
         output_dir: where to save, and to resume from; None leaves nothing on disk.
         teacher: that images are recovered from (`squeeze`): a `Teacher`, its folder, or several; None: one is trained.
         networks: that `accdd` and `ga` start from (`pretrain`): `Networks`, their folder or several folders, or

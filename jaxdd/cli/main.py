@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import pathlib
@@ -66,30 +67,13 @@ def _run(words: list[str], script: str | None) -> int:
     command, flags = (script, words) if script else (words[0], words[1:])
     choose(command, COMMANDS, kind="command", where="jaxdd")
     programs = {name: _called(name, by_script=bool(script)) for name in COMMANDS}
-    if command == "eval":
-        from jaxdd.cli.commands import evaluate
-
-        return evaluate.run(flags, programs["eval"], programs["distill"])
     return _command(command)(flags, programs)
 
 
 def _command(name: str) -> Callable[[Sequence[str], Mapping[str, str]], int]:
     """What runs a command; no other is imported."""
-    if name == "condense":
-        from jaxdd.cli.commands.condense import run
-    elif name == "pretrain":
-        from jaxdd.cli.commands.pretrain import run
-    elif name == "squeeze":
-        from jaxdd.cli.commands.squeeze import run
-    elif name == "recover":
-        from jaxdd.cli.commands.recover import run
-    elif name == "relabel":
-        from jaxdd.cli.commands.relabel import run
-    elif name == "validate":
-        from jaxdd.cli.commands.validate import run
-    else:
-        from jaxdd.cli.commands.distill import run
-    return run
+    module = importlib.import_module(f"jaxdd.cli.commands.{'evaluate' if name == 'eval' else name}")
+    return module.run
 
 
 def _called(command: str, *, by_script: bool) -> str:

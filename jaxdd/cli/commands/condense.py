@@ -6,10 +6,10 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from jaxdd.cli.commands import pretrain
-from jaxdd.cli.commands.distilling import check, perform
 from jaxdd.cli.flags import matching as matching_flags
 from jaxdd.cli.flags.words import parse
+from jaxdd.cli.jobs import pretraining
+from jaxdd.cli.jobs.distilling import check, perform
 from jaxdd.cli.settings import matching
 from jaxdd.run.chain import networks as pretrained
 from jaxdd.run.presets import default_folder
@@ -42,9 +42,11 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
         wanted = max(flags.pt_from or 0, 0) or epochs(settings.run.dataset_name)
         words = pretrained.words(settings, epochs=wanted, data_path=flags.data_path, resolution=flags.resolution)
         named = flags.model_path or pretrained.recorded(folder)
-        lacking = not named and pretrained.count(settings) < matching_flags.Pretrain.repeat
-        if lacking and flags.pretrain and not flags.dry_run and (stopped := pretrain.run(words, programs)):
-            return stopped
+        how = matching_flags.Pretrain(data_path=flags.data_path, resolution=flags.resolution)
+        if flags.pretrain and not flags.dry_run and not named and pretrained.count(settings) < how.repeat:
+            own, place = pretrained.of_networks(settings), pretrained.default_folder(settings, how.random_seed)
+            if stopped := pretraining.perform(how, own, wanted, place, programs["condense"]):
+                return stopped
         networks = pretrained.find(settings, flags.resolution, words, programs, named)
         pretrained.require_count(folder, networks)
     return perform(flags, settings, folder, programs["eval"], networks, matching.evaluate_every(flags, settings))

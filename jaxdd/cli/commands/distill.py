@@ -5,10 +5,10 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from jaxdd.cli.commands import chain as decoupled
-from jaxdd.cli.commands.distilling import check, perform
 from jaxdd.cli.flags.rcig import Distill
 from jaxdd.cli.flags.words import parse
+from jaxdd.cli.jobs import chain as decoupled
+from jaxdd.cli.jobs.distilling import check, perform
 from jaxdd.cli.settings.chain import method_of
 from jaxdd.cli.settings.layers import output_folder, resolve
 from jaxdd.core.errors import UsageError

@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxdd.cli.commands.links import How, Links, screen
 from jaxdd.cli.flags.chain import Recover
 from jaxdd.cli.flags.words import parse
+from jaxdd.cli.jobs.links import How, Links, opened
 from jaxdd.cli.screen.screen import Screen
 from jaxdd.cli.settings.chain import of_recover
 from jaxdd.core.errors import UsageError
@@ -43,7 +43,7 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
     settings = of_recover(flags)
     folder = _folder(flags)
     shard, indices = _shard(flags.shard), _indices(flags, settings)
-    with screen() as shown:
+    with opened() as shown:
         if flags.merge:
             return _merge(shown, settings, flags, folder, programs["validate"])
         sources = teachers.find(settings, flags.arch_path, folder, flags.random_seed, programs["squeeze"])
@@ -103,19 +103,23 @@ def _recover(
         except signals.Stopped as stop:
             shown.say("stopped: finished chunks and the state are kept; the same command continues", "bold")
             return stop.exit_code
-        if shard != (0, 1) or not recovering.complete(folder / "recovered"):
-            shown.fact(
-                "finished", f"this part; when all parts are, the same command with --merge {shorter_path(folder)}"
-            )
-            return 0
-        if recovering.exceeded(folder / "recovered"):
-            shown.fact("finished", f"these images; the folder has those of a larger set, which stays. {_MERGE}")
+        if told := _unfinished(recovering, folder, shard):
+            shown.fact("finished", told)
             return 0
         made = recovering.merge(folder)
         for each in second:
             links.tell_verifier(each.teacher, each.teacher.accuracy_on(made, links.preprocessing))
         _conclude(shown, flags, folder, programs["validate"])
     return 0
+
+
+def _unfinished(recovering: Recovering, folder: pathlib.Path, shard: tuple[int, int]) -> str:
+    """What is said where no set is put together; the empty text otherwise."""
+    if shard != (0, 1) or not recovering.complete(folder / "recovered"):
+        return f"this part; when all parts are, the same command with --merge {shorter_path(folder)}"
+    if recovering.exceeded(folder / "recovered"):
+        return f"these images; the folder has those of a larger set, which stays. {_MERGE}"
+    return ""
 
 
 def _recovering(links: Links, own: tuple[Teacher, ...], *, files: bool) -> Recovering:

@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxdd.cli.commands.links import How, begun, labelling, screen
 from jaxdd.cli.devices import start_one
 from jaxdd.cli.flags.chain import NO_EFFECT, Relabel
 from jaxdd.cli.flags.words import parse
+from jaxdd.cli.jobs.links import How, begun, labelling, opened
 from jaxdd.cli.screen.screen import Screen
 from jaxdd.cli.settings import students
 from jaxdd.cli.settings.layers import no_effect
@@ -85,7 +85,7 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
         labels = soft.Labels(online=True).beside(found.beside)
         labels.require()
         sources = labels.teachers
-    with screen() as shown:
+    with opened() as shown:
         return _label(shown, flags, distilled.replace(dataset=name), sources, folder, programs["validate"])
 
 

@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from jaxdd.cli.commands.links import How, Links, screen
 from jaxdd.cli.flags.chain import Squeeze
 from jaxdd.cli.flags.words import parse
+from jaxdd.cli.jobs.links import How, Links, opened
 from jaxdd.cli.settings.chain import of_squeeze
 from jaxdd.core.io import shorter_path
 from jaxdd.run.chain import sources
@@ -46,7 +46,7 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
     elif flags.stream == "always":
         require_grain()
     require_writable(folder)
-    with screen() as shown, signals.caught() as should_stop:
+    with opened() as shown, signals.caught() as should_stop:
         links = Links(shown, settings, How.of(flags), folder, should_stop)
         links.header(f"teacher for {settings.dataset}, {settings.chain.arch_name}")
         links.begin()

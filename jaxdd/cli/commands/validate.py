@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxdd.cli.commands import evaluate
 from jaxdd.cli.flags.chain import NO_EFFECT, Validate
 from jaxdd.cli.flags.rcig import Eval
 from jaxdd.cli.flags.words import parse
+from jaxdd.cli.jobs import evaluating
 from jaxdd.cli.settings import students
 from jaxdd.cli.settings.layers import no_effect
 from jaxdd.core.errors import UsageError
@@ -38,7 +38,7 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
     if flags.preset or flags.config_path:
         where = "--preset" if flags.preset else "--config_path"
         raise UsageError("the set has its recipe with it", where=where, remedy="leave it out; --set changes a setting")
-    return evaluate.perform(as_eval(flags), programs["recover"], _labels(flags), no_effect(flags, NO_EFFECT))
+    return evaluating.perform(as_eval(flags), programs["recover"], _labels(flags), no_effect(flags, NO_EFFECT))
 
 
 def as_eval(flags: Validate) -> Eval:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 import shlex
@@ -13,6 +14,7 @@ from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError, UsageError, garbled
 from jaxdd.core.io import shorter_path
 from jaxdd.data.registry import one_word
+from jaxdd.run import presets
 from jaxdd.run.settings import Settings
 
 
@@ -109,23 +111,31 @@ def find(
     return folders
 
 
-def words(settings: Settings, *, epochs: int | None, data_path: str | None, resolution: int | None) -> list[str]:
-    """The flags by which `pretrain` trains the networks that a run needs."""
-    method: Any = settings.method
-    given: dict[str, Any] = {
-        "dataset": settings.run.dataset_name,
-        "data_path": data_path,
-        "resolution": resolution,
-        "net_type": method.net_type,
-        "norm_type": None if method.norm_type == "instance" else method.norm_type,
-        "pt_from": epochs,
-    }
+def wanted(settings: Settings) -> dict[str, Any]:
+    """Returns the settings that say which networks a run needs, as far as they are not as published."""
     from jaxdd.run.chain.pretrain import HALVED
 
-    sizes = {"width": None if method.width == 128 else method.width, "depth": method.depth}  # --depth has limits
-    sizes |= {"half_width": str(method.half_width).lower() if method.net_type in HALVED else None}
-    pairs = [*given.items(), *(("set", f"{name}={size}") for name, size in sizes.items() if size is not None)]
-    return [word for name, value in pairs if value is not None for word in (f"--{name}", str(value))]
+    method: Any = settings.method
+    usual = {"norm_type": "instance", "width": 128, "depth": None}
+    own = {name: getattr(method, name) for name in ("net_type", *usual)}
+    own |= {"half_width": method.half_width} if method.net_type in HALVED else {}
+    return {name: value for name, value in own.items() if name not in usual or value != usual[name]}
+
+
+def of_networks(settings: Settings) -> Settings:
+    """Returns the settings by which the networks that a run needs are trained: AccDD's, whatever the run's method."""
+    given = {"dataset_name": settings.run.dataset_name, **wanted(settings), "method": "accdd"}
+    return presets.build(presets.PUBLISHED, {name: ("the run's own", value) for name, value in given.items()})
+
+
+def words(settings: Settings, *, epochs: int | None, data_path: str | None, resolution: int | None) -> list[str]:
+    """Returns the flags by which `pretrain` trains the networks that a run needs."""
+    own = wanted(settings)
+    flags = {"dataset": settings.run.dataset_name, "data_path": data_path, "resolution": resolution}
+    flags |= {name: own.pop(name) for name in ("net_type", "norm_type") if name in own} | {"pt_from": epochs}
+    pairs = [(name, str(value)) for name, value in flags.items() if value is not None]
+    pairs += [("set", f"{name}={json.dumps(value)}") for name, value in own.items()]  # --depth has limits
+    return [word for name, value in pairs for word in (f"--{name}", value)]
 
 
 def describe(folder: pathlib.Path) -> str:

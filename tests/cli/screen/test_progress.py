@@ -146,14 +146,14 @@ def test_a_table_tells_architectures_and_best_tests_apart_where_there_are_severa
 
 def test_trainings_are_one_piece_of_work(pipe, clock):
     line = Trainings(Screen(pipe), lambda: None, [10, 10, 30])
-    line.next()
+    line.begins("network", 0, 1)
     line.estimate(0.1, 1.0)
     assert "about 5.0 s in all" in pipe.getvalue()
     line.progress(10, 10, {}, 0.1, 0.0)
     assert line._text.endswith("4.0 s left")
     clock[0] += 1.0
-    line.next()
+    line.begins("network", 1, 2)
     line.progress(5, 10, {}, 0.1, 0.5)
     assert "network 2 of 3, step 5/10" in line._text and line._text.endswith("3.5 s left")
-    line.row(ROWS[0])
+    line.ends(ROWS[0], {})
     assert "distilled: 60.0 +- 10.0 %" in pipe.getvalue() and line.above() is not None

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from jaxdd.cli.devices import MODES, is_one_of_several, join, start
 from jaxdd.cli.flags.shared import Run
+from jaxdd.cli.jobs.links import data_line, opened
 from jaxdd.cli.screen.screen import Screen, duration
 from jaxdd.core.config import as_dict
-from jaxdd.core.errors import JaxddError, UsageError, choose
+from jaxdd.core.errors import UsageError, choose
 from jaxdd.core.io import shorter_path
 from jaxdd.run.chain import networks as pretrained
 from jaxdd.run.settings import Settings
@@ -59,15 +60,9 @@ def perform(
     Raises:
         JaxddError: anything a user can mend.
     """
-    screen = Screen() if join(flags) else Screen(io.StringIO())
-    try:
+    with opened(None if join(flags) else Screen(io.StringIO())) as screen:
         session = _Session(screen, flags, settings, folder, evaluator, networks, evaluate_every)
         return session.rehearse() if flags.dry_run else session.go()
-    except JaxddError as error:
-        screen.record(f"error: {error}")
-        raise
-    finally:
-        screen.close()
 
 
 def check(flags: Run, settings: Settings, folder: pathlib.Path) -> None:
@@ -309,13 +304,3 @@ class _Session:
         words = {"checkpoint_path": shorter_path(self.folder), "data_path": flags.data_path}
         parts += [f"--{name} {shlex.quote(value)}" for name, value in words.items() if value]
         return " ".join(parts)
-
-
-def data_line(dataset: Dataset, space: str) -> str:
-    """`digits: 1438 train and 359 test images, 8x8x1, 10 classes, standardised`."""
-    from jaxdd.data import LargeDataset
-
-    shape = "x".join(map(str, dataset.image_shape))
-    counts = f"{len(dataset.train_images)} train and {len(dataset.test_images)} test images"
-    streamed = ", streamed" * isinstance(dataset, LargeDataset)
-    return f"{dataset.name}: {counts}, {shape}, {dataset.classes} classes, {space}{streamed}"

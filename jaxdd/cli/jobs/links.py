@@ -8,7 +8,6 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from jaxdd.cli.commands.distilling import data_line
 from jaxdd.cli.devices import start_several
 from jaxdd.cli.screen.screen import Screen
 from jaxdd.core.errors import JaxddError
@@ -63,9 +62,9 @@ class How:
 
 
 @contextlib.contextmanager
-def screen() -> Iterator[Screen]:
+def opened(found: Screen | None = None) -> Iterator[Screen]:
     """Where a command is shown; errors are kept in its log too."""
-    found = Screen()
+    found = found or Screen()
     try:
         yield found
     except JaxddError as error:
@@ -211,3 +210,13 @@ def labelling(shown: Screen, link: Relabelling, place: pathlib.Path, should_stop
 
     shown.fact("labels", f"{link.epochs} epochs, at most {gigabytes(link.bytes)}, in {place}")
     return Epochs(shown, should_stop, link.epochs)
+
+
+def data_line(dataset: Dataset, space: str) -> str:
+    """`digits: 1438 train and 359 test images, 8x8x1, 10 classes, standardised`."""
+    from jaxdd.data import LargeDataset
+
+    shape = "x".join(map(str, dataset.image_shape))
+    counts = f"{len(dataset.train_images)} train and {len(dataset.test_images)} test images"
+    streamed = ", streamed" * isinstance(dataset, LargeDataset)
+    return f"{dataset.name}: {counts}, {shape}, {dataset.classes} classes, {space}{streamed}"

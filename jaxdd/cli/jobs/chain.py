@@ -6,9 +6,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from jaxdd.cli.commands import evaluate
-from jaxdd.cli.commands.links import How, Links, screen
 from jaxdd.cli.flags.rcig import Distill, Eval
+from jaxdd.cli.jobs import evaluating
+from jaxdd.cli.jobs.links import How, Links, opened
 from jaxdd.cli.settings.chain import of_distill
 from jaxdd.core import io
 from jaxdd.core.config import as_dict
@@ -41,7 +41,7 @@ def run(flags: Distill, method: str, programs: Mapping[str, str]) -> int:
     given = flags.output_dir and pathlib.Path(flags.output_dir).expanduser().absolute()
     folder = given or default_folder(settings.dataset, settings.ipc, method)
     _check(flags, settings, folder)
-    with screen() as shown, signals.caught() as should_stop:
+    with opened() as shown, signals.caught() as should_stop:
         links = Links(shown, settings, How.of(flags), folder, should_stop)
         links.header(f"{method.upper()} on {settings.dataset}, {settings.ipc} per class: teacher, images, students")
         if flags.message:
@@ -59,7 +59,7 @@ def run(flags: Distill, method: str, programs: Mapping[str, str]) -> int:
             shown.say("this chain is finished already", "bold green")
             shown.fact("numbers", str(folder / "eval.json"))
             return 0
-    return evaluate.perform(
+    return evaluating.perform(
         Eval(
             checkpoint_path=str(folder),
             data_path=flags.data_path,
