@@ -11,7 +11,7 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxdd.cli.commands import condense, pretrain
+from jaxdd.cli.commands import condense
 from jaxdd.cli.flags import matching as matching_flags
 from jaxdd.cli.flags.words import parse
 from jaxdd.cli.settings import matching
@@ -206,7 +206,7 @@ def test_several_processes_are_refused_what_one_does(words, call, here):
 @pytest.mark.quick
 def test_what_an_interrupted_pretraining_left_is_completed_first(here, call, monkeypatch):
     asked = []
-    monkeypatch.setattr(pretrain, "run", lambda words, programs: asked.append(words) or 143)
+    monkeypatch.setattr(condense.pretraining, "perform", lambda flags, *rest: asked.append((flags, *rest)) or 143)
     monkeypatch.setattr(condense, "perform", lambda *_: 0)
     line = "--method accdd -d digits --set width=8"
     for count in range(6):
@@ -214,7 +214,7 @@ def test_what_an_interrupted_pretraining_left_is_completed_first(here, call, mon
             add_network(pretrained.default_folder(resolved(line), 0), line, (8, 8, 1))
         if count in (0, 4, 5):
             assert call("condense", *line.split(), "--pretrain").code == (143 if count < 5 else 0)
-    assert len(asked) == 2 and asked[0] == asked[1] and "width=8" in asked[0]
+    assert len(asked) == 2 and asked[0] == asked[1] and asked[0][1].method.width == 8
 
 
 @pytest.mark.quick
