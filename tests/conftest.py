@@ -63,14 +63,25 @@ def pytest_configure(config: pytest.Config) -> None:
     gc.set_threshold(50_000, 20, 50)  # tracing makes many objects and few circles
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Ends every test that hangs, by name; leaves gpu tests to accelerators."""
+    """Marks slow cases; ends every test that hangs, by name; leaves gpu tests to accelerators."""
     accelerator = any("gpu" in item.keywords for item in items) and jax.default_backend() != "cpu"
+    unseen = set()
     for item in items:
+        if (stays := item.get_closest_marker("fast")) is not None:
+            case = item.name.partition("[")[2].removesuffix("]")
+            test = item.nodeid.partition("[")[0]
+            unseen |= {(test, name) for name in stays.args}
+            if case not in stays.args:
+                item.add_marker("slow")
         if config.pluginmanager.hasplugin("timeout"):
             item.add_marker(pytest.mark.timeout(TIMEOUT))
         if item.get_closest_marker("gpu") and not accelerator:
             item.add_marker(pytest.mark.skip(reason="needs an accelerator"))
+    unseen -= {(item.nodeid.partition("[")[0], item.name.partition("[")[2].removesuffix("]")) for item in items}
+    if unseen and not any("::" in word for word in config.args):
+        raise pytest.UsageError(f"'fast' names cases that no longer exist: {sorted(unseen)}")
 
 
 refused: list[str] = []  # the running test, if it may not start a process

@@ -14,7 +14,7 @@ from jaxdd.core.errors import CheckpointError, ConfigError, DataError, UsageErro
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.run import evaluating
 
-TINY = {"width": 4, "pool_model_count": 2}
+TINY = {"width": 4, "depth": 1, "pool_model_count": 2}
 QUICK = {"width": 4, "models_to_test": 1, "plain_steps": 3, "test_aug": None}
 
 
@@ -87,6 +87,7 @@ def test_a_set_of_another_run_is_not_replaced(digits, small, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["distilled"]
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_ends_leaves_the_states_of_others(digits, small, tmp_path):
     other = tmp_path / "keep" / "0" / "another recipe" / "state"
     other.parent.mkdir(parents=True)

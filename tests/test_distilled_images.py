@@ -23,6 +23,7 @@ def test_there_are_some():
     assert SETS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", SETS, ids=lambda folder: folder.name)
 def test_stated_accuracy_is_reached(folder):
     small = jaxdd.DistilledSet.load(folder)

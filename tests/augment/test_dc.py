@@ -49,6 +49,7 @@ def test_scale_is_the_authors():
         np.testing.assert_array_equal(found, literal_scale(image, h, w).astype(np.float32))
 
 
+@pytest.mark.fast("shape0")
 @pytest.mark.quick
 @pytest.mark.parametrize("shape", [(28, 28), (13, 20)])
 def test_rotate_is_scipys_cubic_spline(x64, shape):
@@ -70,6 +71,7 @@ def test_a_row_of_pixels_can_be_turned():
     np.testing.assert_allclose(result[0], images[0], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_each_image_gets_exactly_one_operation():
     images = jax.random.normal(jax.random.key(0), (400, 8, 8, 1))

@@ -50,6 +50,7 @@ def images(x64):
     return jax.random.normal(jax.random.key(1), (4, SIDE, SIDE, 3), jnp.float64)
 
 
+@pytest.mark.fast("color_crop_cutout-before0-geometric0-after0-False", "translate_flip-before2-geometric2-after2-True")
 @pytest.mark.quick
 @pytest.mark.parametrize("siamese", [False, True])
 @pytest.mark.parametrize(
@@ -75,6 +76,7 @@ def test_diffaug_is_flip_colour_one_geometric_cutout(images, siamese, strategy, 
     assert len(seen) == max(len(geometric), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 @pytest.mark.parametrize("siamese", [False, True])
 def test_dsa_is_exactly_one_operation(images, siamese):
@@ -97,6 +99,7 @@ def test_the_operation_is_drawn_uniformly():
     assert ((counts - 500) ** 2 / 500).sum() < 20.5  # chi squared, five degrees of freedom, one in a thousand
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 @pytest.mark.parametrize("make", [augment.dsa, augment.diffaug])
 def test_siamese_batches_are_transformed_alike_whatever_their_size(make):
@@ -107,6 +110,7 @@ def test_siamese_batches_are_transformed_alike_whatever_their_size(make):
         np.testing.assert_allclose(run(key, real)[2:4], run(key, real[2:4]), rtol=0, atol=2e-6)
 
 
+@pytest.mark.fast("diffaug")
 @pytest.mark.quick
 @pytest.mark.parametrize("make", [augment.dsa, augment.diffaug])
 def test_images_have_draws_of_their_own_unless_siamese(make):
@@ -140,6 +144,7 @@ def test_draws_have_their_distributions():
     assert np.bincount(rows, minlength=9)[4:] / n == pytest.approx(np.array([2, 2, 2, 2, 9]) / 17, abs=0.04)
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_colour_comes_before_what_makes_zeros():
     images = 5 + jax.random.normal(jax.random.key(1), (32, 16, 16, 3))

@@ -83,6 +83,7 @@ def test_windows_have_their_distribution():
     assert shares.min() > 0.49 and shares.max() < 1.01
 
 
+@pytest.mark.fast("10-100-box0")
 @pytest.mark.quick
 def test_the_first_attempt_that_fits_is_shown():
     n, height, width = 200, 20, 26
@@ -140,6 +141,7 @@ def test_lighting_adds_one_colour(x64):
     np.testing.assert_allclose(moved, np.broadcast_to(np.array(expected)[:, None, None], moved.shape), atol=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_the_whole(x64):
     images = jax.random.uniform(jax.random.key(0), (64, 20, 24, 3), jnp.float64)

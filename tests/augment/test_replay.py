@@ -53,6 +53,7 @@ def test_mixup_is_one_convex_combination_for_the_whole_batch():
     np.testing.assert_allclose(found, [lam * given[i] + (1 - lam) * given[partner[i]] for i in range(5)], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_crops_and_flips_are_each_images_own():
     show = dataclasses.replace(STILL, scale=(0.3, 1.0), flip=True)
     given = jnp.asarray(np.repeat(images(1), 24, axis=0))
@@ -65,6 +66,7 @@ def test_crops_and_flips_are_each_images_own():
         np.testing.assert_allclose(found[i], cropped[i, :, ::-1] if mirrored[i] else cropped[i], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_same_key_shows_the_same_and_another_something_else():
     show, given = Show(6, padding=1, patches=2), jnp.asarray(images())
     first, again, other = (np.asarray(show.show(jax.random.key(i), given)) for i in (0, 0, 1))

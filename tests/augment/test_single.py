@@ -112,6 +112,7 @@ def test_operation_is_its_rule(name, images, key):
     assert result.dtype == images.dtype
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_each_image_gets_exactly_one_operation_of_the_strategy(images, key):
     names = ALL.split("_")
@@ -147,6 +148,7 @@ def test_cutout_is_one_whole_square_anywhere_inside(resolution):
         assert holes.any(0).all()  # the corners too
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_same_key_same_images_and_independent_of_the_rest(key):
     images = jax.random.normal(jax.random.key(1), (6, 8, 8, 3))
@@ -166,6 +168,7 @@ def test_values_are_not_clipped():
     assert bool((result.min((1, 2, 3)) < images.min((1, 2, 3))).any())
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_gradients_are_the_adjoint_and_finite(images, key):
     apply = jax.jit(augment.build(ALL, 16))
@@ -189,6 +192,7 @@ def test_the_identity_and_whole_shifts_are_exact():
     np.testing.assert_array_equal(moved[:, 5:, 1:], jnp.repeat(images[:, 6:, :4], 2, 1))  # the edge, replicated
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 @pytest.mark.parametrize("shape", [(3, 1, 4, 1), (3, 4, 1, 2), (2, 1, 1, 3)])
 def test_images_of_one_row_or_column(shape):
@@ -198,6 +202,7 @@ def test_images_of_one_row_or_column(shape):
     assert np.isfinite(result).all()
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_bfloat16_images_are_sampled_at_exact_places():
     images = jax.random.normal(jax.random.key(1), (8, 32, 32, 3))

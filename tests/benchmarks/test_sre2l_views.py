@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from benchmarks.sre2l_views import SHARES, looked_at
 from jaxdd import data
@@ -13,6 +14,7 @@ from jaxdd.core.distilled import DistilledSet
 from tests.run.chain.tiny import CLASSES, IPC, dataset, teacher
 
 
+@pytest.mark.slow
 def test_whole_images_are_seen_as_they_are():
     real = dataset()
     preprocessing = data.fit(real, family="sre2l", kind="raw")

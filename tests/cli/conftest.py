@@ -15,7 +15,7 @@ from jaxdd.cli.main import main
 from tests.limits import TIMEOUT
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TINY = ["--width", "4", "--set", "pool_model_count=2", "--set", "batch_size=32", "--set", "checkpoint_iters=[1]"]
+TINY = ["--width", "4", "--set", "depth=1", "pool_model_count=2", "batch_size=32", "checkpoint_iters=[1]"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -134,15 +134,15 @@ def test_a_refusal_imports_nothing_heavy_and_starts_no_device(here):
     assert weighed(["distill", "--dataset_nam", "x"], cwd=here, heavy={*HEAVY, "jax"}) == [(2, [])]
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_what_is_needed_and_writes_nothing(call, here):
-    small = [*TINY, "--set", "depth=1"]
-    outcome = call("distill", "--dry_run", *small)
+    outcome = call("distill", "--dry_run", *TINY)
     assert outcome.code == 0 and "dry run: nothing was written" in outcome.out
     assert all(word in outcome.out for word in ("state", "disk", "GFLOP", "8x8x1", "at the peak", "mean of 2", "total"))
     assert not list(here.iterdir())
-    cut = call("distill", "--dry_run", *small, "--set", "max_forward_batch_size=4")
+    cut = call("distill", "--dry_run", *TINY, "--set", "max_forward_batch_size=4")
     assert "chunks of 4 images" in cut.out
-    elsewhere = call("distill", "--dry_run", "--config_path", "depth_3.txt", "--dataset_name", "digits", *small)
+    elsewhere = call("distill", "--dry_run", "--config_path", "depth_3.txt", "--dataset_name", "digits", *TINY)
     assert "img_size = 32" in elsewhere.out
 
 

@@ -25,6 +25,7 @@ def draw(seed: int, *shape: int, dtype=jnp.float64):
     return jax.random.normal(jax.random.key(seed), shape, dtype)
 
 
+@pytest.mark.fast("image2-kernel2-strides2-padding2-True")
 @pytest.mark.quick
 @pytest.mark.parametrize("loops", [False, True])
 @pytest.mark.parametrize(
@@ -153,6 +154,7 @@ def test_the_parser_sees_convolutions():
     assert hlo.grouped_convolutions(looped) == []
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 @on_cpu_only
 def test_the_parser_sees_groups():
@@ -184,6 +186,7 @@ def training(network, images, targets):
     return step
 
 
+@pytest.mark.slow
 @on_cpu_only
 def test_training_in_a_loop_of_unknown_length_has_no_native_convolution(small):
     network, stacked, images, targets = small
@@ -206,6 +209,7 @@ def test_training_in_a_loop_of_unknown_length_has_no_native_convolution(small):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @on_cpu_only
 def test_training_under_a_condition_has_no_native_convolution(small):
     network, stacked, images, targets = small
@@ -215,6 +219,7 @@ def test_training_under_a_condition_has_no_native_convolution(small):
     assert hlo.convolutions_under_control_flow(text) == []
 
 
+@pytest.mark.slow
 @on_cpu_only
 def test_a_gradient_through_a_loop_has_no_native_convolution_in_it(small):
     network, stacked, images, targets = small

@@ -74,6 +74,7 @@ def test_decoding_equals_the_literal_one(side, factor, kind, bound, x64):
     np.testing.assert_allclose(formation.decode(marked, factor, kind, bound=bound)[:, 2, 2, 0], told, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_decoding_is_linear_in_the_images_so_its_derivative_is_its_transpose(x64):
     images, weights = (jnp.asarray(np.random.default_rng(i).normal(size=(2, 7, 7, 1))) for i in (0, 1))
@@ -101,6 +102,7 @@ def test_pasting_equals_the_literal_one(side, factor):
     np.testing.assert_array_equal(found, formation_literal.paste(images, factor, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_what_was_pasted_is_found_where_it_is_decoded():
     flat = np.broadcast_to(np.linspace(0.1, 0.8, 8, dtype=np.float32)[:, None, None, None], (8, 6, 6, 1))

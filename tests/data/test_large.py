@@ -109,6 +109,7 @@ def test_test_images_are_kept_only_where_memory_has_room(both, name, monkeypatch
         assert sizes == [[7, 7, 4]] * 2 and read == counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", ["raw", "standardised"])
 def test_accuracy_in_parts_is_that_of_the_whole(space, both, monkeypatch):
     monkeypatch.setattr(large, "PART", 7)

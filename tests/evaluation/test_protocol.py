@@ -201,6 +201,7 @@ class TestTogether:
         options = {"run": run, "seed": 5, "baselines": ("random", "kmeans"), **options}
         return protocol.evaluate(distilled(), *digits(), self.RECIPE, **options)
 
+    @pytest.mark.slow
     def test_accuracies_are_those_of_networks_trained_one_after_another(self, monkeypatch):
         monkeypatch.setattr(backend, "maps_networks", lambda: False)
         in_turn = self.evaluate(loop.run)
@@ -212,6 +213,7 @@ class TestTogether:
             np.testing.assert_allclose(found.runs, expected.runs, atol=1.01 * one_image)
         assert len({run for row in in_turn.rows for run in row.runs}) > 3  # they could differ
 
+    @pytest.mark.slow
     def test_one_training_per_row_holds_each_network_s_own_set_and_seed(self, monkeypatch):
         calls = []
 
@@ -261,6 +263,7 @@ class TestMatchingProtocols:
         packed, preprocessing = self.raw()
         return protocol.evaluate(packed, digits()[0], preprocessing, recipe, run=run, seed=1, **options)
 
+    @pytest.mark.slow
     def test_what_networks_are_given(self, monkeypatch):
         monkeypatch.setattr(backend, "maps_networks", lambda: False)
         calls = []
@@ -280,6 +283,7 @@ class TestMatchingProtocols:
         assert len(real.images) == 6 and all(image.tobytes() in pixels for image in np.asarray(real.images))
         assert [steps for _, _, steps in calls] == [8] * 4  # 24 and 6 images are less than one batch of 64
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("together", [False, True])
     def test_the_last_accuracy_counts_and_the_best_of_four_is_told(self, together, monkeypatch):
         monkeypatch.setattr(backend, "maps_networks", lambda: together)
@@ -308,6 +312,7 @@ class TestMatchingProtocols:
         told = row.as_dict()
         assert told["best_mean"] == np.mean(row.best) >= told["mean"] and told["architecture"] == "conv"
 
+    @pytest.mark.slow
     def test_other_architectures_get_all_rows_again(self, monkeypatch):
         monkeypatch.setattr(backend, "maps_networks", lambda: False)
         other = Recipe.of({"protocol": "dc", "eval_arch": "mlp", "width": 4}, models_to_test=1, epochs=3)
@@ -316,6 +321,7 @@ class TestMatchingProtocols:
         names = ("distilled", "random real", "k-means real")
         assert rows == [("conv", name, 5) for name in names] + [("mlp", name, 1) for name in names]
 
+    @pytest.mark.slow
     def test_the_plan_is_what_is_run(self, monkeypatch):
         monkeypatch.setattr(backend, "maps_networks", lambda: False)
         run, packed = Recorder(), self.raw()[0]
@@ -326,6 +332,7 @@ class TestMatchingProtocols:
         assert [call[0] for call in run.calls] == [training.procedure for training in expected]
 
 
+@pytest.mark.slow
 def test_bfloat16_is_the_recipe_s_choice_and_keeps_the_test_images_in_it():
     recipe = Recipe.of({**RECIPE.__dict__, "test_aug": None, "precision": "bfloat16"})
     network = recipe.network((8, 8, 1), 3)

@@ -182,6 +182,7 @@ class TestRecipe:
 
 
 class TestEvaluation:
+    @pytest.mark.slow
     def test_the_set_and_real_images_learn_from_the_same_teacher(self):
         dataset, preprocessing = digits()
         network, variables = teacher()

@@ -80,6 +80,7 @@ def test_inner_gradient_is_the_derivative_of_the_inner_loss(rows):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_converged_adam_equals_the_dense_solution():
     stored, params = synthetic(), parameters()
     expanded, problem = expand(stored), at(params)
@@ -122,6 +123,7 @@ def test_residuals_are_the_quadratic_before_each_step():
     assert x["x"].shape == (2,)
 
 
+@pytest.mark.slow
 def test_published_habits_of_the_first_step():
     expanded = expand(synthetic())
 

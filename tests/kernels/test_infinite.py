@@ -57,6 +57,7 @@ def test_fully_connected_kernels_are_the_arc_cosine_recursion(nt, kind, depth):
     np.testing.assert_allclose(np.delete(found, 2, 0), np.delete(expected, 2, 0), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leading, pooling", [(True, False), (False, True)])
 def test_convolutional_kernels_are_those_of_neural_tangents(nt, leading, pooling):
     x, y = _images(3, 0), _images(2, 1)
@@ -72,6 +73,7 @@ def test_convolutional_kernels_are_those_of_neural_tangents(nt, leading, pooling
         np.testing.assert_allclose(found, getattr(direct, kind), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_pooling_and_the_leading_convolution_change_the_kernel(nt):
     x = _images(3, 0)
     plain = InfiniteKernel("conv", 1)
@@ -80,6 +82,7 @@ def test_pooling_and_the_leading_convolution_change_the_kernel(nt):
     assert all(np.abs(first - other).max() > 1e-3 for other in rest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [InfiniteKernel("fc", 2), InfiniteKernel("conv", 1)])
 def test_chunks_change_neither_value_nor_gradient(nt, kernel):
     x, y, weights = _images(7, 0), _images(3, 1), jnp.asarray(np.random.default_rng(2).normal(size=(7, 3)))

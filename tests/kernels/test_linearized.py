@@ -43,6 +43,7 @@ def test_operator_is_the_gram_of_the_dense_jacobian(tangent_kernel):
     assert_trees_close(tangent_kernel, expected, 1e-10)
 
 
+@pytest.mark.fast("1")
 @pytest.mark.filterwarnings("ignore:size requires ndarray:DeprecationWarning")  # neural-tangents calls jnp.size
 @pytest.mark.parametrize("implementation", [1, 2])
 def test_operator_is_the_empirical_kernel_of_neural_tangents(implementation, tangent_kernel):
@@ -62,6 +63,7 @@ def test_operator_is_the_empirical_kernel_of_neural_tangents(implementation, tan
     assert "tensorflow" not in sys.modules
 
 
+@pytest.mark.slow
 def test_chunked_linearisation_equals_the_whole():
     @jax.jit
     def products(base, images, theta, v):

@@ -77,6 +77,7 @@ def split(solver: str):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["pcg", "dense"])
 def test_split_equals_the_derivative_through_a_linear_solve(solver):
     value, expected = oracle()(tiny.synthetic())
@@ -89,6 +90,7 @@ def test_split_equals_the_derivative_through_a_linear_solve(solver):
     assert min(share.values()) > 0.01  # both halves matter: the test would see either missing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", Synthetic._fields)
 def test_split_equals_finite_differences(direction):
     synthetic = tiny.synthetic()
@@ -106,6 +108,7 @@ def test_split_equals_finite_differences(direction):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_sub_sampled_gradients_touch_their_images_only():
     @jax.jit
     def run(synthetic, theta, rows, real_rows):

@@ -95,6 +95,7 @@ def test_the_right_preconditioner_solves_in_one_step():
     np.testing.assert_allclose(np.asarray(found.solution).ravel(), np.linalg.solve(matrix, right.ravel()), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_pcg_and_dense_agree_on_a_network():
     @jax.jit
     def both(base, synthetic):

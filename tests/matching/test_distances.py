@@ -59,6 +59,7 @@ def test_distances_of_dc_choose_their_parameters_themselves(x64):
             np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
+@pytest.mark.fast("mse", "ours")
 @pytest.mark.quick
 @pytest.mark.parametrize("metric", ["mse", "l1", "l1_mean", "cos", "ours", "vector_cos"])
 def test_derivatives_are_finite_where_gradients_vanish(metric, x64):

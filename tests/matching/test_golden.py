@@ -116,6 +116,7 @@ def computed():
     return table
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 @pytest.mark.parametrize("name", GOLDEN)
 def test_loss_to_the_last_printed_digit(name, computed, x64):
@@ -127,6 +128,7 @@ def test_loss_to_the_last_printed_digit(name, computed, x64):
     assert abs(slopes[name][0, 0, 0, 0] - corner) < 0.51 * unit
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_float32_keeps_five_digits(computed):
     found, slopes = computed(jnp.float32)

@@ -87,6 +87,7 @@ def test_reseeding_moves_an_empty_cluster_to_the_farthest_point(x64):
     assert sorted(map(tuple, np.asarray(done.centroids))) == [(0, 0), (0, 1), (5, 5), (10, 0.5)]
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_starts_from_distinct_points_unless_told_otherwise(x64):
     points = jnp.arange(40.0)[:, None] * 10 + 1
@@ -99,6 +100,7 @@ def test_starts_from_distinct_points_unless_told_otherwise(x64):
     assert not np.array_equal(other.centroids, kmeans(points, 5, jax.random.key(0), max_iterations=1).centroids)
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_padding_takes_no_part(x64):
     points, padding = random_points(30, 4), np.full((10, 4), 1e3)
@@ -130,6 +132,7 @@ def test_nearest_and_closest_overall_are_their_definitions(x64):
     np.testing.assert_array_equal(found, np.argsort(distances.min(1))[:9])
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_representatives_are_each_class_by_itself(x64):
     sizes, k, count = (12, 7, 12), 3, 2

@@ -48,6 +48,7 @@ def test_published_numbers(x64):
     np.testing.assert_allclose(normalize(drawn, weights).T, [[5, 0], [1.41421356, 1.41421356]], rtol=1e-8)
 
 
+@pytest.mark.fast("layer", "weight")
 @pytest.mark.quick
 @pytest.mark.parametrize("norm", ["filter", "layer", "weight", "dfilter", "dlayer"])
 def test_directions_are_normal_draws_at_the_scale_of_their_norm(norm, variables):
@@ -63,6 +64,7 @@ def test_directions_are_normal_draws_at_the_scale_of_their_norm(norm, variables)
     assert not np.any(found["bias"])
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_both_coefficients_are_uniform_in_size_and_of_either_sign(variables):
     for ignores in ({"xignore": "none"}, {"yignore": "none"}):
@@ -80,6 +82,7 @@ def test_both_coefficients_are_uniform_in_size_and_of_either_sign(variables):
     assert total.max() > 0.12 and total.min() < 0.01  # signs of x and y are independent
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_two_directions_of_filters_length(variables):
     found = changes(variables, low=0.05, high=0.05)

@@ -70,7 +70,7 @@ def literal_run(of: FRePo, state: FRePoState) -> tuple[frepo_literal.Lamb, list[
     return lamb, pool, losses
 
 
-@pytest.mark.slow
+@pytest.mark.fast("plain")
 @pytest.mark.parametrize(
     "settings",
     [{}, {"normalization": "identity", "use_flip": False, "learn_labels": False, "pool_train_batch_size": 9}],

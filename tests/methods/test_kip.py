@@ -65,6 +65,7 @@ def _literal(x_s, y_s, batches, *, rate: float, learn: bool, depth: int):
     return values, losses
 
 
+@pytest.mark.fast("fixed")
 @pytest.mark.parametrize("labels", ["fixed", "learned"])
 def test_three_steps_are_those_of_the_literal_procedure(x64, labels: Literal["fixed", "learned"]):
     method = KIP(n_images=2, labels=labels, kernel_depth=2)
@@ -114,6 +115,7 @@ def test_fixed_labels_stay_and_only_they(x64):
     assert np.abs(after.support.images - state.support.images).min() > 0.03  # Adam's first step is its rate
 
 
+@pytest.mark.slow
 def test_solved_labels_are_optimal_and_images_stay(x64):
     method = KIP(n_images=2, labels="solved")
     data = _real(60)
@@ -146,6 +148,7 @@ def test_what_it_cannot_work_with_is_refused_before_data_are_read(monkeypatch):
         KIP().describe((8, 8, 1), 10)
 
 
+@pytest.mark.slow
 def test_state_is_float32_and_the_kernel_float64(x64):
     data = _real(dtype=jnp.float32)
     method = KIP(n_images=1)
@@ -154,6 +157,7 @@ def test_state_is_float32_and_the_kernel_float64(x64):
     assert jax.jit(method.predict)(state.support, data.images).dtype == np.dtype("float64")
 
 
+@pytest.mark.slow
 def test_the_step_that_a_chunk_makes_is_the_same(x64):
     data, method = _real(), KIP(n_images=2)
     state = method.init(jax.random.key(0), data)
@@ -165,6 +169,7 @@ def test_the_step_that_a_chunk_makes_is_the_same(x64):
         np.testing.assert_allclose(left, right, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_kernel_accuracy_is_that_of_a_dense_regression_on_the_test_images():
     random = np.random.default_rng(0)
     labels = np.arange(90) % 3

@@ -54,6 +54,7 @@ def test_mlp(x64):
     compare(outputs, params, [first, plain.relu(plain.linear(first, params["Hidden_1"]))])
 
 
+@pytest.mark.fast("shape0-0")
 @pytest.mark.quick
 @pytest.mark.parametrize(("shape", "pad"), [((17, 17, 3), 0), ((12, 12, 1), 2)])
 def test_lenet(x64, shape, pad):
@@ -65,6 +66,7 @@ def test_lenet(x64, shape, pad):
     assert [block.shape[-1] for block in outputs.blocks] == [2, 5, 40, 28]
 
 
+@pytest.mark.fast("alexnet_dc-shape1-batch-pools_after1")
 @pytest.mark.quick
 @pytest.mark.parametrize(
     ("name", "shape", "normalization", "pools_after"),

@@ -12,6 +12,7 @@ from jaxdd.core import backend
 from tests.oracles import convnet as oracle
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 @pytest.mark.parametrize(
     ("shape", "depth", "batch_norm", "loops"),

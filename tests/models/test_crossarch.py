@@ -33,6 +33,7 @@ def test_sizes(name, options, count, features):
     assert network.feature_size == features
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 @pytest.mark.parametrize(("name", "shape"), [("alexnet", (28, 28, 1)), ("vgg", (28, 28, 1)), ("resnet", (9, 12, 3))])
 def test_they_run_at_small_width(name, shape):
@@ -65,6 +66,7 @@ def test_published_resnet_normalizes_its_stem_only():
     assert len(mended) == 1 + 8 * 2 + 3
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_residual_block_is_what_it_says(x64):
     network = build("resnet", width=4, image_shape=(8, 8, 3))

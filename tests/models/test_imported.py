@@ -44,6 +44,7 @@ def save(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> pathlib.Path:
     return path
 
 
+@pytest.mark.fast("18-small", "50-small")
 @pytest.mark.quick
 @pytest.mark.parametrize(("depth", "stem"), [(18, "small"), (34, "imagenet"), (50, "small"), (101, "imagenet")])
 def test_names_and_shapes_are_those_of_torchvision_and_timm(depth, stem):
@@ -51,6 +52,7 @@ def test_names_and_shapes_are_those_of_torchvision_and_timm(depth, stem):
     assert signature == GOLDEN["signatures"][f"{depth} {stem}"]
 
 
+@pytest.mark.fast("18 small")
 @pytest.mark.parametrize("case", GOLDEN["logits"], ids=lambda case: f"{case['depth']} {case['stem']}")
 def test_logits_are_those_of_torchvision_and_timm(tmp_path, case):
     depth, stem, side = case["depth"], case["stem"], case["side"]

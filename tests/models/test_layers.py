@@ -13,6 +13,7 @@ from jaxdd.models import layers
 POINTS = [-1e30, -20.0, -1.0, -0.05, -1e-3, -1e-12, 0.0, 1e-12, 1e-3, 0.05, 1.0, 20.0, 1e30]
 
 
+@pytest.mark.fast("shape0")
 @pytest.mark.quick
 @pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 7, 5, 2), (3, 2, 2, 4), (2, 3, 6, 1)])
 def test_pooling_is_flaxs(x64, shape):
@@ -24,6 +25,7 @@ def test_pooling_is_flaxs(x64, shape):
     np.testing.assert_allclose(pull(cotangent)[0], expected_pull(cotangent)[0], rtol=1e-14, atol=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 @pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 7, 5, 2)])
 def test_pooling_by_maximum_is_flaxs(x64, shape):
@@ -61,6 +63,7 @@ def test_softplus_is_jaxs_with_its_derivatives(x64, beta):
         ours, reference = jax.grad(ours), jax.grad(reference)
 
 
+@pytest.mark.fast("float32")
 @pytest.mark.quick
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_softplus_and_its_derivatives_are_finite_everywhere(dtype):

@@ -49,6 +49,7 @@ def spied(network: models.Network, variables: Any, x: jax.Array, train: bool) ->
     ]
 
 
+@pytest.mark.fast("True-conv", "False-conv")
 @pytest.mark.quick
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("train", [False, True])
@@ -70,6 +71,7 @@ def test_they_are_mean_and_biased_variance_of_every_layers_input(x64, name, trai
         np.testing.assert_array_equal(moments.variance, running["var"])
 
 
+@pytest.mark.fast("conv")
 @pytest.mark.quick
 @pytest.mark.parametrize("name", ["conv", "vit"])
 def test_those_of_equal_parts_average_to_those_of_the_whole(x64, name):
@@ -85,6 +87,7 @@ def test_those_of_equal_parts_average_to_those_of_the_whole(x64, name):
         assert np.abs(parts[0].first - parts[1].first).max() > 1e-3
 
 
+@pytest.mark.fast("conv")
 @pytest.mark.quick
 @pytest.mark.parametrize("name", ["conv", "vit"])
 def test_asking_changes_nothing_else(x64, name):

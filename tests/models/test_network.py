@@ -99,6 +99,7 @@ def test_flax_draws_the_same(images):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.fast("batch")
 @pytest.mark.quick
 @pytest.mark.parametrize("normalization", models.NORMALIZATIONS)
 def test_float64_stays_float64(x64, images, normalization):
@@ -117,6 +118,7 @@ def layer_types(network, variables, images) -> list[str]:
 SINGLE, HALF = ["f32"] * 3, ["bf16", "bf16", "f32"]
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 @pytest.mark.parametrize("normalization", models.NORMALIZATIONS)
 def test_bfloat16_is_a_matter_of_the_inside(images, normalization):
@@ -154,6 +156,7 @@ def test_inside_exact_products_nothing_is_rounded(images):
     assert layer_types(half, variables, images) == HALF
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_bfloat16_networks_can_be_linearised(images):
     """Their derivative is that of float32 to bfloat16 rounding; push and pull are transposes to the same."""

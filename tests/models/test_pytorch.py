@@ -41,6 +41,7 @@ def is_normal(values, deviation):
     assert np.abs(values).max() > 2.5 * deviation or count < 2000  # truncated draws would end at 2.27
 
 
+@pytest.mark.fast("mlp-options1")
 @pytest.mark.quick
 @pytest.mark.parametrize(
     ("name", "options"),
@@ -58,6 +59,7 @@ def test_layers_are_drawn_uniformly(name, options):
     they_are_uniform(drawn_layers(models.build(name, image_shape=(32, 32, 3), classes=10, **options)))
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_densenets_layers_are_drawn_uniformly():
     they_are_uniform(drawn_layers(models.Network(DenseNet(10, layout=(1, 1, 1, 1)), (32, 32, 3))))
@@ -74,6 +76,7 @@ def they_are_uniform(found):
     is_uniform(np.concatenate(bounds), 1.0)  # of all layers together: some have few
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 @pytest.mark.parametrize("name", ["resnet_ap", "resnet_idc"])
 def test_idcs_resnets_draw_normal_kernels(name):
@@ -88,6 +91,7 @@ def test_idcs_resnets_draw_normal_kernels(name):
         is_normal(kernel, np.sqrt(2 / (kernel.shape[0] * kernel.shape[1] * kernel.shape[3])))
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_flax_stays_the_default():
     common = {"image_shape": (32, 32, 3), "classes": 10, "width": 32, "widening": False}
@@ -117,6 +121,7 @@ def test_running_statistics_are_pytorchs(x64):
     np.testing.assert_allclose(tested, (x - mean) / np.sqrt(variance + 1e-5), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_the_convnet_keeps_statistics_as_its_initialisation_or_as_asked():
     images = jax.random.normal(jax.random.key(1), (5, 4, 4, 3))

@@ -41,6 +41,7 @@ def literal(params, x, *, pools, stem, depth, flat=False):
     return blocks, plain.linear(blocks[-1], params["Dense_0"])
 
 
+@pytest.mark.fast("options0-16")
 @pytest.mark.quick
 @pytest.mark.parametrize(
     ("options", "side"),

@@ -43,6 +43,7 @@ def literal(params, x, depth, stem):
     return blocks, plain.linear(blocks[-1], params["Dense_0"])
 
 
+@pytest.mark.fast("18-small-9")
 @pytest.mark.quick
 @pytest.mark.parametrize(
     ("depth", "stem", "side"), [(18, "imagenet", 37), (18, "small", 9), (50, "imagenet", 37), (50, "small", 8)]
@@ -60,6 +61,7 @@ def test_they_are_their_layers_written_out(x64, monkeypatch, depth, stem, side):
     np.testing.assert_allclose(outputs.logits, logits, rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.fast("18-11689512-512")
 @pytest.mark.quick
 @pytest.mark.parametrize(
     ("depth", "count", "features"),
@@ -84,6 +86,7 @@ def test_feature_maps_and_the_stem_go_by_the_images_side():
     assert [stem_for(side) for side in (28, 64, 65, 224)] == ["small", "small", "imagenet", "imagenet"]
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_draws_are_torchvisions():
     """Kernels from N(0, 2 / (area * outputs)), the classifier as PyTorch does, normalisations trivial."""

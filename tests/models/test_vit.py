@@ -91,6 +91,7 @@ def test_patches_go_by_the_images_side():
         assert network.feature_size == vit.HEADS * layers.scaled(64, width)
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_draws_are_narrow_and_biases_nothing():
     network = models.build("vit_bn", image_shape=(32, 32, 3), classes=10, width=32, depth=3)
@@ -102,6 +103,7 @@ def test_draws_are_narrow_and_biases_nothing():
             assert (leaf == (path[-1].key == "scale")).all()
 
 
+@pytest.mark.fast("float32")
 @pytest.mark.quick
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_statistics_and_logits_move_every_pixel(precision):

@@ -23,13 +23,13 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import orbax.checkpoint
-from toy import Toy, bits, examples
 
 from jaxdd.core import backend, io
 from jaxdd.run import loop
 from jaxdd.run.progress import Reporter
 from jaxdd.run.storage import manifest
 from jaxdd.run.storage.checkpoint import Storage
+from tests.run.toy import Toy, bits, examples
 
 STEPS = 30
 POINTS = {

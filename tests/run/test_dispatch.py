@@ -12,6 +12,7 @@ from jaxdd.run.progress import Reporter
 from tests.run.toy import Toy, examples
 
 
+@pytest.mark.fast("4")
 @pytest.mark.quick
 @pytest.mark.parametrize("per_dispatch", [1, 4])
 def test_nothing_is_compiled_after_step_two(per_dispatch):

@@ -40,6 +40,7 @@ def test_equals_the_run_written_by_hand(per_dispatch):
         np.testing.assert_allclose(np.asarray(found, np.float32), np.asarray(wanted, np.float32), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.fast("4")
 @pytest.mark.parametrize("per_dispatch", [1, 4])
 def test_compiles_each_program_once(per_dispatch):
     toy, notes = Toy(rate=0.0123), Notes()
@@ -170,6 +171,7 @@ def test_the_state_is_donated():
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.weights))
 
 
+@pytest.mark.slow
 def test_float64_has_its_own_programs(x64):
     notes = Notes()
     state, _ = loop.final_state(Toy(), examples(), steps=2, seed=0, reporter=notes)

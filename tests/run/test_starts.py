@@ -65,6 +65,7 @@ def test_what_does_not_fit_is_refused(dataset, given, method):
         Start.of(given, method, dataset)
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 @pytest.mark.parametrize(
     "method",

@@ -155,6 +155,7 @@ def test_parts_cannot_have_a_stream():
         loop.run(Parted(), examples(), steps=1, seed=0, stream=Labels())
 
 
+@pytest.mark.slow
 def test_a_teacher_learns_from_a_folder_with_the_same_numbers_however_it_is_read(tmp_path):
     pytest.importorskip("grain")
     from tests.training import tiny

@@ -34,6 +34,7 @@ def after_one_step(procedure: ClassifierTraining, examples: Examples):
     return procedure.result(jax.jit(procedure.step)(state, examples, jax.random.key(1))[0])
 
 
+@pytest.mark.fast("False-restarts0")
 @pytest.mark.parametrize("restart, restarts", [(False, ()), (True, (2, 4))])
 def test_steps_are_those_of_the_literal_loop_with_its_schedule(restart, restarts, x64):
     procedure = dataclasses.replace(PLAIN, milestones=(2, 4), factor=0.2, restart=restart)
@@ -52,6 +53,7 @@ def test_steps_are_those_of_the_literal_loop_with_its_schedule(restart, restarts
     np.testing.assert_allclose(found, losses, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_batch_is_drawn_without_replacement_and_the_loop_runs_it():
     procedure = dataclasses.replace(PLAIN, batch_size=4)
     assert (procedure.batch_rule.kind, procedure.batch_rule.size) == ("uniform", 4)
@@ -66,6 +68,7 @@ def test_a_batch_is_drawn_without_replacement_and_the_loop_runs_it():
     assert correct[1] == 1.0 > correct[0]
 
 
+@pytest.mark.slow
 def test_class_indices_and_their_one_hot_form_train_alike_and_soft_labels_stay():
     examples = data()
     soft = dataclasses.replace(examples, labels=jnp.eye(tiny.CLASSES)[examples.labels])
@@ -88,11 +91,13 @@ class TestImages:
         raw = dataclasses.replace(standard, images=standard.images * std + mean, constants=self.CONSTANTS)
         return raw, standard
 
+    @pytest.mark.slow
     def test_raw_ones_are_standardised_before_the_augmentation_of_small_images(self):
         raw, standard = self.pair()
         procedure = dataclasses.replace(PLAIN, kind="diffaug", strategy="color_crop")
         tiny.assert_close(after_one_step(procedure, raw), after_one_step(procedure, standard), rtol=1e-4)
 
+    @pytest.mark.slow
     def test_and_after_that_of_imagenet_which_works_on_pixels(self):
         raw, standard = self.pair()
         procedure = dataclasses.replace(PLAIN, kind="imagenet")
@@ -100,6 +105,7 @@ class TestImages:
         expected = dataclasses.replace(standard, images=raw.standardise(augmented))
         tiny.assert_close(after_one_step(procedure, raw), after_one_step(PLAIN, expected), rtol=1e-4)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind, strategy", [("diffaug", "color_crop"), ("dsa", "color_crop_flip"), ("dc", "crop")])
     def test_every_kind_is_that_family_s_own_with_draws_for_each_image(self, kind, strategy):
         family = {
@@ -131,6 +137,7 @@ def test_a_strategy_that_does_not_exist_is_refused():
         procedure.step(procedure.init(jax.random.key(0), data()), data(), jax.random.key(0))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not backend.on_cpu(), reason="what is slow on CPU only")
 def test_no_convolution_of_a_step_stands_inside_a_loop():
     network = models.build("conv", image_shape=tiny.SHAPE, classes=tiny.CLASSES, width=8, depth=2)

@@ -40,6 +40,7 @@ def alone(procedure: Procedure, sets: list[Examples]):
 
 
 # A bias before BatchNorm has no gradient but rounding, which Adam magnifies.
+@pytest.mark.slow
 @pytest.mark.parametrize("normalization, tolerance", [("identity", 1e-10), ("batch", 1e-7)])
 @pytest.mark.parametrize("shared, per_dispatch", [(True, 1), (False, 4)])
 def test_each_network_is_what_it_would_be_alone(normalization, tolerance, shared, per_dispatch, x64):
@@ -55,6 +56,7 @@ def test_each_network_is_what_it_would_be_alone(normalization, tolerance, shared
     assert all(np.abs(kernel[i] - kernel[j]).max() > 0.1 for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
+@pytest.mark.slow
 def test_in_float32_to_rounding():
     sets = own_sets()
     procedure = training(augment=None)
@@ -62,6 +64,7 @@ def test_in_float32_to_rounding():
     tiny.assert_close(together, alone(procedure, sets), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_classifiers_too_with_cutmix_and_a_schedule(x64):
     schedule = {"milestones": (2, 4), "restart": True, "learning_rate": 0.1}
     mixing = {"kind": "diffaug", "strategy": "color_crop", "resolution": 4, "mix_p": 0.5}
@@ -72,6 +75,7 @@ def test_classifiers_too_with_cutmix_and_a_schedule(x64):
     tiny.assert_close(together, alone(procedure, [data] * len(SEEDS)), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_network_that_diverges_shows_in_the_mean():
     sets = stacked(own_sets())
     poisoned = Examples(sets.images.at[1].set(jnp.nan), sets.labels, sets.classes)

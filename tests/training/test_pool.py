@@ -26,6 +26,7 @@ def trainer(normalization: str):
     return jax.jit(train)
 
 
+@pytest.mark.fast("4-identity")
 @pytest.mark.parametrize("normalization", ["identity", "batch"])
 @pytest.mark.parametrize("steps", [0, 1, 4])
 def test_trains_exactly_the_given_number_of_steps_of_adam(normalization, steps, x64):
@@ -60,6 +61,7 @@ class TestFill:
         for one, other in zip(jax.tree.leaves(stacked), jax.tree.leaves(again), strict=True):
             np.testing.assert_array_equal(one, other)
 
+    @pytest.mark.slow
     def test_take_and_put_are_inverse_and_touch_one_member_only(self):
         stacked = pool.fill(tiny.network("batch"), jax.random.key(1), 3)
         changed = jax.tree.map(lambda leaf: leaf + 1, trees.take(stacked, 1))

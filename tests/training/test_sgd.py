@@ -34,6 +34,7 @@ def step(normalization: str = "identity", momentum: float = MOMENTUM, weight_dec
     return jax.jit(update)
 
 
+@pytest.mark.fast("identity")
 @pytest.mark.quick
 @pytest.mark.parametrize("normalization", ["identity", "batch"])
 def test_four_steps_are_those_of_the_literal_loop(normalization, x64):
@@ -66,6 +67,7 @@ def test_the_rule_on_numbers_worked_out_by_hand():
     assert second.variables["batch_stats"]["m"][0] == 7.0
 
 
+@pytest.mark.slow
 def test_a_batch_in_pieces_gives_the_step_of_the_whole_batch(x64, monkeypatch):
     trained = sgd.fresh(tiny.network(), jax.random.key(0), jnp.float64)
     images, wanted = tiny.data(40)[0], targets(40)
@@ -79,6 +81,7 @@ def test_a_batch_in_pieces_gives_the_step_of_the_whole_batch(x64, monkeypatch):
     tiny.assert_close(in_pieces, once(), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_those_of_the_whole_batch():
     trained = sgd.fresh(tiny.network("batch"), jax.random.key(0))
     images = tiny.data(40)[0]
@@ -87,6 +90,7 @@ def test_batch_statistics_are_those_of_the_whole_batch():
     tiny.assert_close(found.variables["batch_stats"], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_rate_on_the_device_needs_no_second_program():
     update, images = step(), tiny.data()[0]
     before = update._cache_size()

@@ -10,6 +10,7 @@ from jaxdd.training.snapshots import Snapshots
 from tests.training.test_classifier import PLAIN, data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_dispatch", [1, 4])
 def test_results_after_every_so_many_steps_and_the_last(per_dispatch):
     kept = loop.run(Snapshots(PLAIN, every=3, count=2), data(), steps=11, seed=5, steps_per_dispatch=per_dispatch)
@@ -20,6 +21,7 @@ def test_results_after_every_so_many_steps_and_the_last(per_dispatch):
             np.testing.assert_allclose(found[place], own, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_of_several_networks_at_once():
     ensemble = Ensemble(PLAIN, (1, 2))
     kept = loop.run(Snapshots(ensemble, every=2, count=1), data(), steps=4, seed=0)

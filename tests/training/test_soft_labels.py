@@ -62,6 +62,7 @@ def trained(procedure: SoftLabelTraining, examples: Examples, steps: int):
 
 
 class TestSteps:
+    @pytest.mark.fast("None")
     @pytest.mark.parametrize("micro", [None, 2])
     def test_adamw_kl_and_cosine_are_the_literal_loops(self, micro, x64):
         procedure = dataclasses.replace(TRAINING, learning_rate=0.05, weight_decay=0.3, slowdown=2.0, micro=micro)
@@ -87,6 +88,7 @@ class TestSteps:
         np.testing.assert_allclose(found, losses, rtol=1e-9)
         tiny.assert_close(procedure.result(state), expected, rtol=1e-6)
 
+    @pytest.mark.slow
     def test_sgd_with_warm_up_and_squared_temperature_is_the_literal_loop(self, x64):
         loss = SoftLoss(temperature=4.0, squared=True)
         changes = {"optimizer": "sgd", "learning_rate": 0.2, "weight_decay": 0.1, "decay_all": True, "warmup": 1}
@@ -113,6 +115,7 @@ class TestSteps:
         np.testing.assert_allclose(found, losses, rtol=1e-9)
         tiny.assert_close(procedure.result(state), expected, rtol=1e-6)
 
+    @pytest.mark.slow
     def test_the_average_is_of_parameters_alone(self, x64):
         examples, decay = data(), 0.7
         plain, averaging = TRAINING, dataclasses.replace(TRAINING, ema=decay)
@@ -125,6 +128,7 @@ class TestSteps:
         last = trained(plain, examples, 3)[0].variables
         tiny.assert_close(averaging.result(state)["batch_stats"], last["batch_stats"], rtol=1e-12)
 
+    @pytest.mark.slow
     def test_a_step_is_one_program_without_a_convolution_in_a_loop(self):
         examples = data()
         for procedure in (TRAINING, dataclasses.replace(TRAINING, micro=2, labeller=Labeller((NETWORK,), True, 2))):
@@ -167,6 +171,7 @@ class TestLabels:
         np.testing.assert_allclose(found, np.concatenate(halves), atol=1e-6)
         assert np.abs(found - whole).max() > 1e-2 < np.abs(found - NETWORK.apply(own, images).logits).max()
 
+    @pytest.mark.slow
     def test_the_teachers_running_statistics_are_never_written(self):
         examples = data()
         before = jax.tree.map(np.array, examples.networks)
@@ -179,6 +184,7 @@ class TestLabels:
         states = [trained(procedure, e, 2)[0].variables for e in (examples, moved)]
         jax.tree.map(np.testing.assert_array_equal, *states)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("count", [COUNT, 11])  # of which two and three are left for the last batch
     @pytest.mark.parametrize("batch_statistics", [False, True])
     def test_a_student_that_reads_them_is_bit_equal_to_one_that_asks_for_rounded_ones(self, batch_statistics, count):
@@ -218,6 +224,7 @@ class TestLabels:
 
 
 class TestViews:
+    @pytest.mark.slow
     def test_an_epoch_is_a_permutation_and_its_last_batch_repeats_its_own_views(self):
         views, examples = Views(LIVELY, BATCH, SEED), data()
         found = [views.at(examples, jnp.uint32(SEED), jnp.int32(i)) for i in range(6)]
@@ -230,6 +237,7 @@ class TestViews:
             np.testing.assert_array_equal(view.images[:2], view.images[2:])
         assert len(np.unique(np.asarray(found[0].images), axis=0)) == BATCH
 
+    @pytest.mark.slow
     def test_one_batch_has_all_images_and_one_image_fills_a_batch(self):
         for count, batch in ((4, 4), (5, 4), (3, 4)):
             views, examples = Views(STILL, min(batch, count), SEED), data(count)

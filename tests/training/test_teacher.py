@@ -27,6 +27,7 @@ def data(count: int = 9, dtype: Any = np.uint8) -> Examples:
     )
 
 
+@pytest.mark.fast("False")
 @pytest.mark.quick
 @pytest.mark.parametrize("streamed", [False, True])
 def test_steps_are_those_of_the_literal_loop_with_its_schedule(streamed, x64):
@@ -84,6 +85,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_steps():
     np.testing.assert_allclose(means, wanted, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_uint8_and_float_images_train_alike_to_the_bit():
     recipe = dataclasses.replace(RECIPE, batch_size=4, augmentation="pad_crop")
     procedure = Squeeze(tiny.network("batch"), recipe, steps_per_epoch=3)
@@ -95,6 +97,7 @@ def test_uint8_and_float_images_train_alike_to_the_bit():
     jax.tree.map(np.testing.assert_array_equal, *made)
 
 
+@pytest.mark.fast("flip", "none")
 @pytest.mark.parametrize("name", ["resized_crop", "pad_crop", "flip", "none"])
 def test_every_image_has_draws_of_its_own(name):
     image = np.random.default_rng(0).uniform(0.1, 1, (1, 6, 6, 3)).astype(np.float32)

@@ -31,6 +31,7 @@ def examples() -> Examples:
     return Examples(*tiny.data(), tiny.CLASSES)
 
 
+@pytest.mark.fast("identity")
 @pytest.mark.parametrize("normalization", ["identity", "batch"])
 def test_equals_adam_written_out(normalization, x64):
     training, data = procedure(normalization), examples()
@@ -55,6 +56,7 @@ def test_loss_falls_and_the_patterns_are_learned():
     assert accuracy(tiny.network(), state.variables, test) > 0.9
 
 
+@pytest.mark.slow
 def test_images_of_a_step_are_augmented_by_its_key():
     training, data, key = procedure(augment="flip"), examples(), jax.random.key(5)
     state = training.init(jax.random.key(0), data)

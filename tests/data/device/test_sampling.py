@@ -65,6 +65,7 @@ def test_class_is_uniform_within_a_class_and_takes_soft_labels():
     np.testing.assert_allclose(shares, expected, atol=0.04)
 
 
+@pytest.mark.slow
 def test_many_classes_and_one_class():
     for classes in (1, 2, 200):
         labels = jnp.arange(classes * 3, dtype=jnp.int32) % classes

@@ -145,6 +145,7 @@ def test_the_first_images_are_those_of_each_class_in_order():
     np.testing.assert_array_equal(cycled, np.asarray(few.images)[[[0, 0], [1, 2], [3, 3]]])
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_noise_is_about_grey_and_clipped():
     of = method("idc", factor=1, initial="noise", n_images=50)

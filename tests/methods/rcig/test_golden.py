@@ -126,6 +126,7 @@ def assert_norms(tree: dict[str, np.ndarray], expected: dict, what: str):
             assert error <= TOLERANCE, f"{what} projection of {path}: {error:.2e}"
 
 
+@pytest.mark.fast("main")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.quick) if name == "main" else name for name in sorted(SECTIONS)]
 )

@@ -46,8 +46,11 @@ KEYS = (
     "n_inner_steps",
     "n_hinv_steps",
 )
+UNCOMPILED = ("do_precompute", "aug", "aug_repeats", "linearize", "learn_labels", "use_flip", "softplus_temp")
+UNCOMPILED += ("checkpoint_iters", "naive_loss", "use_x64")
 
 
+@pytest.mark.fast("implicit_batch_size", *UNCOMPILED)
 @pytest.mark.parametrize("key", KEYS)
 def test_key(key, request):
     if key != "init_random_noise":  # which is about drawing, in the type of a run
@@ -246,6 +249,7 @@ def check_skip_tune():
     assert statuses(inner=inner, hvp=failing_hvp / 1.2)[1] == 1 != statuses(inner=inner, hvp=failing_hvp)[1]
 
 
+@pytest.mark.slow
 def test_a_run_with_use_x64_starts_with_as_many_images_of_every_class(x64):
     start = jax.jit(tiny.method(n_images=10).init)(jax.random.key(0), tiny.examples(90)).synthetic
     np.testing.assert_allclose(start.labels, np.repeat(np.eye(3), 10, 0) - 1 / 3, rtol=1e-12)

@@ -26,6 +26,7 @@ def largest_difference(found, expected) -> float:
     return max(float(np.max(np.abs(a - b)) / (np.max(np.abs(b)) or 1)) for a, b in pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_in_chunks_the_meta_gradient_is_the_same(solver, x64):
     whole = tiny.method(**SOLVERS[solver])
@@ -35,6 +36,7 @@ def test_in_chunks_the_meta_gradient_is_the_same(solver, x64):
         assert largest_difference(getattr(tiny.found(cut), part), getattr(tiny.found(whole), part)) <= 1e-10
 
 
+@pytest.mark.slow
 def test_in_chunks_a_network_of_the_pool_trains_the_same(x64):
     def trained(of: RCIG):
         train = jax.jit(lambda member, synthetic, draws: of._train_member(tiny.network(of), member, synthetic, draws))

@@ -35,6 +35,7 @@ def gradient(method: RCIG):
     return jax.jit(method.meta_gradient, static_argnums=0)(tiny.network(method), *arguments(method))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_meta_gradient_points_the_same_way(solver):
     half, full = (tiny.method(precision=word, **SOLVERS[solver]) for word in ("bfloat16", "float32"))
@@ -45,6 +46,7 @@ def test_the_meta_gradient_points_the_same_way(solver):
             assert cosine > 0.99 and not np.array_equal(found, expected), (part, name, cosine)
 
 
+@pytest.mark.slow
 def test_state_and_gradients_stay_float32():
     method = tiny.method(precision="bfloat16", **SOLVERS["pcg"])
     _, state, batch, draws = arguments(method)
@@ -55,6 +57,7 @@ def test_state_and_gradients_stay_float32():
     assert {leaf.dtype for leaf in jax.tree.leaves(moved)} == {jnp.dtype("float32")}
 
 
+@pytest.mark.slow
 def test_the_exact_solve_runs_on_unrounded_networks(monkeypatch):
     half, full = (tiny.method(precision=word, **SOLVERS["pcg"]) for word in ("bfloat16", "float32"))
     residuals = [gradient(m).metrics["inner_residual"] for m in (half, full)]

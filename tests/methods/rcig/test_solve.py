@@ -14,6 +14,7 @@ from tests.kernels import tiny
 pytestmark = pytest.mark.usefixtures("x64")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last_kernel", [False, True])
 @pytest.mark.parametrize("solver", ["pcg", "dense"])
 def test_theta_and_u(solver, last_kernel):

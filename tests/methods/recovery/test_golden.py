@@ -100,6 +100,7 @@ def some(array):
     return [np.linalg.norm(array), *(array[place] for place in PLACES)]
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_loss_and_slope_are_the_numbers_of_pytorch(variables, x64):
     losses, slope = slope_of(variables, np.float64)
@@ -107,6 +108,7 @@ def test_loss_and_slope_are_the_numbers_of_pytorch(variables, x64):
     np.testing.assert_allclose(some(slope), SLOPE, rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_in_float32_and_pieces_they_are_to_its_rounding(variables, monkeypatch):
     monkeypatch.setattr(backend, "rows_at_once", lambda count: 2)

@@ -82,6 +82,7 @@ def literal_mosaics(key, images: Examples, ipc: int, factor: int, candidates: in
     return mosaics
 
 
+@pytest.mark.fast("1-9")
 @pytest.mark.parametrize(("factor", "candidates"), [(1, 9), (2, 13)])
 def test_mosaics_are_those_of_literal_loops(factor, candidates, monkeypatch):
     monkeypatch.setattr(selection, "BATCH", 12)  # several batches, the last of which overlaps the one before
@@ -93,6 +94,7 @@ def test_mosaics_are_those_of_literal_loops(factor, candidates, monkeypatch):
     assert 0 <= float(found.min()) <= float(found.max()) <= 1 + 1e-6
 
 
+@pytest.mark.slow
 def test_a_choice_depends_on_its_key_and_not_on_the_batches(monkeypatch):
     own, images = teacher(), of_class()
     how = {"factor": 1, "candidates": 13, "crops": 2}
@@ -125,6 +127,7 @@ def test_random_rows_are_distinct_and_a_function_of_the_key():
     assert len(set(first)) == 8 and set(first) <= set(range(20)) and list(first) != list(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [3, 8, 11])
 def test_an_antialiased_crop_is_that_of_literal_loops_however_many_windows(size):
     images = np.random.default_rng(0).uniform(size=(2, 9, 9, 2)).astype(np.float32)

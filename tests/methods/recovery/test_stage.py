@@ -36,6 +36,7 @@ def drawn(procedure, iteration, group=0):
     return literal.Draw(tuple(int(each) for each in box), bool(coin), tuple(int(each) for each in roll))
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 @pytest.mark.parametrize("rows", [6, 4])
 def test_loss_and_slope_are_literal_in_pieces_of_any_size(rows, x64, monkeypatch):
@@ -58,6 +59,7 @@ def test_loss_and_slope_are_literal_in_pieces_of_any_size(rows, x64, monkeypatch
     np.testing.assert_allclose(slope, direction, rtol=0, atol=1e-12 * float(jnp.abs(direction).max()))
 
 
+@pytest.mark.fast("given0")
 @pytest.mark.quick
 @pytest.mark.parametrize(
     "given",
@@ -96,6 +98,7 @@ def test_without_crop_flip_and_roll_all_is_seen_as_it_is():
     np.testing.assert_array_equal(view.columns, np.eye(8))
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_pixels_stay_within_what_0_and_1_become():
     (procedure,) = tiny.stages(lr_img=1e3)
@@ -107,6 +110,7 @@ def test_pixels_stay_within_what_0_and_1_become():
     assert [end.ravel().tolist() for end in plain.bounds(3, jnp.dtype(np.float32))] == [[0, 0, 0], [1, 1, 1]]
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_groups_are_recovered_as_if_alone(monkeypatch):
     (procedure,) = tiny.stages(statistics_group=3)
@@ -148,6 +152,7 @@ def test_noise_has_unit_variance_and_real_images_start_as_they_are():
     np.testing.assert_array_equal(procedure.init(key_for(0, "init"), data).images, data.images)
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_stages_without_merging_are_one_long_stage():
     whole = tiny.stages(initialise="medium", iterations=4)[0]
@@ -164,6 +169,7 @@ def test_stages_without_merging_are_one_long_stage():
     np.testing.assert_array_equal(a.adam.count, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_stages_grow_meet_their_patches_and_begin_adam_anew():
     teachers = (tiny.pooled(),)
@@ -186,6 +192,7 @@ def test_teachers_that_cannot_see_a_stages_images_are_refused():
         first.init(key_for(0, "init"), tiny.examples(6))
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_teachers_take_turns():
     teachers = tiny.network(), tiny.network(depth=1), tiny.network(normalization="identity")
@@ -201,6 +208,7 @@ def test_teachers_take_turns():
     assert [part.name for part in procedure.parts(data)] == ["teacher 0", "teacher 1", "teacher 2"]
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_an_iteration_lowers_the_loss_that_it_saw():
     (procedure,) = tiny.stages(crop=False, flip=False, jitter=0, iterations=40, lr_img=0.05)
@@ -210,6 +218,7 @@ def test_an_iteration_lowers_the_loss_that_it_saw():
     assert float(last["loss"]) == pytest.approx(float(last["ce"] + 0.05 * last["statistics"]), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_in_bfloat16_only_activations_are_rounded():
     (exact,) = tiny.stages()
@@ -222,6 +231,7 @@ def test_in_bfloat16_only_activations_are_rounded():
     assert np.corrcoef(np.ravel(a.adam.mu), np.ravel(b.adam.mu))[0, 1] > 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_many_steps_of_a_dispatch_are_those_one_by_one():
     (procedure,) = tiny.stages(iterations=5)

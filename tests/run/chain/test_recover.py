@@ -157,6 +157,7 @@ class TestWhole:
             recovering().recover(folder, ipc_indices=[index])
         assert pieces_of(folder) == pieces_of(whole)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("initialise", ["noise", "random", "medium"])
     def test_a_set_grows_by_more_images_of_every_class(self, initialise, tmp_path):
         given, seen = {"initialise": initialise, "merge": 1.0 if initialise == "noise" else 0.5}, []
@@ -204,6 +205,7 @@ class TestWhole:
         with pytest.raises(ConfigError, match="2 weights of the statistics for 1 teachers"):
             recovering(r_bn=(0.1, 0.2))
 
+    @pytest.mark.slow
     def test_mosaics_share_the_best_crops_out_and_cannot_grow(self, tmp_path):
         options = {"initialise": "mosaic", "iterations": 0, "stages": None, "mosaic": 1, "crops": 2}
         recovering(**options).recover(tmp_path)
@@ -220,6 +222,7 @@ class TestWhole:
         recovering(n_images=4).recover(tmp_path, ipc_indices=[0])
         assert pieces_of(initial) == before
 
+    @pytest.mark.slow
     def test_groups_do_not_depend_on_how_they_are_put_into_chunks(self, tmp_path):
         """A device that holds more takes more groups at a time: the same images, to rounding and its JPEG."""
         small, large = tmp_path / "small", tmp_path / "large"

@@ -100,11 +100,13 @@ class TestSizes:
         written = sum(path.stat().st_size for path in tmp_path.iterdir() if path.name != ".lock")
         assert 3 * payload < written <= given.bytes == store_bytes(9, 3, 3, keep=keep)
 
+    @pytest.mark.slow
     def test_a_teacher_that_is_asked_stores_nothing(self):
         assert student(relabelling()) and store_bytes(50_000, 0, 1_000) < 2**15
 
 
 class TestStore:
+    @pytest.mark.slow
     def test_a_student_that_reads_is_bit_equal_to_one_that_asks(self, tmp_path):
         if not backend.on_cpu():
             pytest.skip("bit-equal on CPU")
@@ -181,6 +183,7 @@ class TestStore:
             with pytest.raises(CheckpointError, match=named):
                 dataclasses.replace(given, **changed).read(tmp_path)
 
+    @pytest.mark.slow
     def test_pruned_labels_are_the_largest_logits_and_their_classes(self, tmp_path):
         given = relabelling(2)
         both = [r.make(tmp_path / str(r.keep)) for r in (relabelling(), given)]
@@ -192,6 +195,7 @@ class TestStore:
         )
         assert all(np.isfinite(leaf).all() for leaf in student(given, both[1]))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("replacement", [False, True])
     def test_a_pool_is_labelled_once_and_used_in_every_epoch(self, replacement, tmp_path):
         given = relabelling(pool=2, epochs=4, replacement=replacement)
@@ -200,6 +204,7 @@ class TestStore:
         for asked, read in zip(student(given), student(given, labels), strict=True):
             np.testing.assert_array_equal(asked, read)
 
+    @pytest.mark.slow
     def test_students_that_are_trained_at_once_read_the_same_labels(self, tmp_path, monkeypatch):
         given = relabelling(models_to_test=2)
         labels = given.make(tmp_path)

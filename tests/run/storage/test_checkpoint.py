@@ -307,6 +307,7 @@ def test_a_failing_disk_leaves_the_state_before(two, whole, monkeypatch):
     assert bits(go(two, 20)[0]) == whole[1]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax drops its event loop
 def test_a_disk_that_refuses_large_files(tmp_path):
     resource = pytest.importorskip("resource")

@@ -99,6 +99,7 @@ def digits():
 SMALL = Condensation(width=4, batch_real=32, lr=0.1, source="pretrained", inner_loop=2)
 
 
+@pytest.mark.slow
 def test_networks_learn_and_each_is_a_function_of_the_seed_and_its_number(digits):
     kind = data.fit(digits, family=SMALL.family, kind=SMALL.kind)
     training = Pretraining(SMALL, digits, kind, epochs=3, seed=1)
@@ -129,6 +130,7 @@ def test_the_identity_of_a_run_holds_their_digest(digits):
     )
 
 
+@pytest.mark.slow
 def test_the_public_face_takes_folders_or_variables(digits, tmp_path):
     kind = data.fit(digits, family=SMALL.family, kind=SMALL.kind)
     training = Pretraining(SMALL, digits, kind, epochs=1)
