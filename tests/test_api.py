@@ -14,7 +14,7 @@ from jaxdd.core.errors import CheckpointError, ConfigError, DataError, UsageErro
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.run import evaluating
 
-TINY = {"width": 4, "depth": 1, "pool_model_count": 2}
+TINY = {"width": 4, "depth": 1, "pool_model_count": 2, "batch_size": 32}
 QUICK = {"width": 4, "models_to_test": 1, "plain_steps": 3, "test_aug": None}
 
 

@@ -193,8 +193,8 @@ def test_a_file_of_a_matching_method_says_what_its_command_says(name):
 
 
 def build_matching(line: str | None, path: str | None = None) -> Settings:
-    words = ["--config_path", path] if path else (line or "").split()
-    return matching.resolve(parse(matching_flags.condense(), words, "condense"))
+    flags = matching_flags.condense()
+    return matching.resolve(flags(config_path=path) if path else parse(flags, (line or "").split(), "condense"))
 
 
 @pytest.mark.parametrize("folder", [".", "frepo"])

@@ -123,6 +123,7 @@ def test_images_have_draws_of_their_own_unless_siamese(make):
         np.testing.assert_allclose(alike, np.broadcast_to(alike[:1], alike.shape), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_draws_have_their_distributions():
     n, side = 4000, 16

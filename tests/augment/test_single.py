@@ -160,6 +160,7 @@ def test_same_key_same_images_and_independent_of_the_rest(key):
     assert apply(key, images).dtype == jnp.float32
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_values_are_not_clipped():
     images = 100 * jax.random.normal(jax.random.key(1), (64, 8, 8, 3)) - 50

@@ -128,6 +128,7 @@ def test_looping_is_known_inside_bodies_only():
 # What the compiled programs hold.
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 @on_cpu_only
 def test_the_parser_sees_convolutions():
@@ -234,6 +235,7 @@ def test_a_gradient_through_a_loop_has_no_native_convolution_in_it(small):
     assert hlo.grouped_convolutions(text) == []
 
 
+@pytest.mark.slow
 @on_cpu_only
 def test_networks_of_different_weights_make_no_grouped_convolution(small):
     network, stacked, images, targets = small

@@ -140,6 +140,7 @@ def test_float32_keeps_five_digits(computed):
         np.testing.assert_allclose(slopes[name][0, 0, 0, 0], corner, rtol=0, atol=1e-5 * norm, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_network_is_the_authors(x64):
     variables, real, synthetic = setting(jnp.float64)

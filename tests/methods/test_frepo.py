@@ -44,7 +44,7 @@ def literal_net(variables, age: int) -> frepo_literal.Net:
 
 
 def _fresh(network: Network, key: Key) -> frepo_literal.Net:
-    return literal_net(network.init(key, jnp.float64), 0)
+    return literal_net(jax.jit(network.init, static_argnums=1)(key, jnp.float64), 0)
 
 
 def literal_run(of: FRePo, state: FRePoState) -> tuple[frepo_literal.Lamb, list[frepo_literal.Net], list[float]]:
@@ -78,7 +78,7 @@ def literal_run(of: FRePo, state: FRePoState) -> tuple[frepo_literal.Lamb, list[
 )
 def test_four_steps_equal_the_literal_procedure(settings, x64):
     of = method(**settings)
-    start = of.init(jax.random.key(0), examples(30, seed=1))
+    start = jax.jit(of.init)(jax.random.key(0), examples(30, seed=1))
     start = start._replace(prototypes=start.prototypes._replace(labels=start.prototypes.labels - _spread(start)))
     lamb, pool, expected = literal_run(of, start)
     state, losses, update = start, [], jax.jit(of.update)
@@ -147,7 +147,7 @@ def test_the_margin_counts_up_to_one_over_k():
 def test_the_start_is_real_images_scaled_labels_and_staggered_ages():
     of = FRePo(n_images=2, width=2, depth=1)
     data = examples(60, seed=1, dtype=np.float32)
-    state = of.init(jax.random.key(0), data)
+    state = jax.jit(of.init)(jax.random.key(0), data)
     held = {np.asarray(image).tobytes() for image in data.images}
     assert all(np.asarray(image).tobytes() in held for image in state.prototypes.images)
     classes = np.repeat(np.arange(3), 2)

@@ -30,6 +30,7 @@ def test_published_sizes(classes, count):
     assert len(kernels) == 2 * sum(LAYOUT) + 3 + 2 == 121
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_it_is_its_layers_written_out(x64):
     network = models.Network(DenseNet(3, width=22, layout=SHORT), (16, 16, 3))  # a growth of 2

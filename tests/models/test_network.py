@@ -81,6 +81,7 @@ def test_networks_are_hashable_values(images):
     assert apply(make(), variables, images).shape == apply(make(), variables, images).shape == (5, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_init_runs_no_convolution_and_draws_the_same_in_every_precision(x64):
     network = make("batch")
