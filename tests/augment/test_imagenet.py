@@ -83,7 +83,6 @@ def test_windows_have_their_distribution():
     assert shares.min() > 0.49 and shares.max() < 1.01
 
 
-@pytest.mark.fast("10-100-box0")
 @pytest.mark.quick
 def test_the_first_attempt_that_fits_is_shown():
     n, height, width = 200, 20, 26
@@ -100,6 +99,7 @@ def test_the_first_attempt_that_fits_is_shown():
         np.testing.assert_array_equal(np.asarray(mine)[fits.any(1)], side[np.arange(n), first][fits.any(1)])
 
 
+@pytest.mark.fast("10-100-box0")
 @pytest.mark.quick
 @pytest.mark.parametrize(("height", "width", "box"), [(10, 100, (0, 43, 10, 13)), (90, 30, (25, 0, 40, 30))])
 def test_where_no_window_fits_the_middle_is_shown(height, width, box):
