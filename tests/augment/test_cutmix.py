@@ -57,7 +57,7 @@ def test_loss_is_the_published_one(x64):
     np.testing.assert_allclose(-(soft * log).sum(1), ratio * own + (1 - ratio) * partner, rtol=1e-14)
 
 
-@pytest.mark.fast("0.5")
+@pytest.mark.slow
 @pytest.mark.quick
 @pytest.mark.parametrize("beta", [1.0, 0.5])
 def test_draws(beta):

@@ -183,6 +183,7 @@ def test_gradients_are_the_adjoint_and_finite(images, key):
     assert float(jnp.vdot(change, cotangent)) == pytest.approx(float(jnp.vdot(direction, gradient)), rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_the_identity_and_whole_shifts_are_exact():
     images = jax.random.normal(jax.random.key(1), (4, 7, 5, 2))

@@ -247,6 +247,7 @@ def test_networks_of_different_weights_make_no_grouped_convolution(small):
     assert hlo.grouped_convolutions(hlo.program(jax.vmap(lambda v: step(0, v)), stacked))  # what map avoids
 
 
+@pytest.mark.slow
 @on_cpu_only
 def test_an_unrolled_short_loop_keeps_native_convolutions(small):
     network, stacked, images, targets = small

@@ -103,6 +103,7 @@ def test_a_crop_is_pils():
     np.testing.assert_array_equal(grey, np.asarray(wanted)[..., :1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(48, 64), (20, 100)])
 def test_windows_are_distributed_as_those_of_images_on_the_device(shape):
     random, count = np.random.default_rng(0), 1500

@@ -15,7 +15,7 @@ from tests.models.test_registry import size
 SHORT = (2, 1, 1, 2)
 
 
-@pytest.mark.fast("10-1000618")
+@pytest.mark.slow
 @pytest.mark.quick
 @pytest.mark.parametrize(("classes", "count"), [(10, 1_000_618), (100, 1_035_268)])
 def test_published_sizes(classes, count):

@@ -100,7 +100,7 @@ def test_flax_draws_the_same(images):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.fast("batch")
+@pytest.mark.fast("identity")
 @pytest.mark.quick
 @pytest.mark.parametrize("normalization", models.NORMALIZATIONS)
 def test_float64_stays_float64(x64, images, normalization):

@@ -43,7 +43,7 @@ def literal(params, x, depth, stem):
     return blocks, plain.linear(blocks[-1], params["Dense_0"])
 
 
-@pytest.mark.fast("18-small-9")
+@pytest.mark.slow
 @pytest.mark.quick
 @pytest.mark.parametrize(
     ("depth", "stem", "side"), [(18, "imagenet", 37), (18, "small", 9), (50, "imagenet", 37), (50, "small", 8)]

@@ -103,7 +103,7 @@ def test_draws_are_narrow_and_biases_nothing():
             assert (leaf == (path[-1].key == "scale")).all()
 
 
-@pytest.mark.fast("float32")
+@pytest.mark.slow
 @pytest.mark.quick
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_statistics_and_logits_move_every_pixel(precision):

@@ -119,6 +119,7 @@ class TestImages:
         procedure = dataclasses.replace(PLAIN, kind=kind, strategy=strategy)
         tiny.assert_close(after_one_step(procedure, examples), expected, rtol=1e-4)
 
+    @pytest.mark.slow
     def test_cutmix_comes_last_and_mixes_the_labels(self):
         examples = data()
         procedure = dataclasses.replace(PLAIN, mix_p=1.0)
