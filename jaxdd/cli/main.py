@@ -9,11 +9,13 @@ import pathlib
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
+from jaxdd import __version__
 from jaxdd.cli.flags.words import NO
 from jaxdd.core.errors import JaxddError, choose
 from jaxdd.core.io import shorter_path
+from jaxdd.run.signals import Stopped
 
 COMMANDS = {
     "distill": "makes a distilled set",
@@ -40,10 +42,12 @@ def main(argv: Sequence[str] | None = None, *, script: str | None = None) -> int
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(words, script)
+        _run(words, script)
     except JaxddError as error:
         _report(error, debug=_wants_traceback(words))
         return error.exit_code
+    except Stopped as stop:  # which the command has told
+        return stop.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -52,28 +56,28 @@ def main(argv: Sequence[str] | None = None, *, script: str | None = None) -> int
         return 141
     except SystemExit as leaving:  # tyro, after --help
         return leaving.code if isinstance(leaving.code, int) else 0
+    return 0
 
 
-def _run(words: list[str], script: str | None) -> int:
-    if script is None:
-        if not words or words[0] in ("-h", "--help", "help"):
-            print(_overview())
-            return 0
-        if words[0] == "--version":
-            from jaxdd import __version__
+def _run(words: list[str], script: str | None) -> None:
+    """Runs a command, of which no other is imported: `run(argv, programs)` of the module of its name.
 
-            print(__version__)
-            return 0
-    command, flags = (script, words) if script else (words[0], words[1:])
-    choose(command, COMMANDS, kind="command", where="jaxdd")
-    programs = {name: _called(name, by_script=bool(script)) for name in COMMANDS}
-    return _command(command)(flags, programs)
+    `argv` holds its flags; `programs` says how each command is called, for help and advice.
 
-
-def _command(name: str) -> Callable[[Sequence[str], Mapping[str, str]], int]:
-    """What runs a command; no other is imported."""
-    module = importlib.import_module(f"jaxdd.cli.commands.{'evaluate' if name == 'eval' else name}")
-    return module.run
+    Raises:
+        JaxddError: anything a user can mend.
+        Stopped: by a signal.
+    """
+    command, *flags = [script, *words] if script else words or ["--help"]
+    if command in ("-h", "--help", "help"):
+        print(_overview())
+    elif command == "--version":
+        print(__version__)
+    else:
+        name = choose(command, COMMANDS, kind="command", where="jaxdd")
+        programs = {name: _called(name, by_script=bool(script)) for name in COMMANDS}
+        module = importlib.import_module(f"jaxdd.cli.commands.{'evaluate' if name == 'eval' else name}")
+        module.run(flags, programs)
 
 
 def _called(command: str, *, by_script: bool) -> str:

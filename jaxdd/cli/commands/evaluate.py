@@ -6,20 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from jaxdd.cli.flags.rcig import Eval
 from jaxdd.cli.flags.words import parse
-from jaxdd.cli.jobs.evaluating import perform
 
 
-def run(argv: Sequence[str], programs: Mapping[str, str]) -> int:
-    """Parses, checks, evaluates, prints a table and writes the result file.
+def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
+    """Parses, checks, evaluates, prints a table and writes the result file; see `cli.main`."""
+    flags = parse(Eval, argv, programs["eval"])
 
-    Arguments:
-        argv: the flags.
-        programs: how each command is called, for help and advice.
+    from jaxdd.cli.jobs import evaluating
 
-    Returns:
-        The exit code: 0, or 128 plus the number of the signal that stopped it.
-
-    Raises:
-        JaxddError: anything a user can mend.
-    """
-    return perform(parse(Eval, argv, programs["eval"]), programs["distill"])
+    evaluating.perform(flags, programs["distill"])

@@ -4,81 +4,58 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from jaxdd.cli.flags.rcig import Distill, Eval
 from jaxdd.cli.jobs import evaluating
-from jaxdd.cli.jobs.links import How, Links, opened
-from jaxdd.cli.settings.chain import of_distill
+from jaxdd.cli.jobs.links import Links, writers
+from jaxdd.cli.session import opened
 from jaxdd.core import io
 from jaxdd.core.config import as_dict
 from jaxdd.core.errors import CheckpointError
-from jaxdd.run.chain import students
+from jaxdd.data import require_grain
+from jaxdd.evaluation.recipe import Recipe
+from jaxdd.run.chain import sources, students
 from jaxdd.run.chain.settings import Decoupled
-
-if TYPE_CHECKING:
-    from jaxdd.run.chain.chain import Chain
+from jaxdd.run.chain.teacher import network, words
 from jaxdd.run.presets import default_folder
+from jaxdd.run.storage.precheck import refuse_other_run, refuse_other_set, require_writable
+
+SAME = ("data_path", "resolution", "random_seed", "stream")  # flags of the students too
 
 
-def run(flags: Distill, method: str, programs: Mapping[str, str]) -> int:
+def perform(flags: Distill, settings: Decoupled, programs: Mapping[str, str]) -> None:
     """Runs every link that is not finished, and trains students at the end.
-
-    Arguments:
-        flags: of `distill`.
-        method: one of `run.chain.settings.NAMES`.
-        programs: how each command is called, for advice.
-
-    Returns:
-        The exit code: 0, or 128 plus the number of the signal that stopped it.
 
     Raises:
         JaxddError: anything a user can mend.
+        Stopped: by a signal.
     """
-    from jaxdd.run import signals
-
-    settings = of_distill(flags, method)
-    given = flags.output_dir and pathlib.Path(flags.output_dir).expanduser().absolute()
+    method = settings.method
+    given = flags.output_dir and io.absolute(flags.output_dir)
     folder = given or default_folder(settings.dataset, settings.ipc, method)
     _check(flags, settings, folder)
-    with opened() as shown, signals.caught() as should_stop:
-        links = Links(shown, settings, How.of(flags), folder, should_stop)
+    with opened() as session:
+        links = Links(session, settings, flags, folder)
         links.header(f"{method.upper()} on {settings.dataset}, {settings.ipc} per class: teacher, images, students")
-        if flags.message:
-            shown.fact("message", flags.message)
+        session.screen.facts(message=flags.message)
         if flags.dry_run:
             links.sizes(settings.ipc * settings.spec.classes)
-            return 0
-        try:
-            links.begin()
-            _chain(links).run(folder, links, should_stop, links.layout)
-        except signals.Stopped as stop:
-            shown.say("stopped: what is finished is kept; the same command continues", "bold")
-            return stop.exit_code
+            return
+        links.begin()
+        elsewhere = sources.default_folder(settings, flags.random_seed)
+        chain = links.chain(writers=writers(files=True), elsewhere=elsewhere)
+        chain.run(folder, links, links.should_stop, links.layout)
         if _validated(folder, flags.random_seed):
-            shown.say("this chain is finished already", "bold green")
-            shown.fact("numbers", str(folder / "eval.json"))
-            return 0
-    return evaluating.perform(
-        Eval(
-            checkpoint_path=str(folder),
-            data_path=flags.data_path,
-            resolution=flags.resolution,
-            random_seed=flags.random_seed,
-            stream=flags.stream,
-        ),
-        programs["distill"],
-        students.Labels(checkpoint_every=flags.checkpoint_every),
-    )
+            session.screen.say("this chain is finished already", "bold green")
+            session.screen.facts(numbers=folder / "eval.json")
+            return
+    same = {name: getattr(flags, name) for name in SAME}
+    labels = students.Labels(checkpoint_every=flags.checkpoint_every)
+    evaluating.perform(Eval(checkpoint_path=str(folder), **same), programs["distill"], labels)
 
 
 def _check(flags: Distill, settings: Decoupled, folder: pathlib.Path) -> None:
     """What can be refused before a device is touched or an image is read."""
-    from jaxdd.data import require_grain
-    from jaxdd.evaluation.recipe import Recipe
-    from jaxdd.run.chain.teacher import network, words
-    from jaxdd.run.storage.precheck import refuse_other_run, refuse_other_set, require_writable
-
     recipe = Recipe.of(settings.recipe)
     recipe.check(settings.image_shape[0])
     recipe.network(settings.image_shape, settings.spec.classes, settings.dataset)
@@ -111,27 +88,8 @@ def _refuse_other_labels(manifest: pathlib.Path, settings: Decoupled) -> None:
         )
 
 
-def _chain(links: Links) -> Chain:
-    """All that comes before the students."""
-    from jaxdd.publish import image_folder
-    from jaxdd.publish.grid import grid
-    from jaxdd.run.chain import chain, sources
-
-    return chain.of_recovery(
-        links.settings,
-        links.dataset,
-        links.preprocessing,
-        seed=links.how.seed,
-        writers=chain.Writers(grid, image_folder.write),
-        checkpoint_every=links.how.checkpoint_every,
-        elsewhere=sources.default_folder(links.settings, links.how.seed),
-    )
-
-
 def _validated(folder: pathlib.Path, seed: int) -> bool:
     """Whether `eval.json` is about this very set, recipe and seed."""
-    from jaxdd.evaluation.recipe import Recipe
-
     path, own = folder / "eval.json", io.read_json(folder / "distilled" / "manifest.json")
     if not path.is_file():
         return False

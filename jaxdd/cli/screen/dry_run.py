@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pathlib
-from typing import TYPE_CHECKING
 
 from jaxdd.cli.screen.screen import Screen, duration
-
-if TYPE_CHECKING:
-    from jaxdd.run.devices import Layout
-    from jaxdd.run.distillation import Distillation
-    from jaxdd.run.plan import Plan, Trial
+from jaxdd.core import backend
+from jaxdd.run.devices import Layout
+from jaxdd.run.distillation import Distillation
+from jaxdd.run.plan import Plan, Trial, gigabytes
+from jaxdd.run.storage.precheck import require_writable
 
 
 def tell(screen: Screen, run: Distillation, layout: Layout, folder: pathlib.Path) -> None:
@@ -26,8 +25,6 @@ def tell(screen: Screen, run: Distillation, layout: Layout, folder: pathlib.Path
         ConfigError: it cannot fit into a device's memory.
         CheckpointError: its folder cannot be written, or has too little room.
     """
-    from jaxdd.run.storage.precheck import require_writable
-
     needs = run.plan(layout, count_operations=True)
     _tell_sizes(screen, run, needs)
     require_writable(folder, needs.disk_bytes)
@@ -38,9 +35,6 @@ def tell(screen: Screen, run: Distillation, layout: Layout, folder: pathlib.Path
 
 
 def _tell_sizes(screen: Screen, run: Distillation, needs: Plan) -> None:
-    from jaxdd.core import backend
-    from jaxdd.run.plan import gigabytes
-
     shape = "x".join(map(str, run.dataset.image_shape))
     screen.fact("set", f"{run.dataset.classes * run.method.n_images} images of {shape}")
     each = needs.network_parameters // needs.networks
@@ -54,8 +48,6 @@ def _tell_sizes(screen: Screen, run: Distillation, needs: Plan) -> None:
 
 
 def _tell_costs(screen: Screen, run: Distillation, needs: Plan, found: Trial) -> None:
-    from jaxdd.run.plan import gigabytes
-
     if found.peak_bytes is not None and found.temporary_bytes is not None:
         inside = f"{gigabytes(found.temporary_bytes)} of it within a step"
         screen.fact("memory", f"{gigabytes(found.peak_bytes)} at the peak of the compiled step, {inside}")

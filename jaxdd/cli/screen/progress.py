@@ -14,6 +14,7 @@ import rich.table
 from jaxdd.cli.screen.screen import Screen, duration
 from jaxdd.evaluation.protocol import Row
 from jaxdd.run.progress import Reporter
+from jaxdd.run.signals import Stopped
 
 LONG = 3600.0  # seconds from which a user is told how to make it shorter
 WORTH_SAYING = 0.5  # seconds of compilation or saving below which nothing is said afterwards
@@ -23,6 +24,8 @@ BAR = 20
 class Line(Reporter):
     """Shows progress on a screen.
 
+    `remedies` make it shorter; `kept` says what a signal leaves, and how it goes on.
+
     Arguments:
         screen: where.
         should_stop: says whether a signal was received, which the line then tells at once.
@@ -30,6 +33,7 @@ class Line(Reporter):
     """
 
     remedies = "fewer --max_steps, a smaller --width or a GPU"
+    kept = ""
 
     def __init__(self, screen: Screen, should_stop: Callable[[], int | None] = lambda: None, steps: int = 0):
         self._steps = steps
@@ -41,10 +45,15 @@ class Line(Reporter):
         self.compiling_seconds = 0.0
 
     @contextlib.contextmanager
-    def shown(self) -> Iterator[None]:
-        """While this is open, the line is on the terminal."""
-        with self._screen.live(self._now, self.above):
-            yield
+    def shown(self) -> Iterator[Line]:
+        """While this is open, the line is on the terminal; what a signal leaves is said at the end."""
+        try:
+            with self._screen.live(self._now, self.above):
+                yield self
+        except Stopped:
+            if self.kept:
+                self._screen.say(f"stopped: {self.kept}", "bold")
+            raise
 
     def above(self) -> Any:
         """What a terminal shows above the line; None for nothing."""
@@ -65,28 +74,23 @@ class Line(Reporter):
             self._screen.progress(f"compiled '{name}' in {duration(seconds)}", last=True)
 
     def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
-        self._screen.say(f"{pace(seconds_per_step)}: about {duration(total_seconds)} in all", "bold")
-        if total_seconds > LONG:
-            self._screen.note(f"that is more than an hour: {self.remedies} make it shorter")
+        self._estimated(pace(seconds_per_step), total_seconds)
 
     def progress(
         self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float
     ) -> None:
         self._metrics = dict(metrics) or self._metrics
-        self._doing = ""
-        done = min(BAR, BAR * step // max(steps, 1))
         numbers = "  ".join(shown_metric(name, self._metrics[name]) for name in SHOWN if name in self._metrics)
         facts = f"{numbers}  {pace(seconds_per_step)}  {duration(remaining_seconds)} left"
-        self._text = f"{'━' * done}{'─' * (BAR - done)} step {step}/{steps}  {facts}"
-        self._screen.progress(f"step {step}/{steps}  {facts}", last=step == steps)
+        self._done(step, steps, f"step {step}/{steps}  {facts}", last=step == steps)
 
     def saving(self, step: int) -> None:
         self.doing(f"saving step {step}")
-        self._screen.log(f"saving step {step}")
+        self._screen.record(f"saving step {step}")
 
     def saved(self, step: int, seconds: float) -> None:
         self._doing = ""
-        self._screen.log(f"saved step {step} in {duration(seconds)}")
+        self._screen.record(f"saved step {step} in {duration(seconds)}")
 
     def begins(self, piece: object, number: int, pieces: int) -> None:
         self.doing(f"{piece} {number + 1} of {pieces}")
@@ -109,6 +113,18 @@ class Line(Reporter):
 
     def warning(self, text: str) -> None:
         self._screen.note(text)
+
+    def _done(self, done: int, of: int, text: str, *, last: bool = False) -> None:
+        """Tells how much is done, on a terminal as a bar too."""
+        filled = min(BAR, BAR * done // max(of, 1))
+        self._doing, self._text = "", f"{'━' * filled}{'─' * (BAR - filled)} {text}"
+        self._screen.progress(text, last=last)
+
+    def _estimated(self, each: str, seconds: float) -> None:
+        """Tells what one piece of the work takes, and the whole."""
+        self._screen.say(f"{each}: about {duration(seconds)} in all", "bold")
+        if seconds > LONG:
+            self._screen.note(f"that is more than an hour: {self.remedies} make it shorter")
 
     def _now(self) -> str:
         if self._should_stop():
@@ -139,7 +155,6 @@ class Trainings(Line):
     """
 
     remedies = "fewer --models_to_test, a smaller --width or a GPU"
-    piece = "network"
 
     def __init__(self, screen: Screen, should_stop: Callable[[], int | None], planned: Sequence[int]):
         super().__init__(screen, should_stop)
@@ -167,7 +182,7 @@ class Trainings(Line):
         else:
             self._began = time.monotonic()
         self._number = number + 1
-        self.doing(f"{self.piece} {self._number} of {len(self._planned)}")
+        self.doing(f"network {self._number} of {len(self._planned)}")
 
     def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
         if self._number == 1:
@@ -176,15 +191,11 @@ class Trainings(Line):
     def progress(
         self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float
     ) -> None:
-        self._doing = ""
         before, after = sum(self._planned[: self._number - 1]), sum(self._planned[self._number :])
         overall = self._pure / before if before else seconds_per_step
         left = duration(remaining_seconds + after * overall)
-        done = BAR * (before + step) // max(sum(self._planned), 1)
-        where = f"{self.piece} {self._number} of {len(self._planned)}, step {step}/{steps}"
-        text = f"{where}  {pace(seconds_per_step)}  {left} left"
-        self._text = f"{'━' * done}{'─' * (BAR - done)} {text}"
-        self._screen.progress(text)
+        where = f"network {self._number} of {len(self._planned)}, step {step}/{steps}"
+        self._done(before + step, sum(self._planned), f"{where}  {pace(seconds_per_step)}  {left} left")
 
 
 class Teaching(Line):
@@ -196,6 +207,7 @@ class Teaching(Line):
     """
 
     remedies = "fewer --epochs, a smaller --width or a GPU"
+    kept = "the state is kept; the same command continues it"
 
     def __init__(self, screen: Screen, should_stop: Callable[[], int | None], steps: int, told: str):
         super().__init__(screen, should_stop, steps)
@@ -219,6 +231,7 @@ class Chunks(Line):
     """
 
     remedies = "fewer --iteration, --shard on several machines or a GPU"
+    kept = "finished chunks and the state are kept; the same command continues"
 
     def __init__(self, screen: Screen, should_stop: Callable[[], int | None], planned: Sequence[int], images: int):
         super().__init__(screen, should_stop, sum(planned))
@@ -233,17 +246,13 @@ class Chunks(Line):
             self.doing(f"{piece}, {number + 1} of {pieces}")
 
     def ends(self, piece: object, facts: Mapping[str, Any]) -> None:
-        losses = "  ".join(f"{name} {value:.4g}" for name, value in facts["losses"].items())
-        self._screen.progress(f"{piece}: {duration(facts['seconds'])}  {losses}", last=True)
+        self._screen.progress(f"{piece}: {duration(facts['seconds'])}  {_numbers(facts['losses'])}", last=True)
 
     def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
         if not self._told:
             self._told = True
-            each, left = 1000 * seconds_per_step / self._images, self._steps - self._before
-            text = f"{each:.3g} ms per image-iteration: about {duration(seconds_per_step * left)} in all"
-            self._screen.say(text, "bold")
-            if seconds_per_step * left > LONG:
-                self._screen.note(f"that is more than an hour: {self.remedies} make it shorter")
+            left = seconds_per_step * (self._steps - self._before)
+            self._estimated(f"{1000 * seconds_per_step / self._images:.3g} ms per image-iteration", left)
 
     def resumed(self, step: int) -> None:
         self._screen.say(f"continuing chunk {self._number + 1} after {step} iterations of its stage")
@@ -252,14 +261,10 @@ class Chunks(Line):
         self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float
     ) -> None:
         self._metrics = dict(metrics) or self._metrics
-        self._doing = ""
-        numbers = "  ".join(f"{name} {value:.4g}" for name, value in self._metrics.items())
-        overall = self._before + step
-        left = duration(seconds_per_step * (self._steps - overall))
-        done = BAR * overall // max(self._steps, 1)
-        text = f"chunk {self._number + 1} of {len(self._planned)}, step {step}/{steps}  {numbers}  {left} left"
-        self._text = f"{'━' * done}{'─' * (BAR - done)} {text}"
-        self._screen.progress(text)
+        done = self._before + step
+        left = duration(seconds_per_step * (self._steps - done))
+        where = f"chunk {self._number + 1} of {len(self._planned)}, step {step}/{steps}"
+        self._done(done, self._steps, f"{where}  {_numbers(self._metrics)}  {left} left")
 
     def finished(self, step: int) -> None:
         self._before += step  # a stage
@@ -274,6 +279,7 @@ class Epochs(Line):
     """
 
     remedies = "fewer --epochs, --keep_epochs or a GPU, or no stored labels at all,"
+    kept = "finished epochs are kept; the same command continues"
 
     def __init__(self, screen: Screen, should_stop: Callable[[], int | None], epochs: int):
         super().__init__(screen, should_stop, epochs)
@@ -294,10 +300,13 @@ class Epochs(Line):
         each = (time.monotonic() - began) / made if made else float("nan")
         if made == 1 and each * left > LONG:
             self._screen.note(f"about {duration(each * left)} are left: {self.remedies} make it shorter")
-        done = BAR * (epoch + 1) // self._steps
         text = f"epoch {epoch + 1}/{self._steps}  own class {100 * share:.1f} %  {duration(each * left)} left"
-        self._doing, self._text = "", f"{'━' * done}{'─' * (BAR - done)} {text}"
-        self._screen.progress(text, last=epoch + 1 == self._steps)
+        self._done(epoch + 1, self._steps, text, last=not left)
+
+
+def _numbers(named: Mapping[str, float]) -> str:
+    """`ce 2.58  loss 2.94`."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in named.items())
 
 
 def label(row: Row) -> str:

@@ -38,12 +38,18 @@ class Screen:
     def say(self, text: str, style: str = "") -> None:
         """One line."""
         self.console.print(rich.text.Text(text, style=style))
-        self._write(text)
+        self.record(text)
 
     def fact(self, name: str, text: str, style: str = "") -> None:
         """One line of the header or of the closing words: a name in a column of its own, and what there is to it."""
         self.console.print(rich.text.Text(f"{name:<10}", style="bold cyan").append(text, style=style or "default"))
-        self._write(f"{name:<10}{text}")
+        self.record(f"{name:<10}{text}")
+
+    def facts(self, **texts: object) -> None:
+        """Several such lines, by name, of which there is something to say."""
+        for name, text in texts.items():
+            if text:
+                self.fact(name, str(text))
 
     def note(self, text: str) -> None:
         """Something that the user should know."""
@@ -54,11 +60,16 @@ class Screen:
         self.console.print(renderable)
         paper = rich.console.Console(file=io.StringIO(), width=LOG_WIDTH, highlight=False)
         paper.print(renderable)
-        self._write(paper.file.getvalue().rstrip("\n"))  # pyright: ignore[reportAttributeAccessIssue]
+        self.record(paper.file.getvalue().rstrip("\n"))  # pyright: ignore[reportAttributeAccessIssue]
 
     def record(self, text: str) -> None:
-        """Into the log only."""
-        self._write(text)
+        """Into the log alone."""
+        if self._log is None:
+            self._waiting.append(text)
+            return
+        with contextlib.suppress(OSError):  # a full disk is reported by whoever writes what matters
+            self._log.write(text + "\n")
+            self._log.flush()
 
     def log_to(self, path: pathlib.Path) -> None:
         """From now on everything is also written into this file, after what was said before."""
@@ -67,7 +78,7 @@ class Screen:
         moment = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
         waiting, self._waiting = self._waiting, []
         for text in (f"--- {moment}  {shlex.join(sys.argv)}", *waiting):
-            self._write(text)
+            self.record(text)
 
     def close(self) -> None:
         """Closes the log file."""
@@ -97,27 +108,13 @@ class Screen:
             return
         self._interval = QUIET_AT_FIRST if last else min(self._interval * GROWTH, QUIET_AT_MOST)
         self._spoken = now
-        if not self.console.is_terminal:
-            self.console.print(rich.text.Text(text))
-        self._write(text)
+        self.finding(text)
 
     def finding(self, text: str) -> None:
         """On a pipe and in the log: one line; a terminal shows it above its live line."""
         if not self.console.is_terminal:
             self.console.print(rich.text.Text(text))
-        self._write(text)
-
-    def log(self, text: str) -> None:
-        """One line in the log alone."""
-        self._write(text)
-
-    def _write(self, text: str) -> None:
-        if self._log is None:
-            self._waiting.append(text)
-            return
-        with contextlib.suppress(OSError):  # a full disk is reported by whoever writes what matters
-            self._log.write(text + "\n")
-            self._log.flush()
+        self.record(text)
 
 
 class _Line:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jaxdd.cli.devices import is_one_of_several
 from jaxdd.cli.flags.chain import NO_EFFECT, SCRIPT, Recover, Shared, Squeeze
 from jaxdd.cli.flags.rcig import Distill
 from jaxdd.cli.settings.layers import NO_EFFECT as OF_ORIGINALS
-from jaxdd.cli.settings.layers import no_effect
+from jaxdd.cli.settings.layers import Overrides, assigned, given, no_effect
 from jaxdd.core import config as configs
 from jaxdd.core.errors import UsageError, choose
 from jaxdd.run import presets
 from jaxdd.run.chain.settings import NAMES, Decoupled
-from jaxdd.run.presets import Overrides
 
 if TYPE_CHECKING:
     from jaxdd.data import DataSpec
@@ -36,7 +34,7 @@ OF_DISTILL = {"n_images": "n_images", "max_steps": "iterations", "width": "width
 
 def of_squeeze(flags: Squeeze) -> Decoupled:
     """What `squeeze` is to do."""
-    return build(flags, _given(flags, OF_TEACHER), None)
+    return build(flags, given(flags, OF_TEACHER), None)
 
 
 def of_recover(flags: Recover) -> Decoupled:
@@ -45,7 +43,7 @@ def of_recover(flags: Recover) -> Decoupled:
     Raises:
         UsageError, ConfigError: as in `build`; or flags that contradict each other.
     """
-    overrides: Overrides = _given(flags, OF_RECOVERY)
+    overrides = given(flags, OF_RECOVERY)
     if flags.method is not None:
         choose(flags.method, NAMES, kind="method", where="--method")
     if _preset(flags) is None and not flags.config_path and flags.method is None:
@@ -55,7 +53,7 @@ def of_recover(flags: Recover) -> Decoupled:
 
 def of_distill(flags: Distill, method: str) -> Decoupled:
     """What `distill` is to do by a method of this family."""
-    overrides = _given(flags, OF_DISTILL)
+    overrides = given(flags, OF_DISTILL)
     for name in ("use_x64", "skip_tune", "naive_loss", "init_random_noise", "init_from"):
         if getattr(flags, name) is not None:
             raise UsageError(f"{method} has no such setting", where=f"--{name}", remedy="leave it out")
@@ -105,10 +103,9 @@ def build(flags: Shared, overrides: Overrides, method: str | None) -> Decoupled:
         return data.describe(name, flags.data_path, resolution=flags.resolution)
 
     typed = {} if flags.dataset is None else {"dataset_name": ("--dataset", flags.dataset)}
-    typed |= {key: ("--set", value) for key, value in configs.parse_assignments(flags.set).items()}
     return presets.build_chain(
         method,
-        {**overrides, **typed},
+        {**overrides, **typed, **assigned(flags)},
         path=flags.config_path,
         preset=_preset(flags),
         describe=describe,
@@ -123,9 +120,3 @@ def _preset(flags: Shared) -> str | None:
     if flags.config_path:
         raise UsageError("two sources of settings", where="--preset and --config_path", remedy="keep one of them")
     return choose(flags.preset, presets.OF_CHAINS, kind="preset", where="--preset")
-
-
-def _given(flags: Any, names: Mapping[str, str]) -> Overrides:
-    """What the flags say: setting -> flag and value."""
-    given = {flag: getattr(flags, flag) for flag in names}
-    return {names[flag]: (f"--{flag}", value) for flag, value in given.items() if value is not None}

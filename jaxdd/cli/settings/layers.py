@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxdd.cli.flags.rcig import Distill
 from jaxdd.core import config as configs
+from jaxdd.core.io import absolute
 from jaxdd.run.presets import build, default_folder, for_dataset
 from jaxdd.run.settings import Settings
 
@@ -22,6 +23,8 @@ NO_EFFECT = {
     "max_cycles": "it has none in the original either",
 }
 
+Overrides = dict[str, tuple[str, Any]]  # setting -> the flag it came by, and its value
+
 
 def resolve(flags: Distill) -> Settings:
     """Reads the config file, applies flags and `--set`, and checks all of it.
@@ -29,14 +32,29 @@ def resolve(flags: Distill) -> Settings:
     Raises:
         ConfigError, UsageError: a file that is not there, an unknown key, method or data set, a bad value.
     """
-    given = {f"--{key}": (key, getattr(flags, key)) for key in KEYS if getattr(flags, key) is not None}
-    overrides: dict[str, tuple[str, Any]] = {key: (flag, value) for flag, (key, value) in given.items()}
-    overrides |= {key: ("--set", value) for key, value in configs.parse_assignments(flags.set).items()}
+    overrides = given(flags, KEYS) | assigned(flags)
     path, notices = flags.config_path, no_effect(flags)
     if not path and "dataset_name" in overrides:
         path, told = for_dataset(str(overrides["dataset_name"][1]), overrides.get("method", ("", "rcig"))[1])
         notices += told
     return build(path, overrides, notices=notices)
+
+
+def given(flags: Any, names: Mapping[str, str] | Iterable[str]) -> Overrides:
+    """What flags say: setting -> the flag it came by, and its value.
+
+    Arguments:
+        flags: of a command.
+        names: flag -> setting; or flags whose settings have their names.
+    """
+    names = names if isinstance(names, Mapping) else {name: name for name in names}
+    found = {flag: getattr(flags, flag, None) for flag in names}
+    return {names[flag]: (f"--{flag}", value) for flag, value in found.items() if value is not None}
+
+
+def assigned(flags: Any) -> Overrides:
+    """The same of --set."""
+    return {name: ("--set", value) for name, value in configs.parse_assignments(flags.set).items()}
 
 
 def no_effect(flags: Any, reasons: Mapping[str, str] = NO_EFFECT) -> list[str]:
@@ -51,8 +69,6 @@ def no_effect(flags: Any, reasons: Mapping[str, str] = NO_EFFECT) -> list[str]:
     return [f"--{name} is accepted but has no effect: {reasons[name]}" for name in used]
 
 
-def output_folder(given: str | None, settings: Settings) -> pathlib.Path:
+def output_folder(place: str | None, settings: Settings) -> pathlib.Path:
     """`--output_dir`, or `output_dir/<dataset>_<ipc>` in the working directory."""
-    if given:
-        return pathlib.Path(given).expanduser().absolute()
-    return default_folder(settings.run.dataset_name, settings.ipc, settings.run.method)
+    return absolute(place) if place else default_folder(settings.run.dataset_name, settings.ipc, settings.run.method)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from jaxdd.cli.devices import is_one_of_several
-from jaxdd.cli.flags.matching import NO_EFFECT, OF_NETWORKS, Condense, Matching, Pretrain, flag_of
-from jaxdd.cli.settings.layers import no_effect
+from jaxdd.cli.flags.matching import NO_EFFECT, OF_NETWORKS, OWN, Condense, Matching, Pretrain, flag_of
+from jaxdd.cli.settings.layers import Overrides, assigned, given, no_effect
 from jaxdd.core import config as configs
 from jaxdd.core.errors import UsageError, choose
 from jaxdd.run.presets import PUBLISHED, build
@@ -20,8 +19,6 @@ MOST_DEPTH = 4  # of a ConvNet: the scripts read a greater one, their default of
 AS_THEY_ARE = ("accdd", "ga", "dc", "dsa", "dm")  # methods whose --niter counts outer iterations of any length
 UNIT = 100  # inner iterations that --niter counts in for the others
 CLASSES = 10  # of ImageNet, unless --nclass says otherwise
-
-Overrides = dict[str, tuple[str, Any]]  # setting -> the flag it came by, and its value
 
 
 def resolve(flags: Condense) -> Settings:
@@ -37,10 +34,7 @@ def resolve(flags: Condense) -> Settings:
         choose(flags.method, MATCHING, kind="matching method", where="--method")
     names = [field.name for field in configs.settings_of(CondensationSettings)]
     overrides, notices = _common(flags, names)
-    if flags.ipc is not None:
-        overrides["n_images"] = ("--ipc", flags.ipc)
-    if flags.max_steps is not None:
-        overrides["max_steps"] = ("--max_steps", flags.max_steps)
+    overrides |= given(flags, {"ipc": "n_images", "max_steps": "max_steps"})
     if flags.model_path:
         overrides["source"] = ("--model_path", "pretrained")
     elif (flags.pt_from or 0) > 0:
@@ -50,7 +44,7 @@ def resolve(flags: Condense) -> Settings:
         if not flags.method:
             why = "--model_path is given" if flags.model_path else "--model_path is not given"
             notices.append(f"the method is {overrides['method'][1]}, as {why}; --method names another")
-    overrides |= _assigned(flags)
+    overrides |= assigned(flags)
     path = flags.config_path or (PUBLISHED if "dataset_name" in overrides else None)
     return _told_of_interval(_with_iterations(_built(path, overrides, notices), flags), flags)
 
@@ -63,7 +57,7 @@ def resolve_pretraining(flags: Pretrain) -> tuple[Settings, int]:
     """
     overrides, notices = _common(flags, list(OF_NETWORKS))
     overrides["method"] = ("--method", "accdd")
-    overrides |= _assigned(flags)
+    overrides |= assigned(flags)
     settings = _built(PUBLISHED if "dataset_name" in overrides else None, overrides, notices)
     if flags.pt_from is not None and flags.pt_from < 1:
         raise UsageError(
@@ -107,8 +101,8 @@ def evaluate_every(flags: Condense, settings: Settings) -> int | None:
 
 def _common(flags: Condense | Pretrain, names: list[str]) -> tuple[Overrides, list[str]]:
     """What both commands take from their flags, and what to tell."""
-    given = {name: getattr(flags, flag_of(name), None) for name in names if name not in ("n_images", "width")}
-    overrides: Overrides = {name: (f"--{flag_of(name)}", value) for name, value in given.items() if value is not None}
+    overrides = given(flags, {flag_of(name): name for name in names if name not in OWN})
+    said = {name: value for name, (_, value) in overrides.items()}
     notices = no_effect(flags, {name: why for name, (_, why) in NO_EFFECT.items()})
     if flags.dataset is not None:
         overrides["dataset_name"] = ("--dataset", _dataset(flags))
@@ -121,12 +115,12 @@ def _common(flags: Condense | Pretrain, names: list[str]) -> tuple[Overrides, li
                 remedy=f"--set width={round(flags.width)} for as many channels",
             )
         overrides["width"] = ("--width", round(WIDTH * flags.width))
-    if (written := str(given.get("net_type"))) in NETWORKS:
+    if (written := str(said.get("net_type"))) in NETWORKS:
         overrides["net_type"] = ("--net_type", NETWORKS[written])
     for name in ("aug_type", "net_aug"):
-        if given.get(name) == "none":
+        if said.get(name) == "none":
             overrides[name] = (f"--{name}", None)
-    if given.get("fix_iter") == -1:  # the scripts' default, which means 1
+    if said.get("fix_iter") == -1:  # the scripts' default, which means 1
         del overrides["fix_iter"]
     if flags.reproduce:
         notices.append("--reproduce is accepted: published settings are the defaults")
@@ -147,10 +141,6 @@ def _dataset(flags: Matching) -> str:
                 remedy="leave it out",
             )
     return str(flags.dataset)
-
-
-def _assigned(flags: Condense | Pretrain) -> Overrides:
-    return {name: ("--set", value) for name, value in configs.parse_assignments(flags.set).items()}
 
 
 def _built(path: str | None, overrides: Overrides, notices: list[str]) -> Settings:

@@ -11,9 +11,9 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxdd.cli.commands import condense
 from jaxdd.cli.flags import matching as matching_flags
 from jaxdd.cli.flags.words import parse
+from jaxdd.cli.jobs import distilling, pretraining
 from jaxdd.cli.settings import matching
 from jaxdd.core.config import settings_of
 from jaxdd.core.distilled import DistilledSet
@@ -22,6 +22,7 @@ from jaxdd.methods.condensation.settings import CondensationSettings
 from jaxdd.run.chain import networks as pretrained
 from jaxdd.run.chain.pretrain import architecture
 from jaxdd.run.settings import Settings
+from jaxdd.run.signals import Stopped
 from jaxdd.run.storage.networks import add, read_manifest
 from tests.cli.conftest import weighed
 
@@ -206,8 +207,13 @@ def test_several_processes_are_refused_what_one_does(words, call, here):
 @pytest.mark.quick
 def test_what_an_interrupted_pretraining_left_is_completed_first(here, call, monkeypatch):
     asked = []
-    monkeypatch.setattr(condense.pretraining, "perform", lambda flags, *rest: asked.append((flags, *rest)) or 143)
-    monkeypatch.setattr(condense, "perform", lambda *_: 0)
+
+    def stopped(*of):
+        asked.append(of)
+        raise Stopped(15, 0)
+
+    monkeypatch.setattr(pretraining, "perform", stopped)
+    monkeypatch.setattr(distilling, "perform", lambda *_: None)
     line = "--method accdd -d digits --set width=8"
     for count in range(6):
         if count:

@@ -1,0 +1,94 @@
+"""The labels that teachers give a set, in a folder of their own."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+from collections.abc import Mapping
+from functools import partial
+
+from jaxdd import data
+from jaxdd.cli.devices import start_one
+from jaxdd.cli.flags.chain import NO_EFFECT, Relabel
+from jaxdd.cli.jobs.links import labelling, tell_teachers
+from jaxdd.cli.session import opened
+from jaxdd.cli.settings import students
+from jaxdd.cli.settings.layers import no_effect
+from jaxdd.core import config as configs
+from jaxdd.core.io import absolute, shorter_path
+from jaxdd.run.chain import sources as teachers
+from jaxdd.run.chain import students as soft
+from jaxdd.run.chain.relabel import Relabelling
+from jaxdd.run.chain.settings import architecture
+from jaxdd.run.presets import FULL
+from jaxdd.run.storage import sets
+from jaxdd.run.storage.precheck import require_writable
+
+OF_OTHERS = {  # flags of the other links -> why
+    "random_seed": "the labels' seed is --fkd-seed",
+    "resolution": "the set's images say it",
+    "checkpoint_every": "every epoch is kept as soon as it is labelled",
+}
+
+
+def perform(flags: Relabel, place: pathlib.Path, programs: Mapping[str, str]) -> None:
+    """Checks, labels, and says where the labels are.
+
+    Arguments:
+        flags: how.
+        place: of the set.
+        programs: how each command is called, for advice.
+
+    Raises:
+        JaxddError: anything a user can mend.
+        Stopped: by a signal.
+    """
+    found = sets.find(place, programs["recover"])
+    distilled = found.read(dataset="", flip=False)
+    name = sets.dataset_of(distilled, FULL.get(flags.dataset or "", flags.dataset), found.path)
+    distilled = distilled.replace(dataset=name)
+    results = absolute(flags.output_dir) if flags.output_dir else found.beside
+    folder = absolute(flags.fkd_path) if flags.fkd_path else results / "labels"
+    require_writable(folder)
+    sources = teachers.named(flags.arch_path)
+    if not sources:
+        labels = soft.Labels(online=True).beside(found.beside)
+        labels.require()
+        sources = labels.teachers
+    given = students.of_students(flags) | configs.parse_assignments(flags.set)
+    student = distilled.recipe.get("eval_arch", soft.USUAL)
+    (recipe,) = soft.recipes(distilled.recipe, given, [student], distilled)
+    with opened() as session, tempfile.TemporaryDirectory() as scratch:
+        notices = no_effect(flags, {**NO_EFFECT, **OF_OTHERS})
+        session.header(f"labels for {len(distilled)} images of {name}", notices=notices, output=folder)
+        how = {"resolution": distilled.images.shape[1], "stream": flags.stream}
+        start, read = partial(start_one, flags.devices), partial(data.load, name, flags.data_path, **how)
+        _, dataset = session.begin(start, read)
+        preprocessing = data.fit(dataset, **soft.KIND)
+        words = architecture(flags.arch_name or "resnet18", flags.width or 128)
+        taken = teachers.taken_all(sources, pathlib.Path(scratch), dataset, preprocessing, words)
+        own = [each.teacher for each in taken]
+        for teacher in own:
+            teachers.require_kind(teacher, flags.arch_name, flags.width)
+        if not flags.arch_path:
+            soft.require_own(own, sources, distilled)
+        tell_teachers(session.screen, own, dataset, preprocessing)
+        relabelling = Relabelling.by(own, distilled, preprocessing, recipe, flags.prune)  # pyright: ignore
+        relabelling.refuse_others(folder)
+        if flags.dry_run:
+            size = soft.gigabytes(relabelling.bytes)
+            session.screen.fact("labels", f"{relabelling.epochs} epochs, at most {size}")
+            return
+        others = taken if flags.arch_path else []  # which validate will find beside the labels
+        teachers.refuse_others(others, folder)
+        session.screen.log_to(folder / "log.txt")
+        with labelling(session, relabelling, folder).shown() as line:
+            relabelling.make(folder, line, session.should_stop)
+        teachers.keep(others, folder)
+        session.advise(
+            programs["validate"],
+            checkpoint_path=shorter_path(place),
+            data_path=flags.data_path,
+            fkd_path=shorter_path(folder) if flags.fkd_path or flags.output_dir else None,
+            stream=None if flags.stream == "auto" else flags.stream,
+        )
