@@ -149,6 +149,7 @@ def squeeze(
     dataset = _dataset(data, test=True)
     own = {name: settings.pop(name) for name in ("arch_name", "width") if name in settings}
     found = _chain(dataset, method, {**own, **{f"squeeze.{name}": value for name, value in settings.items()}}, None)
+    _tell(found.notices)
     preprocessing = data_room.fit(dataset, **students.KIND)
     with _room(output_dir) as place:
         if weights is not None:
@@ -288,11 +289,12 @@ def _recovered(
     teacher: Any,
 ) -> DistilledSet:
     """Runs a chain; the set has its teachers with it."""
-    if steps is not None:
-        given = {**given, "iterations": steps}
     settings = _chain(dataset, method, given, config)
-    if steps is not None and not settings.recovery.iterations:
+    if steps is not None and settings.recovery.iterations:
+        settings = _chain(dataset, method, {**given, "iterations": steps}, config)
+    elif steps is not None:
         warnings.warn(f"{method} optimises nothing: steps={steps} has no effect", Notice, stacklevel=3)
+    _tell(settings.notices)
     preprocessing = data_room.fit(dataset, **students.KIND)
     known = () if teacher is None else _teachers(teacher)
     writers = chain.Writers() if folder is None else _writers()
@@ -328,7 +330,9 @@ def _settings(dataset: Dataset, method: str, given: Mapping[str, Any], config: s
     overrides = {"method": ("method", method), "dataset_name": ("data", dataset.name)}
     overrides |= {name: ("jaxdd.distill", value) for name, value in given.items()}
     path, told = (config, []) if config else presets.for_dataset(dataset.name, method)
-    return _told(presets.build(path, overrides, notices=told, at_hand=True))
+    settings = presets.build(path, overrides, notices=told, at_hand=True)
+    _tell(settings.notices)
+    return settings
 
 
 def _chain(dataset: Dataset, method: str, given: Mapping[str, Any], config: str | None) -> Decoupled:
@@ -338,13 +342,12 @@ def _chain(dataset: Dataset, method: str, given: Mapping[str, Any], config: str 
     overrides = {"dataset_name": ("data", dataset.name)}
     overrides |= {name: ("jaxdd.distill", value) for name, value in given.items()}
     preset = "digits" if config is None and dataset.name == "digits" else None
-    return _told(presets.build_chain(method, overrides, path=config, preset=preset, describe=lambda name: spec))
+    return presets.build_chain(method, overrides, path=config, preset=preset, describe=lambda name: spec)
 
 
-def _told(settings: Any) -> Any:
-    for notice in settings.notices:
+def _tell(notices: Iterable[str]) -> None:
+    for notice in notices:
         warnings.warn(notice, Notice, stacklevel=4)
-    return settings
 
 
 def _given(settings: Mapping[str, Any], ipc: int | None, max_steps: int | None = None) -> dict[str, Any]:
