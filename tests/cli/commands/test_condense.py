@@ -279,4 +279,4 @@ def test_accdd_trains_its_networks_first_and_finds_them_again(here, call):
     grown = call(*words, "--niter", "2")
     assert grown.code == 3 and "began with 5 networks, and there are 6 now" in grown.err and "--output_dir" in grown.err
     other = call(*words[:-1], "other", "--set", "width=4", "--model_path", "pretrained/digits/convnet_w8_0")
-    assert other.code == 2 and "width 8" in other.err and "width 4" in other.err
+    assert other.code == 2 and "network.width: 8 -> 4" in other.err
