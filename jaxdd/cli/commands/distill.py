@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from jaxdd.cli.flags.rcig import Distill
 from jaxdd.cli.flags.words import parse
 from jaxdd.cli.settings.chain import method_of, of_distill
-from jaxdd.cli.settings.layers import output_folder, resolve
+from jaxdd.cli.settings.layers import resolve
 from jaxdd.core.errors import UsageError
+from jaxdd.core.io import absolute
 from jaxdd.run.chain import networks as pretrained
 from jaxdd.run.chain.settings import NAMES
+from jaxdd.run.presets import default_folder
 
 
 def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
@@ -35,7 +37,8 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
 
     from jaxdd.cli.jobs import distilling
 
-    folder = output_folder(flags.output_dir, settings)
+    run = settings.run
+    folder = absolute(flags.output_dir or default_folder(run.dataset_name, settings.ipc, run.method))
     distilling.check(flags, settings, folder)
     networks: tuple[pathlib.Path, ...] = ()
     if pretrained.needed(settings):

@@ -17,7 +17,7 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
     flags = parse(matching_flags.pretrain(), argv, programs["pretrain"])
     settings, epochs = matching.resolve_pretraining(flags)
     flags = dataclasses.replace(flags, data_path=matching.data_path(flags, settings.run.dataset_name))
-    folder = absolute(flags.output_dir) if flags.output_dir else default_folder(settings, flags.random_seed)
+    folder = absolute(flags.output_dir or default_folder(settings, flags.random_seed))
 
     from jaxdd.cli.jobs import pretraining
 

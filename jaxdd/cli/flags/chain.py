@@ -7,6 +7,7 @@ None in place of a default means that the preset or the config file decides, and
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import tyro
@@ -15,8 +16,6 @@ from jaxdd.cli.flags.kinds import (
     AS_IN_SCRIPT,
     AS_PUBLISHED,
     Assignments,
-    Ignored,
-    IgnoredSwitch,
     Int,
     Number,
     OptionalInt,
@@ -28,7 +27,10 @@ from jaxdd.cli.flags.kinds import (
     ScriptInt,
     ScriptNumber,
     Switch,
+    T,
     default,
+    extended,
+    made,
     short,
     shown,
 )
@@ -57,7 +59,7 @@ NO_EFFECT = {  # flag -> why
     "wandb_api_key": _LOG,
     "mode": "labels are saved by relabel and read by validate",
     "use_fp16": "logits are always stored in 16 bits",
-    "keep_topk": "it has none in the script either; --prune keeps the largest logits",
+    "keep_topk": "it does nothing in the script either; --prune keeps the largest logits",
     "num_classes": "the data set says it",
     "input_size": "the set's images say it",
     "start_epoch": "the same command continues by itself",
@@ -66,6 +68,17 @@ NO_EFFECT = {  # flag -> why
     "lr_scheduler": "it is always the cosine",
     "print_freq": "progress is shown live",
 }
+
+
+def _ignoring(*names: str) -> Callable[[type[T]], type[T]]:
+    """Adds flags of the scripts that have no effect."""
+    kinds: dict[str, dict[str, Any]] = {"use_fp16": {"kind": bool}, "workers": {"metavar": "N", "short": "j"}}
+
+    def more(name: str) -> Any:
+        text = f"Accepted as in the script: {NO_EFFECT[name]}."
+        return made(**{"kind": str, "text": text, "hint": "(no effect here)", **kinds.get(name, {})})
+
+    return lambda flags: extended(flags, {name: more(name) for name in names})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +109,7 @@ class Shared:
     """Show the traceback of an error."""
 
 
+@_ignoring("lr_scheduler", "workers", "print_freq")
 @dataclasses.dataclass(frozen=True)
 class Squeeze(Shared):
     """Trains the teacher of SRe2L, CDA and their successors on the real images, or imports one.
@@ -123,14 +137,9 @@ class Squeeze(Shared):
     """Weight decay."""
     lr_warmup_epochs: PublishedInt = None
     """Epochs of linear warm-up."""
-    lr_scheduler: Ignored = None
-    """Accepted as in the script: it is always the cosine."""
-    workers: Annotated[str | None, short("N", "-j", hint="(no effect here)")] = None
-    """Accepted as in the script: images are read as the data set needs."""
-    print_freq: Ignored = None
-    """Accepted as in the script: progress is shown live."""
 
 
+@_ignoring("num_classes", "G", "wandb_key")
 @dataclasses.dataclass(frozen=True)
 class Recover(Shared):
     """Synthesises images from a teacher: SRe2L, CDA, RDED, SRe2L++, FADRM.
@@ -192,23 +201,34 @@ class Recover(Shared):
     """Recover only part I of N, 0 to N - 1: such jobs may run anywhere at the same time, into one folder or several."""
     merge: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], shown("DIR", "(one or several)")] = ()
     """Only check that these folders hold every image, and make one set of them in the output folder."""
-    num_classes: Ignored = None
-    """Accepted as in the script: the data set says it."""
-    G: Ignored = None
-    """Accepted as in the script: devices are chosen with --devices."""
-    wandb_key: Ignored = None
-    """Accepted as in the script: everything is in log.txt, and the losses of every chunk in recovered/manifest.json."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Relabel(Shared):
+class Labelled(Shared):
+    """What the commands have that make soft labels, or train by them."""
+
+    checkpoint_path: Path = None
+    """Output folder of recover, also --data."""
+    min_scale_crops: PublishedNumber = None
+    """Smallest area of a crop."""
+    fkd_seed: PublishedInt = None
+    """Seed of crops, flips, mixes and of the order."""
+    mix_type: PublishedText = None
+    """cutmix, mixup or none."""
+    mixup: PublishedNumber = None
+    """Both parameters of mixup's Beta distribution."""
+    cutmix: PublishedNumber = None
+    """Both parameters of CutMix's Beta distribution; 1 as published."""
+
+
+@_ignoring("use_fp16", "mode", "workers", "input_size", "gpu")
+@dataclasses.dataclass(frozen=True)
+class Relabel(Labelled):
     """Stores the teacher's logits for every epoch of a student (FKD); crops and mixes are made again from the seed.
 
     Nothing has to be stored: validate asks the teacher itself where there are no labels.
     """
 
-    checkpoint_path: Path = None
-    """Output folder of recover, also --data."""
     output_dir: Path = None
     """Where results of the set lie; otherwise in that folder."""
     fkd_path: Path = None
@@ -223,45 +243,26 @@ class Relabel(Shared):
     """Images per batch, the same as in training."""
     epochs: PublishedInt = None
     """Epochs to label."""
-    min_scale_crops: PublishedNumber = None
-    """Smallest area of a crop."""
     max_scale_crops: PublishedNumber = None
     """Largest area of a crop; 1 is the only one that training knows."""
-    fkd_seed: PublishedInt = None
-    """Seed of crops, flips, mixes and of the order."""
-    mix_type: PublishedText = None
-    """cutmix, mixup or none."""
-    mixup: PublishedNumber = None
-    """Both parameters of mixup's Beta distribution."""
-    cutmix: PublishedNumber = None
-    """Both parameters of CutMix's Beta distribution; 1 as published."""
     prune: OptionalInt = None
     """Keep only the so many largest logits of each image."""
     keep_epochs: OptionalInt = None
     """Store the labels of so many epochs, which training then goes through again and again."""
     dry_run: Switch = False
     """Say how large the labels would be, and stop."""
-    use_fp16: IgnoredSwitch = False
-    """Accepted as in the script: logits are always stored in 16 bits."""
-    mode: Ignored = None
-    """Accepted as in the script: labels are saved here and read by validate."""
-    workers: Annotated[str | None, short("N", "-j", hint="(no effect here)")] = None
-    """Accepted as in the script."""
-    input_size: Ignored = None
-    """Accepted as in the script: the set's images say it."""
-    gpu: Ignored = None
-    """Accepted as in the script: devices are chosen with --devices."""
 
 
+@_ignoring(
+    "gradient_accumulation_steps", "start_epoch", "keep_topk", "val_dir", "workers", "wandb_project", "wandb_api_key"
+)
 @dataclasses.dataclass(frozen=True)
-class Validate(Shared):
+class Validate(Labelled):
     """Trains students on a recovered set by its soft labels, and on as many real images under the same recipe.
 
     The flags are those of train_FKD.py and train_KD.py; what is not said is the set's own recipe.
     """
 
-    checkpoint_path: Path = None
-    """Output folder of recover, also --data."""
     output_dir: Path = None
     """Folder of eval.json; otherwise beside the set."""
     save_name: Annotated[str, shown("NAME", default)] = "eval"
@@ -296,35 +297,11 @@ class Validate(Shared):
     """Weight decay of AdamW, of tensors with more than one axis."""
     temperature: Annotated[float | None, short("X", "-T")] = None
     """Temperature of both softmaxes."""
-    mix_type: PublishedText = None
-    """cutmix, mixup or none."""
-    mixup: PublishedNumber = None
-    """Both parameters of mixup's Beta distribution."""
-    cutmix: PublishedNumber = None
-    """Both parameters of CutMix's Beta distribution; 1 as published."""
-    min_scale_crops: PublishedNumber = None
-    """Smallest area of a crop."""
-    fkd_seed: PublishedInt = None
-    """Seed of crops, flips, mixes and of the order."""
     repeat: PublishedInt = None
     """Students for each row, also --models_to_test."""
     baselines: Switch = True
     """Also train on as many random real images, and on as many chosen by k-means."""
     full_data: Switch = False
     """Also train on the whole data set, for comparison."""
-    gradient_accumulation_steps: Ignored = None
-    """Accepted as in the script: a batch is one step, whatever its size."""
-    start_epoch: Ignored = None
-    """Accepted as in the script: the same command continues by itself."""
-    keep_topk: Ignored = None
-    """Accepted as in the script, where it has no effect either."""
     train_dir: Path = None
     """The same as --checkpoint_path, as in the script."""
-    val_dir: Ignored = None
-    """Accepted as in the script: the test images come with --dataset and --data_path."""
-    workers: Annotated[str | None, short("N", "-j", hint="(no effect here)")] = None
-    """Accepted as in the script."""
-    wandb_project: Ignored = None
-    """Accepted as in the script: everything is in log.txt."""
-    wandb_api_key: Ignored = None
-    """Accepted as in the script: everything is in log.txt."""

@@ -5,10 +5,13 @@ None in place of a default means that the config file, the preset, the distilled
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
 
 import tyro
+
+T = TypeVar("T")
 
 _CONFIG = "(default: the config's)"
 _SET = "(default: the set's recipe)"
@@ -48,10 +51,29 @@ PublishedInt = Annotated[int | None, shown("N", AS_PUBLISHED)]
 PublishedNumber = Annotated[float | None, shown("X", AS_PUBLISHED)]
 PublishedText = Annotated[str | None, shown("TEXT", AS_PUBLISHED)]
 Paths = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], shown("PATH", "(one or several)")]
-Ignored = Annotated[str | None, shown("TEXT", "(no effect here)")]
-IgnoredSwitch = Annotated[bool, shown("[BOOL]", "(no effect here)")]
 
 
 def short(metavar: str, *forms: str, hint: Any = AS_PUBLISHED) -> Any:
     """A flag that has short forms, such as `-b`."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint, aliases=forms)
+
+
+def made(kind: type, text: str, *, hint: str = "", short: str = "", metavar: str = "") -> Any:
+    """A flag, not given as a rule, with its help beside its kind.
+
+    Arguments:
+        kind: bool, int, float or str.
+        text: the help.
+        hint, short: as in `shown`.
+        metavar: the word for the value; the kind's if it is empty.
+    """
+    metavar = metavar or {bool: "[BOOL]", int: "N", float: "X"}.get(kind, "TEXT")
+    aliases = (f"-{short}",) if short else None
+    return Annotated[kind | None, tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint=hint, aliases=aliases)]
+
+
+def extended(flags: type[T], more: Mapping[str, Any]) -> type[T]:
+    """A subclass of `flags` with more of them, name -> as `made`, which are None where they are not given."""
+    fields = [(name, flag, None) for name, flag in more.items()]
+    namespace = {"__doc__": flags.__doc__, "__module__": flags.__module__}
+    return dataclasses.make_dataclass(flags.__name__, fields, bases=(flags,), namespace=namespace, frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import tyro
@@ -22,8 +22,11 @@ from jaxdd.cli.flags.kinds import (
     OptionalInt,
     Path,
     Switch,
+    T,
     Text,
     default,
+    extended,
+    made,
     shown,
 )
 from jaxdd.cli.flags.shared import Run
@@ -158,15 +161,13 @@ def condense() -> type[Condense]:
     from jaxdd.core.config import settings_of
     from jaxdd.methods.condensation.settings import CondensationSettings
 
-    return _with(Condense, CondensationSettings, [field.name for field in settings_of(CondensationSettings)], NO_EFFECT)
+    return _with(Condense, [field.name for field in settings_of(CondensationSettings)])
 
 
 @functools.cache
 def pretrain() -> type[Pretrain]:
     """`Pretrain` with a flag for every setting of the networks' training."""
-    from jaxdd.methods.condensation.settings import CondensationSettings
-
-    return _with(Pretrain, CondensationSettings, OF_NETWORKS, NO_EFFECT)
+    return _with(Pretrain, OF_NETWORKS)
 
 
 def flag_of(setting: str) -> str:
@@ -174,27 +175,26 @@ def flag_of(setting: str) -> str:
     return NAMES.get(setting, setting)
 
 
-def _with(flags: type, settings: type, names: Iterable[str], ignored: Mapping[str, tuple[type, str]]) -> Any:
-    """A subclass of `flags` with more of them: one for each setting named, and those that are ignored."""
-    fields, hints = {field.name: field for field in dataclasses.fields(settings)}, typing.get_type_hints(settings)
-    made: list[tuple[str, Any, Any]] = []
+def _with(flags: type[T], names: Iterable[str]) -> type[T]:
+    """`flags` with more of them: one for each setting named, and those that have no effect."""
+    from jaxdd.methods.condensation.settings import CondensationSettings
+
+    fields = {field.name: field for field in dataclasses.fields(CondensationSettings)}
+    hints, more = typing.get_type_hints(CondensationSettings), {}
     for name in names:
         if name not in OWN:
-            kind = _kind(hints[name])
-            made.append((flag_of(name), _flag(name, kind, fields[name].metadata["help"], AS_PUBLISHED), None))
-    taken = {field.name for field in dataclasses.fields(flags)} | {name for name, *_ in made}
-    for name, (kind, why) in ignored.items():
+            text, short = _sentence(fields[name].metadata["help"]), SHORT.get(flag_of(name), "")
+            more[flag_of(name)] = made(_kind(hints[name]), text, hint=AS_PUBLISHED, short=short)
+    taken = {field.name for field in dataclasses.fields(flags)} | set(more)  # pyright: ignore[reportArgumentType]
+    for name, (kind, why) in NO_EFFECT.items():
         if name not in taken:
-            made.append((name, _flag(name, kind, f"Accepted as in the scripts; has no effect here: {why}."), None))
-    namespace = {"__doc__": flags.__doc__, "__module__": flags.__module__}
-    return dataclasses.make_dataclass(flags.__name__, made, bases=(flags,), namespace=namespace, frozen=True)
+            text = _sentence(f"Accepted as in the scripts; has no effect here: {why}")
+            more[name] = made(kind, text, short=SHORT.get(name, ""))
+    return extended(flags, more)
 
 
-def _flag(name: str, kind: type, text: str, hint: str = "") -> Any:
-    metavar = {bool: "[BOOL]", int: "N", float: "X"}.get(kind, "TEXT")
-    text = text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")
-    short = (f"-{SHORT[name]}",) if name in SHORT else None
-    return Annotated[kind | None, tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint=hint, aliases=short)]
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
 def _kind(annotation: Any) -> type:

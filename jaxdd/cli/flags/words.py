@@ -86,7 +86,7 @@ def parse(flags: type[T], argv: Sequence[str], program: str) -> T:
 
 
 def normalise(flags: type, argv: Sequence[str]) -> list[str]:
-    """Every flag as two words `--name value`, checked; booleans as True or False; `--help` as it is.
+    """Every flag as one word `--name=value`, checked; booleans as True or False; `--help` as it is.
 
     Raises:
         UsageError: see `parse`.
@@ -117,23 +117,11 @@ def normalise(flags: type, argv: Sequence[str]) -> list[str]:
         if name in seen and kind is not tuple:
             raise UsageError("the flag is given twice", where=f"--{name}", remedy="keep one of the two")
         seen.add(name)
-        words += [f"--{name}", _checked(name, kind, value)]
+        words.append(f"--{name}={_checked(name, kind, value)}")
         while kind is tuple and not equals and position < len(argv) and not argv[position].startswith("-"):
-            words += [f"--{name}", _checked(name, kind, argv[position])]
+            words.append(f"--{name}={_checked(name, kind, argv[position])}")
             position += 1
-    return _joined(words)
-
-
-def _joined(words: list[str]) -> list[str]:
-    """`--name=value` where the value would be taken for a flag."""
-    joined: list[str] = []
-    for word in words:
-        awaiting = bool(joined) and joined[-1].startswith("--") and "=" not in joined[-1] and joined[-1] != "--help"
-        if awaiting and word.startswith("-"):
-            joined[-1] += f"={word}"
-        else:
-            joined.append(word)
-    return joined
+    return words
 
 
 def _flag(word: str, kinds: dict[str, Any], short: dict[str, str]) -> str:

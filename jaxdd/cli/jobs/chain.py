@@ -31,8 +31,8 @@ def perform(flags: Distill, settings: Decoupled, programs: Mapping[str, str]) ->
         Stopped: by a signal.
     """
     method = settings.method
-    given = flags.output_dir and io.absolute(flags.output_dir)
-    folder = given or default_folder(settings.dataset, settings.ipc, method)
+    usual = default_folder(settings.dataset, settings.ipc, method)
+    folder = io.absolute(flags.output_dir or usual)
     _check(flags, settings, folder)
     with opened() as session:
         links = Links(session, settings, flags, folder)

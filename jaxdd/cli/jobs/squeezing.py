@@ -23,8 +23,7 @@ def perform(flags: Squeeze, settings: Decoupled, programs: Mapping[str, str]) ->
         JaxddError: anything a user can mend.
         Stopped: by a signal.
     """
-    given = flags.output_dir and absolute(flags.output_dir)
-    folder = given or sources.default_folder(settings, flags.random_seed)
+    folder = absolute(flags.output_dir or sources.default_folder(settings, flags.random_seed))
     weights = absolute(flags.arch_path) if flags.arch_path else None
     if weights:
         sources.require_weights(weights)

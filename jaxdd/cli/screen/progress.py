@@ -80,9 +80,7 @@ class Line(Reporter):
         self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float
     ) -> None:
         self._metrics = dict(metrics) or self._metrics
-        numbers = "  ".join(shown_metric(name, self._metrics[name]) for name in SHOWN if name in self._metrics)
-        facts = f"{numbers}  {pace(seconds_per_step)}  {duration(remaining_seconds)} left"
-        self._done(step, steps, f"step {step}/{steps}  {facts}", last=step == steps)
+        self._step(step, steps, seconds_per_step, remaining_seconds)
 
     def saving(self, step: int) -> None:
         self.doing(f"saving step {step}")
@@ -113,6 +111,11 @@ class Line(Reporter):
 
     def warning(self, text: str) -> None:
         self._screen.note(text)
+
+    def _step(self, step: int, steps: int, seconds_per_step: float, left: float) -> None:
+        numbers = "  ".join(shown_metric(name, self._metrics[name]) for name in SHOWN if name in self._metrics)
+        text = f"step {step}/{steps}  {numbers}  {pace(seconds_per_step)}  {duration(left)} left"
+        self._done(step, steps, text, last=step == steps)
 
     def _done(self, done: int, of: int, text: str, *, last: bool = False) -> None:
         """Tells how much is done, on a terminal as a bar too."""
@@ -188,14 +191,12 @@ class Trainings(Line):
         if self._number == 1:
             super().estimate(seconds_per_step, seconds_per_step * sum(self._planned))
 
-    def progress(
-        self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float
-    ) -> None:
+    def _step(self, step: int, steps: int, seconds_per_step: float, left: float) -> None:
         before, after = sum(self._planned[: self._number - 1]), sum(self._planned[self._number :])
         overall = self._pure / before if before else seconds_per_step
-        left = duration(remaining_seconds + after * overall)
+        left += after * overall
         where = f"network {self._number} of {len(self._planned)}, step {step}/{steps}"
-        self._done(before + step, sum(self._planned), f"{where}  {pace(seconds_per_step)}  {left} left")
+        self._done(before + step, sum(self._planned), f"{where}  {pace(seconds_per_step)}  {duration(left)} left")
 
 
 class Teaching(Line):
@@ -257,14 +258,11 @@ class Chunks(Line):
     def resumed(self, step: int) -> None:
         self._screen.say(f"continuing chunk {self._number + 1} after {step} iterations of its stage")
 
-    def progress(
-        self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float
-    ) -> None:
-        self._metrics = dict(metrics) or self._metrics
+    def _step(self, step: int, steps: int, seconds_per_step: float, left: float) -> None:
         done = self._before + step
-        left = duration(seconds_per_step * (self._steps - done))
+        left = seconds_per_step * (self._steps - done)
         where = f"chunk {self._number + 1} of {len(self._planned)}, step {step}/{steps}"
-        self._done(done, self._steps, f"{where}  {_numbers(self._metrics)}  {left} left")
+        self._done(done, self._steps, f"{where}  {_numbers(self._metrics)}  {duration(left)} left")
 
     def finished(self, step: int) -> None:
         self._before += step  # a stage
@@ -288,9 +286,7 @@ class Epochs(Line):
     def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
         """Of one epoch: said by `ends`."""
 
-    def progress(
-        self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float
-    ) -> None:
+    def _step(self, step: int, steps: int, seconds_per_step: float, left: float) -> None:
         """Within an epoch: nothing is said."""
 
     def ends(self, piece: object, facts: Mapping[str, Any]) -> None:

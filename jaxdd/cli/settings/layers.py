@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxdd.cli.flags.rcig import Distill
 from jaxdd.core import config as configs
-from jaxdd.core.io import absolute
-from jaxdd.run.presets import build, default_folder, for_dataset
+from jaxdd.run.presets import build, for_dataset
 from jaxdd.run.settings import Settings
 
 KEYS = (
@@ -67,8 +65,3 @@ def no_effect(flags: Any, reasons: Mapping[str, str] = NO_EFFECT) -> list[str]:
     defaults = {field.name: field.default for field in dataclasses.fields(flags)}
     used = [name for name in reasons if name in defaults and getattr(flags, name) != defaults[name]]
     return [f"--{name} is accepted but has no effect: {reasons[name]}" for name in used]
-
-
-def output_folder(place: str | None, settings: Settings) -> pathlib.Path:
-    """`--output_dir`, or `output_dir/<dataset>_<ipc>` in the working directory."""
-    return absolute(place) if place else default_folder(settings.run.dataset_name, settings.ipc, settings.run.method)
