@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import pathlib
 import subprocess
@@ -15,6 +16,7 @@ import jaxdd
 from jaxdd.core.config import settings_of
 from jaxdd.core.errors import CheckpointError, ConfigError, JaxddError, Notice, UsageError
 from tests.limits import TIMEOUT
+from tests.verbs_driver import MOMENTS
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 QUICK = {"models_to_test": 1, "baselines": (), "epochs": 2}
@@ -188,3 +190,21 @@ def test_what_the_other_verbs_refuse(digits, tmp_path):
         with pytest.raises(JaxddError) as refusal:
             call()
         assert refusal.value.where and refusal.value.remedy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["cda", "accdd"])
+def test_a_chain_that_is_killed_in_every_link_gives_the_same_bits(method, tmp_path):
+    code = (
+        f"import pathlib, sys; sys.path.insert(0, {str(ROOT)!r}); from tests.verbs_driver import distilled;"
+        f"distilled(pathlib.Path('whole'), {method!r})"
+    )
+    whole = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT)
+    assert whole.returncode == 0, whole.stderr
+    words = [sys.executable, str(ROOT / "tests" / "verbs_driver.py"), "killed", method]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == list(MOMENTS[method])
+    folders = [tmp_path / name for name in ("whole", "killed")]
+    kept = [{path.relative_to(at): path.read_bytes() for path in at.rglob("*.safetensors")} for at in folders]
+    assert kept[0] == kept[1] and len(kept[0]) >= 4

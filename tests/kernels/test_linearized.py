@@ -112,8 +112,9 @@ def test_on_rows_has_all_values_and_derivatives_of_its_rows_only(chunk):
     derivative = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))
     (_, values), (by_images, by_weights) = derivative(images, weights, rows)
     (_, every), (all_images, _) = derivative(images, weights, None)
-    np.testing.assert_allclose(values, every, rtol=1e-14)
-    np.testing.assert_allclose(by_images[rows], all_images[rows], rtol=1e-14)
+    rounding = 1e-12  # of the largest entry: the two programs may sum pixels in different orders
+    np.testing.assert_allclose(values, every, rtol=0, atol=rounding * np.abs(every).max())
+    np.testing.assert_allclose(by_images[rows], all_images[rows], rtol=0, atol=rounding * np.abs(all_images).max())
     others = np.setdiff1d(np.arange(7), rows)
     assert not by_images[others].any()
     assert all_images[others].any()
