@@ -27,7 +27,7 @@ import jaxdd
 digits = jaxdd.load("digits")
 for method in jaxdd.METHODS:
     small = jaxdd.distill(digits, method=method, ipc=1, steps=2)
-    row, = jaxdd.evaluate(small, digits, models_to_test=1, baselines=()).rows
+    row = jaxdd.evaluate(small, digits, models_to_test=1, baselines=()).rows[0]
     assert small.images.shape == (10, 8, 8, 1) and 0 <= row.mean <= 1, method
     print(method)
 """

@@ -20,7 +20,7 @@ def test_distilling_continues_bit_equally_and_its_set_is_evaluated(here, call):
     whole = call(*WORDS, "--max_steps", "3")
     assert whole.code == 0, whole
     assert "FREPO on digits, 1 image per class, 3 steps" in whole.out
-    assert "ConvNet, depth 2, width 4, batch norm, pool of 2" in whole.out
+    assert "ConvNet, depth 1, width 4, batch norm, pool of 2" in whole.out
     parts = [call(*WORDS, "--max_steps", steps, "--output_dir", "parts") for steps in ("2", "3")]
     assert "continuing after step 2" in parts[1].out
     made = DistilledSet.load(here / "output_dir" / "frepo_digits_1" / "distilled")
