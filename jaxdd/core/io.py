@@ -129,6 +129,11 @@ def absolute(path: str | pathlib.Path) -> pathlib.Path:
     return pathlib.Path(path).expanduser().absolute()
 
 
+def gigabytes(count: float) -> str:
+    """`0.75 GB`, and `0.12 MB` of what is small."""
+    return f"{count / 1e9:.3g} GB" if count >= 1e8 else f"{count / 1e6:.3g} MB"
+
+
 def shorter_path(path: pathlib.Path) -> str:
     """Relative to the working directory if it lies below it, else absolute."""
     here = pathlib.Path.cwd()

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxdd.core import backend, sharding, trees
 from jaxdd.core.errors import ConfigError
+from jaxdd.core.io import gigabytes
 from jaxdd.core.procedure import Demand, Method, Procedure
 from jaxdd.core.types import Examples
 from jaxdd.run.devices import Layout, choose
@@ -197,11 +198,6 @@ def require_memory(needed: int, limit: int | None = None, remedy: str = "") -> N
             expected="state, data and what a step computes with fit into it",
             remedy=remedy or "use smaller settings, or a device with more memory",
         )
-
-
-def gigabytes(count: int) -> str:
-    """`1.24 GB`."""
-    return f"{count / 1e9:,.3g} GB"
 
 
 def _demand(procedure: Procedure, data: Examples, layout: Layout | None) -> Demand:

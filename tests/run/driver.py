@@ -24,10 +24,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import orbax.checkpoint
 
-from jaxdd.core import backend, io
+from jaxdd.core import backend, io, seal
 from jaxdd.run import loop
 from jaxdd.run.progress import Reporter
-from jaxdd.run.storage import manifest
 from jaxdd.run.storage.checkpoint import Storage
 from tests.run.toy import Toy, bits, examples
 
@@ -38,7 +37,7 @@ POINTS = {
     "replace": (os, "replace"),
     "sync": (os, "fsync"),
     "prune": (shutil, "rmtree"),
-    "seal": (manifest, "seal"),
+    "seal": (seal, "write"),
     "write": (io, "write_atomically"),
 }
 

@@ -15,6 +15,7 @@ from jaxdd.cli.flags.rcig import Distill
 from jaxdd.cli.screen.progress import Chunks, Epochs, Line, Teaching
 from jaxdd.cli.screen.screen import Screen
 from jaxdd.cli.session import Session, data_line
+from jaxdd.core.io import gigabytes
 from jaxdd.data import Dataset, Preprocessing
 from jaxdd.evaluation.students import teacher_accuracies
 from jaxdd.methods.recovery.plan import plan
@@ -25,7 +26,7 @@ from jaxdd.run.chain.recover import Recovering
 from jaxdd.run.chain.relabel import Relabelling
 from jaxdd.run.chain.settings import Decoupled
 from jaxdd.run.chain.squeeze import Squeezing
-from jaxdd.run.chain.students import KIND, gigabytes, telling
+from jaxdd.run.chain.students import KIND, telling
 from jaxdd.run.chain.teacher import Teacher
 from jaxdd.run.devices import Layout
 

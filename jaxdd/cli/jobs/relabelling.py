@@ -15,7 +15,7 @@ from jaxdd.cli.session import opened
 from jaxdd.cli.settings import students
 from jaxdd.cli.settings.layers import no_effect
 from jaxdd.core import config as configs
-from jaxdd.core.io import absolute, shorter_path
+from jaxdd.core.io import absolute, gigabytes, shorter_path
 from jaxdd.run.chain import sources as teachers
 from jaxdd.run.chain import students as soft
 from jaxdd.run.chain.relabel import Relabelling
@@ -76,7 +76,7 @@ def perform(flags: Relabel, place: pathlib.Path, programs: Mapping[str, str]) ->
         relabelling = Relabelling.by(own, distilled, preprocessing, recipe, flags.prune)  # pyright: ignore
         relabelling.refuse_others(folder)
         if flags.dry_run:
-            size = soft.gigabytes(relabelling.bytes)
+            size = gigabytes(relabelling.bytes)
             session.screen.fact("labels", f"{relabelling.epochs} epochs, at most {size}")
             return
         others = taken if flags.arch_path else []  # which validate will find beside the labels

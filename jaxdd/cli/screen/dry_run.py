@@ -6,9 +6,10 @@ import pathlib
 
 from jaxdd.cli.screen.screen import Screen, duration
 from jaxdd.core import backend
+from jaxdd.core.io import gigabytes
 from jaxdd.run.devices import Layout
 from jaxdd.run.distillation import Distillation
-from jaxdd.run.plan import Plan, Trial, gigabytes
+from jaxdd.run.plan import Plan, Trial
 from jaxdd.run.storage.precheck import require_writable
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError
-from jaxdd.core.io import shorter_path
+from jaxdd.core.io import gigabytes, shorter_path
 from jaxdd.run.chain import sources as known
 from jaxdd.run.chain.settings import ARCHITECTURES, known_as
 
@@ -175,11 +175,6 @@ class Labels:
 def telling(teacher: Teacher, reached: float) -> tuple[str, str]:
     """What to tell of a teacher, name and text: what it is, and its accuracy on the real test images, in [0, 1]."""
     return "teacher", f"{known.describe(teacher.about)}; test accuracy {100 * reached:.1f} %"
-
-
-def gigabytes(count: float) -> str:
-    """`0.75 GB`, and `0.12 MB` of what is small."""
-    return f"{count / 1e9:.3g} GB" if count >= 1e8 else f"{count / 1e6:.3g} MB"
 
 
 def labelled(stored: pathlib.Path) -> dict[str, Any]:

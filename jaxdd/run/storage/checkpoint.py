@@ -31,14 +31,15 @@ import jax
 import numpy as np
 
 import jaxdd
-from jaxdd.core import io, trees
+from jaxdd.core import io, seal, trees
 from jaxdd.core.errors import CheckpointError
+from jaxdd.core.io import gigabytes
 from jaxdd.core.trees import describe, differences
 from jaxdd.core.types import PyTree
 from jaxdd.run import hosts
 from jaxdd.run.storage import identity as identities
-from jaxdd.run.storage import manifest
 from jaxdd.run.storage.metrics import MetricsFile
+from jaxdd.run.storage.precheck import require_space, unwritable
 
 FORMAT = 1
 KEPT = 2  # states on disk
@@ -99,12 +100,7 @@ class Storage:
                 self._claim()
                 self._remove_leftovers()
             except OSError as error:
-                raise CheckpointError(
-                    f"the output folder cannot be written: {error.strerror}",
-                    where=str(error.filename or self.folder),
-                    expected="a folder, or a name for a new one, that this user may write to",
-                    remedy="choose another --output_dir",
-                ) from None
+                raise unwritable(error.strerror, error.filename or self.folder) from None
             self._open = stack.pop_all()
 
     def __exit__(self, *exception: object) -> None:
@@ -122,10 +118,10 @@ class Storage:
         Raises:
             CheckpointError: the disk is full or refuses; the states that were there before still are.
         """
-        hosts.on_first(lambda: self._require_space(trees.byte_size(state)))
+        hosts.on_first(lambda: require_space(self.folder, trees.byte_size(state)))
         try:
             with _without_log():
-                self._open_manager().save(step, args=_orbax().args.StandardSave(stored(state)), force=True)
+                self._open_manager().save(step, args=_orbax().args.StandardSave(_stored(state)), force=True)
             hosts.on_first(lambda: self._seal(step, state))
         except Exception as error:  # Orbax lets through whatever TensorStore raises: OSError, ValueError, ...
             self._close_manager()
@@ -133,8 +129,8 @@ class Storage:
                 self._remove_leftovers()
             raise CheckpointError(
                 f"the checkpoint of step {step} could not be written: {' '.join(str(error).split())[:200]}",
-                where=f"{self._states} ({_gigabytes(shutil.disk_usage(self.folder).free)} free)",
-                expected=f"room for {_gigabytes(trees.byte_size(state))} beside the states already there",
+                where=f"{self._states} ({gigabytes(shutil.disk_usage(self.folder).free)} free)",
+                expected=f"room for {gigabytes(trees.byte_size(state))} beside the states already there",
                 remedy="make room and run the same command again: it continues from the checkpoint before",
             ) from error
         self.saved_step, self._saved_at = step, time.monotonic()
@@ -159,19 +155,19 @@ class Storage:
         step = hosts.on_first(lambda: self._usable(template, warn))
         if step is None:
             return None
-        state = self._restore(step, template, places)
+        state = read_state(self._path(step), template, places)
         self.saved_step, self._saved_at = step, time.monotonic()
         return step, state
 
     def _usable(self, template: PyTree, warn: Callable[[str], None]) -> int | None:
         """The newest step that can be loaded; what is not of it or before it goes."""
         steps, newest = self._steps(), self._newest()
-        self._require_space(max(1, KEPT + 1 - len(steps)) * trees.byte_size(template))
+        require_space(self.folder, max(1, KEPT + 1 - len(steps)) * trees.byte_size(template))
         problems = [] if newest is None or newest in steps else [f"checkpoint of step {newest} is missing"]
         for step in steps:
             try:
-                content = manifest.verify(self._path(step), step=step, **self._facts)
-            except manifest.Damaged as finding:
+                content = seal.verify(self._path(step), step=step, **self._facts)
+            except seal.Damaged as finding:
                 problems.append(f"checkpoint of step {step}: {finding}")
                 self._set_aside(step)
                 continue
@@ -194,7 +190,7 @@ class Storage:
 
     def _seal(self, step: int, state: PyTree) -> None:
         """Writes what makes the directory of this step count."""
-        manifest.seal(self._path(step), step=step, leaves=describe(state), **self._facts)
+        seal.write(self._path(step), step=step, leaves=describe(state), **self._facts)
         io.write_atomically(self._states / "newest", str(step))
 
     def _claim(self) -> None:
@@ -212,7 +208,7 @@ class Storage:
         """Deletes what a killed writer left: Orbax's temporary directories, steps without a manifest, partial files."""
         newest = self._newest() or 0
         for path in self._states.glob("*"):
-            unfinished = path.name.isdigit() and int(path.name) > newest and not manifest.is_sealed(path)
+            unfinished = path.name.isdigit() and int(path.name) > newest and not seal.is_sealed(path)
             if unfinished or "orbax-checkpoint-tmp" in path.name:
                 shutil.rmtree(path, ignore_errors=True)
         for partial in (*self.folder.glob(".*.partial"), *self._states.glob(".*.partial")):
@@ -232,33 +228,6 @@ class Storage:
                 where=f"{self._path(step)}, {len(unlike)} of {len(found)} arrays",
                 remedy="use the version of jaxdd that wrote it, or another --output_dir",
             )
-
-    def _require_space(self, needed: int) -> None:
-        free = shutil.disk_usage(self.folder).free
-        if free < needed:
-            raise CheckpointError(
-                "too little free space for the checkpoints",
-                where=f"{self.folder}: {_gigabytes(free)} free",
-                expected=_gigabytes(needed),
-                remedy="make room, or choose an --output_dir on another disk",
-            )
-
-    def _restore(self, step: int, template: PyTree, places: PyTree) -> PyTree:
-        leaves, tree = jax.tree.flatten(template)
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        lies = [here] * len(leaves) if places is None else jax.tree.leaves(places)
-        wanted = {
-            stored_name(i): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
-            for i, (leaf, place) in enumerate(zip(leaves, lies, strict=True))
-            if leaf.size
-        }
-        found = self._open_manager().restore(step, args=_orbax().args.StandardRestore(wanted))
-        empty = {
-            stored_name(i): hosts.place(np.zeros(leaf.shape, leaf.dtype), place)
-            for i, (leaf, place) in enumerate(zip(leaves, lies, strict=True))
-            if not leaf.size
-        }
-        return tree.unflatten([(found | empty)[stored_name(i)] for i in range(len(leaves))])
 
     def _steps(self) -> list[int]:
         """Steps that have a directory, newest first."""
@@ -303,15 +272,32 @@ def _without_log() -> Iterator[None]:
         log.setLevel(level)
 
 
-def stored(state: PyTree) -> dict[str, Any]:
-    """The leaves by number: any tree is then plain to Orbax. It refuses empty arrays, which need no storing."""
-    return {stored_name(i): leaf for i, leaf in enumerate(jax.tree.leaves(state)) if leaf.size}
+def read_state(folder: pathlib.Path, template: PyTree, places: PyTree = None) -> PyTree:
+    """Reads the state in the folder of one step; what it holds is verified before, by its manifest.
+
+    Arguments:
+        folder: `<output folder>/checkpoints/<step>`.
+        template: the state's tree, shapes and types.
+        places: for each leaf, the sharding with which it comes back; None for one device.
+    """
+    leaves, tree = jax.tree.flatten(template)
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    lies = [here] * len(leaves) if places is None else jax.tree.leaves(places)
+    each = list(zip(leaves, lies, strict=True))
+    wanted = _stored([jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place) for leaf, place in each])
+    with _orbax().StandardCheckpointer() as checkpointer:
+        content = checkpointer.restore(folder / "default", wanted)
+    return tree.unflatten(
+        content[_name(i)] if leaf.size else hosts.place(np.zeros(leaf.shape, leaf.dtype), place)
+        for i, (leaf, place) in enumerate(each)
+    )
 
 
-def stored_name(index: int) -> str:
-    """The name under which Orbax keeps leaf number `index`."""
+def _stored(state: PyTree) -> dict[str, Any]:
+    """Returns the leaves by number: any tree is then plain to Orbax. It refuses empty arrays, which need no storing."""
+    return {_name(i): leaf for i, leaf in enumerate(jax.tree.leaves(state)) if leaf.size}
+
+
+def _name(index: int) -> str:
+    """Returns the name under which Orbax keeps leaf number `index`."""
     return f"leaf{index:05d}"
-
-
-def _gigabytes(count: float) -> str:
-    return f"{count / 1e9:.3g} GB"

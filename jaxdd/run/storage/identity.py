@@ -17,7 +17,7 @@ import numpy as np
 
 import jaxdd
 from jaxdd.core import io
-from jaxdd.core.errors import CheckpointError
+from jaxdd.core.errors import CheckpointError, JaxddError
 
 FORMAT = 2  # 1 told evaluations and networks apart by what Python prints of their classes
 
@@ -88,16 +88,53 @@ def claim(path: pathlib.Path, identity: dict[str, Any], other: dict[str, Any], v
                 remedy="choose another --output_dir, or restore the file",
             )
         _require_format(found, path)
-        changed = changes(found["identity"], identity)
-        if changed:
-            raise CheckpointError(
-                "the folder belongs to a run with other settings" + "".join(f"\n  {line}" for line in changed),
-                where=str(path),
-                remedy="choose another --output_dir, or use the settings this run was started with",
-            )
+        require_same_run(found["identity"], identity, path)
         before = found.get("versions")
     io.write_json(path, {"format": FORMAT, "identity": identity, "other": other, "versions": versions})
     return changes(before, versions)
+
+
+def require_same_run(begun: Any, now: Any, path: pathlib.Path) -> None:
+    """Refuses settings that are not those of the run in a folder.
+
+    Arguments:
+        begun, now: what `config.json` says, and what is to run.
+        path: of `config.json`.
+
+    Raises:
+        CheckpointError: names every key that differs.
+    """
+    require_same(
+        begun,
+        now,
+        "the folder belongs to a run with other settings",
+        where=path,
+        remedy="choose another --output_dir, or use the settings this run was started with",
+    )
+
+
+def require_same(
+    old: Any,
+    new: Any,
+    what: str,
+    *,
+    where: object,
+    remedy: str,
+    expected: str = "",
+    error: type[JaxddError] = CheckpointError,
+) -> None:
+    """Refuses two nested settings that differ.
+
+    Arguments:
+        old, new: the two.
+        what: the error's first line; one line follows for each difference.
+        where, remedy, expected, error: of the error.
+
+    Raises:
+        JaxddError: `error`, which names every key that differs.
+    """
+    if lines := changes(old, new):
+        raise error(what + "".join(f"\n  {line}" for line in lines), where=str(where), expected=expected, remedy=remedy)
 
 
 def refuse_older(folder: pathlib.Path) -> None:

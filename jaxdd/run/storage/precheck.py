@@ -14,6 +14,7 @@ from typing import Any
 
 from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError
+from jaxdd.core.io import gigabytes
 from jaxdd.run.storage import identity as identities
 
 
@@ -23,22 +24,34 @@ def require_writable(folder: Any, needed: int = 0) -> None:
     Raises:
         CheckpointError: see above.
     """
-    path = pathlib.Path(folder).expanduser().absolute()
-    problem = _unwritable(path)
-    if problem:
-        raise CheckpointError(
-            f"the output folder cannot be written: {problem}",
-            where=str(path),
-            expected="a folder, or a name for a new one, that this user may write to",
-            remedy="choose another --output_dir",
-        )
-    existing = next(place for place in (path, *path.parents) if place.exists())
-    free = shutil.disk_usage(existing).free
+    path = io.absolute(folder)
+    if problem := _problem(path):
+        raise unwritable(problem, path)
+    require_space(path, needed)
+
+
+def unwritable(problem: str | None, path: object) -> CheckpointError:
+    """Returns the error of an output folder that cannot be written."""
+    return CheckpointError(
+        f"the output folder cannot be written: {problem}",
+        where=str(path),
+        expected="a folder, or a name for a new one, that this user may write to",
+        remedy="choose another --output_dir",
+    )
+
+
+def require_space(path: pathlib.Path, needed: int) -> None:
+    """Refuses a folder, which need not exist, on whose disk fewer than `needed` bytes are free.
+
+    Raises:
+        CheckpointError: says how many are free.
+    """
+    free = shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free
     if free < needed:
         raise CheckpointError(
             "too little free space for the checkpoints",
-            where=f"{path}: {free / 1e9:.3g} GB free",
-            expected=f"{needed / 1e9:.3g} GB",
+            where=f"{path}: {gigabytes(free)} free",
+            expected=gigabytes(needed),
             remedy="make room, or choose an --output_dir on another disk",
         )
 
@@ -54,7 +67,7 @@ def refuse_other_run(folder: Any, known: Mapping[str, Any]) -> None:
         CheckpointError: names every setting that differs; or another process holds the folder, or a set lies in it that
             no such run has made.
     """
-    folder = pathlib.Path(folder).expanduser().absolute()
+    folder = io.absolute(folder)
     config = folder / "config.json"
     if not config.is_file():
         refuse_foreign_set(folder)
@@ -65,13 +78,7 @@ def refuse_other_run(folder: Any, known: Mapping[str, Any]) -> None:
     before = found.get("identity") if isinstance(found, dict) else None
     if not isinstance(before, dict):
         return  # which `Storage` reports
-    changed = identities.changes(before, _merged(before, identities.as_json(known)))
-    if changed:
-        raise CheckpointError(
-            "the folder belongs to a run with other settings" + "".join(f"\n  {line}" for line in changed),
-            where=str(config),
-            remedy="choose another --output_dir, or use the settings this run was started with",
-        )
+    identities.require_same_run(before, _merged(before, identities.as_json(known)), config)
 
 
 def refuse_other_set(folder: pathlib.Path, known: Mapping[str, Any]) -> None:
@@ -92,14 +99,14 @@ def refuse_other_set(folder: pathlib.Path, known: Mapping[str, Any]) -> None:
     before, after = _comparable(made), _comparable(now)
     if before["method"] != after["method"]:  # whose settings have nothing in common
         before, after = {"method": before["method"]}, {"method": after["method"]}
-    changed = identities.changes(before, after)
-    if changed:
-        raise CheckpointError(
-            "the output folder holds the set of another run" + "".join(f"\n  {line}" for line in changed),
-            where=str(folder / "distilled"),
-            expected="no set, or one with the same settings, seed and teachers",
-            remedy="choose another output folder, or move that set away",
-        )
+    identities.require_same(
+        before,
+        after,
+        "the output folder holds the set of another run",
+        where=folder / "distilled",
+        expected="no set, or one with the same settings, seed and teachers",
+        remedy="choose another output folder, or move that set away",
+    )
     if fewer and more > fewer:
         raise CheckpointError(
             f"the output folder holds a larger set: {more} images per class instead of {fewer}",
@@ -126,7 +133,7 @@ def refuse_foreign_set(folder: Any) -> None:
     Raises:
         CheckpointError: see above.
     """
-    folder = pathlib.Path(folder).expanduser().absolute()
+    folder = io.absolute(folder)
     there = (folder / "distilled" / "manifest.json").is_file()
     if there and not (folder / "config.json").is_file():
         made = identities.origin(folder) or {}
@@ -144,7 +151,7 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return {**old, **new, "dataset": dataset}
 
 
-def _unwritable(path: pathlib.Path) -> str:
+def _problem(path: pathlib.Path) -> str:
     """Why a folder cannot be written, or the empty text."""
     try:
         existing = next(place for place in (path, *path.parents) if place.exists())

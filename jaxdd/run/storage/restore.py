@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdd.core import io
+from jaxdd.core import io, seal
 from jaxdd.core.config import ConfigFile, build
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError
@@ -21,7 +21,7 @@ from jaxdd.core.trees import differences
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.methods import METHODS
 from jaxdd.run.programs import initial
-from jaxdd.run.storage import checkpoint, manifest
+from jaxdd.run.storage import checkpoint
 from jaxdd.run.storage import identity as identities
 
 
@@ -88,22 +88,14 @@ def restore(step_folder: pathlib.Path) -> DistilledSet:
 
 def _read_state(folder: pathlib.Path, template: PyTree, identity: Mapping[str, Any]) -> PyTree:
     """One saved state, verified; unlike `Storage.load` it takes no lock and changes nothing, so a run may go on."""
-    import orbax.checkpoint
-
     try:
-        told = manifest.verify(folder, step=int(folder.name), run=identities.digest(identity))
-    except manifest.Damaged as finding:
+        told = seal.verify(folder, step=int(folder.name), run=identities.digest(identity))
+    except seal.Damaged as finding:
         raise CheckpointError(
             f"the state is unusable: {finding}",
             where=str(folder),
             remedy="evaluate another state, or <folder>/distilled",
         ) from None
-    leaves, tree = jax.tree.flatten(template)
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    wanted = {
-        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
-        for name, leaf in checkpoint.stored(template).items()
-    }
     unlike = differences(describe_leaves(template), told["leaves"])
     if unlike:
         raise CheckpointError(
@@ -111,12 +103,7 @@ def _read_state(folder: pathlib.Path, template: PyTree, identity: Mapping[str, A
             where=str(folder),
             remedy="evaluate <folder>/distilled, or use the version of jaxdd that wrote the state",
         )
-    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-        found = checkpointer.restore(folder / "default", wanted)
-    empty = {
-        checkpoint.stored_name(i): np.zeros(leaf.shape, leaf.dtype) for i, leaf in enumerate(leaves) if not leaf.size
-    }
-    return tree.unflatten([{**found, **empty}[checkpoint.stored_name(i)] for i in range(len(leaves))])
+    return checkpoint.read_state(folder, template)
 
 
 def shapes(images: Iterable[int], classes: int, *, dtype: Any = np.float32, largest: int = 0) -> Examples:

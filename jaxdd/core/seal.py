@@ -15,7 +15,7 @@ class Damaged(Exception):  # noqa: N818 (a finding, which the caller turns into 
     """A directory is not what its manifest says; the message says which file and why."""
 
 
-def seal(folder: pathlib.Path, **facts: Any) -> None:
+def write(folder: pathlib.Path, **facts: Any) -> None:
     """Writes the manifest over all files that are in `folder` now, together with `facts` (JSON values)."""
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     stamps = {name: [(folder / name).stat().st_size, io.sha256(folder / name)] for name in files}
