@@ -26,12 +26,11 @@ from jaxdd.evaluation.protocol import Evaluation
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import METHODS, Condensation
 from jaxdd.run import evaluating, presets
-from jaxdd.run.chain import chain, students
+from jaxdd.run.chain import chain, sources, students
 from jaxdd.run.chain import teacher as teachers
 from jaxdd.run.chain.pretrain import COUNT, Pretraining, epochs
 from jaxdd.run.chain.relabel import Relabelling
 from jaxdd.run.chain.settings import Decoupled
-from jaxdd.run.chain.stored_labels import StoredLabels
 from jaxdd.run.chain.teacher import Teacher
 from jaxdd.run.distillation import Distillation, Distilling
 from jaxdd.run.settings import Settings
@@ -39,6 +38,7 @@ from jaxdd.run.starts import Start
 from jaxdd.run.storage import networks as stored
 from jaxdd.run.storage import sets
 from jaxdd.run.storage.networks import Networks
+from jaxdd.training.stored_labels import StoredLabels
 
 Folder = str | os.PathLike
 Data = Dataset | tuple | list
@@ -153,7 +153,8 @@ def squeeze(
     preprocessing = data_room.fit(dataset, **students.KIND)
     with _room(output_dir) as place:
         if weights is not None:
-            return teachers.take_in(weights, place, dataset, preprocessing, found.chain.architecture())
+            sources.require_weights(path := pathlib.Path(weights))
+            return teachers.imported(path, dataset, preprocessing, found.chain.architecture(), folder=place)
         (first, *_) = chain.of_recovery(found, dataset, preprocessing, seed=seed).links
         return first.link({}).make(place)
 
@@ -221,9 +222,8 @@ def relabel(
             remedy="distil it by one of these methods",
         )
     known = _known_teachers(teacher, found, folder)
-    (how,) = students.recipes(found.recipe, recipe, [_student(found)], found)
-    of: Any = how
-    labels = Relabelling.by(known, found, Preprocessing.of_raw(found.preprocessing), of, keep)
+    (how,) = Recipe.for_students(found.recipe, recipe, (), found)
+    labels = Relabelling.by(known, found, Preprocessing.of_raw(found.preprocessing), how, keep)
     if output_dir is not None:
         return labels.make(pathlib.Path(output_dir).expanduser().absolute())
     room = tempfile.mkdtemp()
@@ -273,7 +273,7 @@ def evaluate(
     soft = students.Labels(stored=kept and kept.absolute(), loaded=_known_teachers(teacher, found, folder))
     if folder is not None or kept is not None:
         soft = soft.beside(folder or kept.absolute())  # pyright: ignore[reportOptionalMemberAccess]
-    recipes = students.recipes({**found.recipe, **soft.recipe}, recipe, [_student(found)], found)
+    recipes = Recipe.for_students({**found.recipe, **soft.recipe}, recipe, (), found)
     attached = soft.attach(recipes, found, dataset)
     return evaluating.evaluate(found, dataset, attached.recipes[0], **options, **attached.options)
 
@@ -391,10 +391,6 @@ def _set(distilled: DistilledSet | Folder, dataset: str) -> tuple[DistilledSet, 
         return distilled, None
     found = sets.find(pathlib.Path(distilled).expanduser().absolute(), "jaxdd.distill", flag="distilled")
     return found.read(dataset=dataset, flip=True), found.beside
-
-
-def _student(found: DistilledSet) -> str:
-    return str(found.recipe.get("eval_arch", students.USUAL))
 
 
 def _known_teachers(teacher: Any, found: DistilledSet, folder: pathlib.Path | None) -> tuple[Teacher, ...]:

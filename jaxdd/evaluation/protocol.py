@@ -117,7 +117,7 @@ def evaluate(
         full_data: also train on the whole training split.
         others: more recipes, all rows again for each: the same one for other architectures.
         networks: variables of the teachers, for recipes that have some: every row has the same.
-        labels: those of the set that are on disk (`run.chain.stored_labels`), in place of its teachers' answers; the
+        labels: those of the set that are on disk (`training.stored_labels`), in place of its teachers' answers; the
             baselines have none, their teachers are asked.
         report: called with each row when it is ready.
 

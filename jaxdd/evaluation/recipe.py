@@ -11,16 +11,18 @@ A set stores the name of its protocol with the settings that differ from it (`Re
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from jaxdd import augment, models
 from jaxdd.core.config import ConfigFile, build, setting
+from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import choose
 from jaxdd.core.types import Array
 from jaxdd.evaluation.base import BaseRecipe, Subject, Training
 from jaxdd.evaluation.matching import DcRecipe, IdcRecipe
 from jaxdd.evaluation.students import SoftRecipe
+from jaxdd.evaluation.students_published import for_student
 from jaxdd.models.network import Network
 from jaxdd.training.trainer import NetworkTraining
 
@@ -73,6 +75,32 @@ class Recipe(BaseRecipe):
         own = architecture == stored.get("eval_arch", Recipe.eval_arch)
         apart = () if own else ("depth", *(("normalization",) if "protocol" in stored else ()))
         return {**{name: value for name, value in stored.items() if name not in apart}, "eval_arch": architecture}
+
+    @staticmethod
+    def for_students(
+        stored: Mapping[str, Any], changes: Mapping[str, Any], names: Sequence[str], distilled: DistilledSet
+    ) -> tuple[SoftRecipe, ...]:
+        """Returns one recipe per student that learns from a teacher.
+
+        Arguments:
+            stored: the set's recipe.
+            changes: settings that replace it.
+            names: of students, e.g. resnet18 and resnet50, or as `models.build` knows them; none: the stored one's.
+            distilled: the set; its method may have published other rates for other students.
+        """
+        of = (str(distilled.provenance.get("method", "sre2l")), distilled.dataset, distilled.ipc)
+        sizes = {"resolution": distilled.images.shape[1], "classes": distilled.classes}
+        usual = {"eval_arch": SoftRecipe.eval_arch, **stored}
+        before = models.called(usual["eval_arch"], usual.get("depth"))
+        recipes: list[Any] = []
+        for name in names or (usual["eval_arch"],):
+            built, depth = models.TEACHERS.get(name.lower(), (name, None))
+            settings = Recipe.stored_for(stored, built)
+            settings |= {"depth": depth} if name.lower() in models.TEACHERS and built != "conv" else {}
+            student = models.called(settings["eval_arch"], settings.get("depth"))
+            settings |= for_student(stored, *of, **sizes, before=before, student=student)
+            recipes.append(Recipe.of({**settings, **changes, "eval_arch": settings["eval_arch"]}))
+        return tuple(recipes)
 
     def network(self, image_shape: tuple[int, int, int], classes: int, dataset: str = "") -> Network:
         """The architecture; always with ReLU, whatever the set was distilled with."""

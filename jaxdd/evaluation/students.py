@@ -91,8 +91,8 @@ class SoftRecipe(BaseRecipe):
 
     @property
     def architecture(self) -> str:
-        """`resnet50`, as the scripts call it; other networks by their own names."""
-        return f"resnet{self.depth or 18}" if self.eval_arch == "torchvision_resnet" else self.eval_arch
+        """The student as the scripts call it: `resnet50`; other networks by their own names."""
+        return models.called(self.eval_arch, self.depth)
 
     def network(self, image_shape: tuple[int, int, int], classes: int, dataset: str = "") -> Network:
         """The architecture as PyTorch draws it; the ConvNet's blocks all have `width` channels."""
@@ -103,10 +103,8 @@ class SoftRecipe(BaseRecipe):
             width=self.width,
             depth=self.depth,
             normalization=self.normalization,
-            widening=False,
-            norm_epsilon=1e-5,
-            initialization="pytorch",
             precision=self.precision,
+            **models.AS_IN_PYTORCH,
         )
 
     def training(self, network: Network, subject: Subject, *, augmented: bool = True) -> Training:

@@ -2,17 +2,30 @@
 
 from jaxdd.models.convnet import INITIALIZATIONS
 from jaxdd.models.network import Network, Outputs, Variables
-from jaxdd.models.registry import ALIASES, NAMES, NORMALIZATIONS, build, default_depth, teacher_architecture
+from jaxdd.models.registry import (
+    ALIASES,
+    AS_IN_PYTORCH,
+    NAMES,
+    NORMALIZATIONS,
+    TEACHERS,
+    build,
+    called,
+    default_depth,
+    teacher_architecture,
+)
 
 __all__ = [
     "ALIASES",
+    "AS_IN_PYTORCH",
     "INITIALIZATIONS",
     "NAMES",
     "NORMALIZATIONS",
+    "TEACHERS",
     "Network",
     "Outputs",
     "Variables",
     "build",
+    "called",
     "default_depth",
     "teacher_architecture",
 ]

@@ -79,7 +79,12 @@ ALIASES = {
     "resnet18_ap": "resnet_ap_dc",
     "vgg11_dc": "vgg_dc",
 }
-TEACHERS = {f"resnet{depth}": ("torchvision_resnet", depth) for depth in torchvision.BLOCKS}
+TEACHERS = {  # as SRe2L and its successors call networks, which other papers call otherwise -> name, depth for `build`
+    **{f"resnet{depth}": ("torchvision_resnet", depth) for depth in torchvision.BLOCKS},
+    **dict.fromkeys(("vit_bn", "vit"), ("vit_bn", None)),
+    **dict.fromkeys(("conv", "convnet"), ("conv", None)),
+}
+AS_IN_PYTORCH: dict[str, Any] = {"widening": False, "norm_epsilon": 1e-5, "initialization": "pytorch"}  # of a ConvNet
 
 
 def default_depth(resolution: int) -> int:
@@ -95,16 +100,30 @@ def default_depth(resolution: int) -> int:
     return min(max(2, round(exact) - 2), 5, max(1, math.floor(exact)))
 
 
-def teacher_architecture(name: str) -> tuple[str, int | None]:
-    """What teachers and students of SRe2L and its successors mean by a name; `ALIASES` are what other papers mean.
+def teacher_architecture(name: str, width: int, where: str = "--arch-name") -> dict[str, Any]:
+    """Returns a teacher as arguments of `build`; always normalised by batches, on whose statistics recovery rests.
 
     Arguments:
-        name: `resnet18`, `resnet34`, `resnet50` or `resnet101` for torchvision's, in any case; others are as they are.
+        name: one of `TEACHERS`.
+        width: channels; 128 stands for the published ones.
+        where: the name stands, for the error.
 
-    Returns:
-        Name and depth for `build`; no depth where the name does not say it.
+    Raises:
+        UsageError: the name is unknown.
     """
-    return TEACHERS.get(name.lower(), (name, None))
+    built, depth = TEACHERS[choose(name, TEACHERS, kind="architecture", where=where)]
+    arguments = {"name": built, "depth": depth, "width": width, "normalization": "batch"}
+    return arguments | (AS_IN_PYTORCH if built == "conv" else {})
+
+
+def called(name: str, depth: int | None) -> str:
+    """Returns how SRe2L's scripts call a network, e.g. `resnet50`; of others the name itself.
+
+    Arguments:
+        name, depth: as in `build`; no depth stands for torchvision's ResNet-18.
+    """
+    known = (name, depth or 18) if name == "torchvision_resnet" else (name, None)
+    return next((word for word, meant in TEACHERS.items() if meant == known), name)
 
 
 def build(

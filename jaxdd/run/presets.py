@@ -14,7 +14,7 @@ from jaxdd.core import config as configs
 from jaxdd.core.config import ConfigFile
 from jaxdd.core.errors import UsageError, choose
 from jaxdd.data.registry import one_word
-from jaxdd.run.chain.settings import GROUPS, NAMES, ChainSettings, Decoupled, architecture, merged
+from jaxdd.run.chain.settings import GROUPS, NAMES, ChainSettings, Decoupled, merged
 from jaxdd.run.settings import RunSettings, Settings
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def build_chain(
     file = dataclasses.replace(file, values={**values, **implied.values})
     built = configs.build(file, classes)
     chain: ChainSettings = built["chain"]
-    architecture(chain.arch_name, chain.width)
+    chain.architecture()
     told = [*file.notices, *resized, *notices, *(implied.notices if file.path == PUBLISHED else ())]
     told += [] if "r_bn" in overrides else _of_architecture(chain.arch_name)
     typed = frozenset(key for key, (where, _) in overrides.items() if where != OF_SCRIPT)

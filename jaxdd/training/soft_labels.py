@@ -138,7 +138,7 @@ class SoftLabelTraining(Procedure[StudentState]):
         ema: d, 0 <= d < 1.
         micro: b, a divisor of the batch; None for the whole batch.
         half: whether the teacher's logits are rounded to float16 first, as those on disk are.
-        streamed: whether labels come from a stream (`run.chain.stored_labels`).
+        streamed: whether labels come from a stream (`training.stored_labels`).
     """
 
     network: Network

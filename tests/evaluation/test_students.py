@@ -19,8 +19,8 @@ from jaxdd.evaluation.recipe import Recipe
 from jaxdd.evaluation.students import SoftRecipe, teacher_accuracies
 from jaxdd.evaluation.students_published import for_student, published
 from jaxdd.run import loop
-from jaxdd.run.chain.stored_labels import StoredLabels
 from jaxdd.training.classifier import ClassifierTraining
+from jaxdd.training.stored_labels import StoredLabels
 
 pytestmark = pytest.mark.quick
 

@@ -106,11 +106,14 @@ def test_draws_are_torchvisions():
 @pytest.mark.quick
 def test_names_of_teachers_are_torchvisions_and_rcigs_alias_stays():
     for depth in BLOCKS:
-        assert models.teacher_architecture(f"ResNet{depth}") == ("torchvision_resnet", depth)
-    assert models.teacher_architecture("vit_bn") == ("vit_bn", None)
-    assert models.teacher_architecture("conv") == ("conv", None)
-    name, depth = models.teacher_architecture("resnet50")
-    assert models.build(name, depth=depth, image_shape=(32, 32, 3), classes=2).module == ResNet(2, 50, 128, "small")
+        assert models.TEACHERS[f"resnet{depth}"] == ("torchvision_resnet", depth)
+        assert models.called("torchvision_resnet", depth) == f"resnet{depth}"
+    assert models.TEACHERS["vit"] == models.TEACHERS["vit_bn"] == ("vit_bn", None)
+    assert models.TEACHERS["convnet"] == models.TEACHERS["conv"] == ("conv", None)
+    assert models.called("torchvision_resnet", None) == "resnet18"
+    assert models.called("densenet", 121) == "densenet"
+    built = models.build(**models.teacher_architecture("resnet50", 128), image_shape=(32, 32, 3), classes=2)
+    assert built.module == ResNet(2, 50, 128, "small")
     assert models.ALIASES["resnet18"] == "resnet"
     with pytest.raises(UsageError, match=r"no depth 152(.|\n)*18 or 34 or 50 or 101"):
         models.build("torchvision_resnet", depth=152, image_shape=(32, 32, 3), classes=2)

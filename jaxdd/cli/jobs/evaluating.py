@@ -21,7 +21,7 @@ from jaxdd.data.registry import user_kind
 from jaxdd.evaluation.base import BaseRecipe
 from jaxdd.evaluation.protocol import BASELINES, Evaluation, planned
 from jaxdd.evaluation.recipe import Recipe
-from jaxdd.models import ALIASES, NAMES, NORMALIZATIONS
+from jaxdd.models import ALIASES, NAMES, NORMALIZATIONS, TEACHERS
 from jaxdd.run import evaluating
 from jaxdd.run.chain import students as soft
 from jaxdd.run.presets import build, check_overrides, default_config, default_folder
@@ -79,7 +79,7 @@ class _Job:
         if self.distilled.recipe.get("protocol") == "soft":
             self.labels = labels.beside(self.found.beside)
         self.recipes = _recipes(flags, self.settings, self.distilled, self.labels.recipe)
-        self.soft = soft.is_soft(self.recipes)
+        self.soft = self.recipes[0].protocol == "soft"
         self.folder = io.absolute(flags.output_dir) if flags.output_dir else self.found.beside
         self.rows: dict[str, Any] = {"baselines": BASELINES if flags.baselines else (), "full_data": flags.full_data}
         self._check()
@@ -166,7 +166,7 @@ class _Job:
 
 def _require_known_network(flags: Eval) -> None:
     """A misspelt name is refused before anything is looked for on disk."""
-    known = dict.fromkeys((*NAMES, *ALIASES, *soft.STUDENTS))
+    known = dict.fromkeys((*NAMES, *ALIASES, *TEACHERS))
     for name in _architectures(flags):
         choose(name.lower(), known, kind="architecture", where="--eval_arch")
     if flags.normalization is not None:
@@ -199,7 +199,7 @@ def _recipes(
     check_overrides(overrides, {"recipe": cls})
     names = _architectures(flags) or (str(said.get("eval_arch", stored.get("eval_arch", Recipe.eval_arch))),)
     if cls.protocol == "soft":
-        return soft.recipes(stored, said, names, distilled)
+        return Recipe.for_students(stored, said, names, distilled)
     return tuple(Recipe.of({**Recipe.stored_for(stored, name), **said, "eval_arch": name}) for name in names)
 
 

@@ -19,7 +19,6 @@ from jaxdd.core.io import gigabytes
 from jaxdd.data import Dataset, Preprocessing
 from jaxdd.evaluation.students import teacher_accuracies
 from jaxdd.methods.recovery.plan import plan
-from jaxdd.run.chain import sources
 from jaxdd.run.chain.chain import Chain, Writers, of_recovery
 from jaxdd.run.chain.chunks import share
 from jaxdd.run.chain.recover import Recovering
@@ -84,8 +83,7 @@ class Links:
 
     def tell_verifier(self, second: Teacher, reached: float) -> None:
         """The accuracy of a second network on the recovered images, in [0, 1]."""
-        text = f"{sources.describe(second.about)}; {100 * reached:.1f} % of the recovered images"
-        self.screen.fact("verifier", text)
+        self.screen.fact("verifier", f"{second}; {100 * reached:.1f} % of the recovered images")
 
     def sizes(self, images: int) -> None:
         """What is going to be made, in numbers; needs no data."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,12 +11,13 @@ from jaxdd.cli.jobs.links import Links, writers
 from jaxdd.cli.session import opened
 from jaxdd.core.errors import UsageError
 from jaxdd.core.io import absolute, shorter_path
+from jaxdd.models import teacher_architecture
 from jaxdd.run.chain import sources as teachers
 from jaxdd.run.chain import teacher as trained
 from jaxdd.run.chain.chunks import share
 from jaxdd.run.chain.merge import merge
 from jaxdd.run.chain.recover import Recovering
-from jaxdd.run.chain.settings import Decoupled, architecture
+from jaxdd.run.chain.settings import Decoupled
 from jaxdd.run.storage.precheck import refuse_other_set, require_writable
 
 WIDTH = 128  # of a network in a file of which nothing else is known: as published
@@ -82,27 +82,24 @@ def _recover(
     if flags.dataset is None and settings.dataset == "digits":
         links.screen.note("no --dataset and no --preset: these are the embedded digits")
     links.begin()
-    with tempfile.TemporaryDirectory() as scratch:
-        of = links.dataset, links.preprocessing
-        found = teachers.taken_all(sources, pathlib.Path(scratch), *of, words, settings.recovery.precision)
-        others = teachers.taken_all(verifiers, pathlib.Path(scratch, "verifier"), *of, of_verifiers)
-        own = tuple(each.teacher for each in found)
-        links.tell_teachers(own)
-        recovering: Any = (
-            links.chain(teachers=own, writers=writers(files=_publishes(flags))).links[1].link({"teacher": own})
-        )
-        teachers.refuse_others(found, folder)
-        recovering.claim(folder / "recovered")
-        teachers.keep(found, folder)
-        links.sizes(sum(map(len, share(recovering.chunks(indices), shard))))
-        with links.chunks(recovering, shard, indices).shown() as line:
-            how = {"reporter": line, "should_stop": links.should_stop, "layout": links.layout}
-            recovering.recover(folder / "recovered", shard=shard, ipc_indices=indices, **how)
-        if told := _unfinished(recovering, folder, shard):
-            return told
-        made = recovering.merge(folder)
-        for each in others:
-            links.tell_verifier(each.teacher, each.teacher.accuracy_on(made, links.preprocessing))
+    of = links.dataset, links.preprocessing
+    known = tuple(teachers.read(source, *of, words, settings.recovery.precision) for source in sources)
+    others = [teachers.read(source, *of, of_verifiers) for source in verifiers]
+    links.tell_teachers(known)
+    chain = links.chain(teachers=known, writers=writers(files=_publishes(flags)))
+    recovering: Any = chain.links[1].link({"teacher": known})
+    teachers.refuse_others(known, folder)
+    recovering.claim(folder / "recovered")
+    teachers.keep(known, folder)
+    links.sizes(sum(map(len, share(recovering.chunks(indices), shard))))
+    with links.chunks(recovering, shard, indices).shown() as line:
+        how = {"reporter": line, "should_stop": links.should_stop, "layout": links.layout}
+        recovering.recover(folder / "recovered", shard=shard, ipc_indices=indices, **how)
+    if told := _unfinished(recovering, folder, shard):
+        return told
+    made = recovering.merge(folder)
+    for other in others:
+        links.tell_verifier(other, other.accuracy_on(made, links.preprocessing))
     return ""
 
 
@@ -117,21 +114,19 @@ def _unfinished(recovering: Recovering, folder: pathlib.Path, shard: tuple[int, 
 
 def _merge(links: Links, flags: Recover) -> None:
     """Puts shards together."""
-    given, settings, folder = list(map(absolute, flags.merge)), links.settings, links.folder
-    links.header(f"merging {', '.join(map(shorter_path, given))}")
-    places = [place / "recovered" if (place / "recovered").is_dir() else place for place in given]
-    found = next((own for place in given if (own := teachers.beside(place))), ())
+    folders, settings, folder = list(map(absolute, flags.merge)), links.settings, links.folder
+    links.header(f"merging {', '.join(map(shorter_path, folders))}")
+    places = [place / "recovered" if (place / "recovered").is_dir() else place for place in folders]
+    beside = next((found for place in folders if (found := teachers.beside(place))), ())
+    known = [trained.load(place) for place in beside]
     size: dict[str, Any] = {}
     if "n_images" in settings.typed:
-        own = teachers.adopt(settings, found[0]) if found else settings
-        size = {"ipc": settings.ipc, "recipe": own.recipe}
-    for number, source in enumerate(found):
-        trained.refuse_other(source, teachers.place(folder, number))
+        size = {"ipc": settings.ipc, "recipe": (teachers.adopt(settings, beside[0]) if beside else settings).recipe}
+    teachers.refuse_others(known, folder)
     to = writers(files=_publishes(flags))
     made = merge(places, folder, publish=to.publish, **size)
     to.picture(made, folder / "distilled" / "grid.png")  # pyright: ignore[reportOptionalCall]
-    for number, source in enumerate(found):
-        trained.copy(source, teachers.place(folder, number))
+    teachers.keep(known, folder)
 
 
 def _publishes(flags: Recover) -> bool:
@@ -178,4 +173,4 @@ def _verifiers(flags: Recover) -> tuple[tuple[pathlib.Path, ...], dict[str, Any]
     files = [source for source in sources if not source.is_dir()]
     for folder in set(sources) - set(files):
         trained.read_manifest(folder)  # which refuses what is no network
-    return sources, architecture(flags.verifier_arch, WIDTH, "--verifier-arch") if files else {}
+    return sources, teacher_architecture(flags.verifier_arch, WIDTH, "--verifier-arch") if files else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import tempfile
 from collections.abc import Mapping
 from functools import partial
 
@@ -16,10 +15,11 @@ from jaxdd.cli.settings import students
 from jaxdd.cli.settings.layers import no_effect
 from jaxdd.core import config as configs
 from jaxdd.core.io import absolute, gigabytes, shorter_path
+from jaxdd.evaluation.recipe import Recipe
+from jaxdd.models import teacher_architecture
 from jaxdd.run.chain import sources as teachers
 from jaxdd.run.chain import students as soft
 from jaxdd.run.chain.relabel import Relabelling
-from jaxdd.run.chain.settings import architecture
 from jaxdd.run.presets import FULL
 from jaxdd.run.storage import sets
 from jaxdd.run.storage.precheck import require_writable
@@ -56,30 +56,28 @@ def perform(flags: Relabel, place: pathlib.Path, programs: Mapping[str, str]) ->
         labels.require()
         sources = labels.teachers
     given = students.of_students(flags) | configs.parse_assignments(flags.set)
-    student = distilled.recipe.get("eval_arch", soft.USUAL)
-    (recipe,) = soft.recipes(distilled.recipe, given, [student], distilled)
-    with opened() as session, tempfile.TemporaryDirectory() as scratch:
+    (recipe,) = Recipe.for_students(distilled.recipe, given, (), distilled)
+    with opened() as session:
         notices = no_effect(flags, {**NO_EFFECT, **OF_OTHERS})
         session.header(f"labels for {len(distilled)} images of {name}", notices=notices, output=folder)
         how = {"resolution": distilled.images.shape[1], "stream": flags.stream}
         start, read = partial(start_one, flags.devices), partial(data.load, name, flags.data_path, **how)
         _, dataset = session.begin(start, read)
         preprocessing = data.fit(dataset, **soft.KIND)
-        words = architecture(flags.arch_name or "resnet18", flags.width or 128)
-        taken = teachers.taken_all(sources, pathlib.Path(scratch), dataset, preprocessing, words)
-        own = [each.teacher for each in taken]
+        words = teacher_architecture(flags.arch_name or "resnet18", flags.width or 128)
+        own = [teachers.read(source, dataset, preprocessing, words) for source in sources]
         for teacher in own:
             teachers.require_kind(teacher, flags.arch_name, flags.width)
         if not flags.arch_path:
             soft.require_own(own, sources, distilled)
         tell_teachers(session.screen, own, dataset, preprocessing)
-        relabelling = Relabelling.by(own, distilled, preprocessing, recipe, flags.prune)  # pyright: ignore
+        relabelling = Relabelling.by(own, distilled, preprocessing, recipe, flags.prune)
         relabelling.refuse_others(folder)
         if flags.dry_run:
             size = gigabytes(relabelling.bytes)
             session.screen.fact("labels", f"{relabelling.epochs} epochs, at most {size}")
             return
-        others = taken if flags.arch_path else []  # which validate will find beside the labels
+        others = own if flags.arch_path else []  # which validate will find beside the labels
         teachers.refuse_others(others, folder)
         session.screen.log_to(folder / "log.txt")
         with labelling(session, relabelling, folder).shown() as line:

@@ -50,7 +50,7 @@ def _made(links: Links, weights: pathlib.Path | None) -> Teacher:
     """The teacher, trained or made of a file with weights."""
     folder, architecture = links.folder, links.settings.chain.architecture()
     if weights:
-        return teacher.take_in(weights, folder, links.dataset, links.preprocessing, architecture)
+        return teacher.imported(weights, links.dataset, links.preprocessing, architecture, folder=folder)
     first, *_ = links.chain().links
     link = first.link({})
     with links(first.name, link, folder) as line:

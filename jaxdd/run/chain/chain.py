@@ -155,8 +155,7 @@ class Given:
         Raises:
             CheckpointError: others are there.
         """
-        for number, teacher in enumerate(self.teachers):
-            teacher.save(sources.place(place, number))
+        sources.keep(self.teachers, place)
         return self.teachers
 
 

@@ -36,7 +36,6 @@ from jaxdd.evaluation.contenders import placed
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.evaluation.students import SoftRecipe
 from jaxdd.run import loop
-from jaxdd.run.chain.stored_labels import Labels, StoredLabels
 from jaxdd.run.chain.teacher import Teacher
 from jaxdd.run.devices import Layout
 from jaxdd.run.progress import Reporter
@@ -45,6 +44,7 @@ from jaxdd.run.storage.networks import digest
 from jaxdd.run.storage.precheck import require_writable
 from jaxdd.training.soft_labels import Labelling
 from jaxdd.training.soft_views import Views
+from jaxdd.training.stored_labels import Labels, StoredLabels
 
 FORMAT = 3  # 2 says what kind a teacher is in one text; it is read as well
 ANEW = "let relabel write into another folder"

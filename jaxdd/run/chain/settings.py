@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from jaxdd.core.config import ConfigFile, setting
-from jaxdd.core.errors import choose
 
 if TYPE_CHECKING:
     from jaxdd.data import DataSpec
@@ -23,15 +22,6 @@ if TYPE_CHECKING:
 
 NAMES = ("sre2l", "cda", "rded", "sre2l_pp", "fadrm")
 GROUPS = ("squeeze", "recipe")
-ARCHITECTURES = {  # as users call them -> name and depth for `models.build`
-    **{f"resnet{depth}": ("torchvision_resnet", depth) for depth in (18, 34, 50, 101)},
-    "vit": ("vit_bn", None),
-    "vit_bn": ("vit_bn", None),
-    "conv": ("conv", None),
-    "convnet": ("conv", None),
-}
-
-AS_STUDENTS = {"widening": False, "norm_epsilon": 1e-5, "initialization": "pytorch"}  # see `evaluation.students`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,30 +44,9 @@ class ChainSettings:
 
     def architecture(self) -> dict[str, Any]:
         """The teacher's, as arguments of `models.build`."""
-        return architecture(self.arch_name, self.width)
+        from jaxdd import models
 
-
-def architecture(name: str, width: int, where: str = "--arch-name") -> dict[str, Any]:
-    """An architecture as arguments of `models.build`; always normalised by batches, on whose statistics all rests.
-
-    Arguments:
-        name: one of `ARCHITECTURES`.
-        width: channels.
-        where: the name stands, for the error.
-
-    Raises:
-        UsageError: the name is unknown.
-    """
-    built, depth = ARCHITECTURES[choose(name, ARCHITECTURES, kind="architecture", where=where)]
-    own = {"name": built, "depth": depth, "width": width, "normalization": "batch"}
-    return own | (AS_STUDENTS if built == "conv" else {})
-
-
-def known_as(recipe: Mapping[str, Any]) -> str:
-    """What users call the student of a recipe, e.g. resnet50."""
-    words = recipe.get("eval_arch", "torchvision_resnet"), recipe.get("depth")
-    words = (words[0], words[1] or 18) if words[0] == "torchvision_resnet" else (words[0], None)
-    return next((name for name, known in ARCHITECTURES.items() if known == words), str(words[0]))
+        return models.teacher_architecture(self.arch_name, self.width)
 
 
 def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,13 +109,15 @@ class Decoupled:
     @property
     def recipe(self) -> dict[str, Any]:
         """The students' recipe as the set stores it."""
+        from jaxdd import models
         from jaxdd.evaluation.students import published
 
         sizes = {"resolution": self.image_shape[0], "classes": self.spec.classes}
-        own = architecture(self.chain.arch_name, self.chain.width)
-        student = {"eval_arch": own["name"], "width": own["width"], "depth": own["depth"]}
-        named = known_as({**student, **self.chain.recipe})
-        usual = published(self.method, self.dataset, self.ipc, **sizes, student=named)
+        teacher = self.chain.architecture()
+        student = {"eval_arch": teacher["name"], "width": teacher["width"], "depth": teacher["depth"]}
+        changed = {**student, **self.chain.recipe}
+        name = models.called(changed["eval_arch"], changed["depth"])
+        usual = published(self.method, self.dataset, self.ipc, **sizes, student=name)
         return {"protocol": "soft", **student, **usual, **self.chain.recipe}
 
     def label_bytes(self, images: int) -> int:

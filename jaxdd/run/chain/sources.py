@@ -10,17 +10,18 @@ import itertools
 import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
+from jaxdd import models
 from jaxdd.core.errors import UsageError, garbled
 from jaxdd.core.io import absolute, shorter_path
+from jaxdd.core.precision import Precision
+from jaxdd.data import Dataset, Preprocessing
 from jaxdd.data.registry import one_word
-from jaxdd.run.chain.settings import ARCHITECTURES, Decoupled, architecture
-
-if TYPE_CHECKING:
-    from jaxdd.core.precision import Precision
-    from jaxdd.data import Dataset, Preprocessing
-    from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.chain import teacher
+from jaxdd.run.chain.settings import Decoupled
+from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.storage import identity, networks
 
 WEIGHTS = ".safetensors"
 
@@ -107,62 +108,41 @@ def require_weights(path: pathlib.Path) -> None:
 
 
 def adopt(settings: Decoupled, folder: pathlib.Path) -> Decoupled:
-    """The settings with the architecture that the teacher in a folder has.
+    """Returns the settings with the architecture that the teacher in a folder has.
 
     Raises:
         UsageError: it was trained on another data set, or has another architecture than the one that was typed.
         CheckpointError: it is no teacher.
     """
-    from jaxdd.run.chain.teacher import read_manifest
-    from jaxdd.run.storage import identity, networks
-
-    found = read_manifest(folder)
+    about = teacher.read_manifest(folder)
     try:
-        own, name = dict(found["architecture"]), found["dataset"]["name"]
-        stored = {"dataset": name, "image_shape": own.pop("image_shape"), "classes": own.pop("classes")}
+        architecture, name = dict(about["architecture"]), about["dataset"]["name"]
+        stored = {"dataset": name, "image_shape": architecture.pop("image_shape")}
+        stored["classes"] = architecture.pop("classes")
     except (KeyError, TypeError) as error:
         raise garbled(error, folder, networks.AGAIN) from None
-    spec = settings.spec
-    wanted = {"dataset": settings.dataset, "image_shape": list(settings.image_shape), "classes": spec.classes}
-    chain, typed = settings.chain, architecture(settings.chain.arch_name, settings.chain.width)
-    if "arch_name" in settings.typed and typed["name"] == own["name"]:
-        stored, wanted = stored | {"depth": own["depth"]}, wanted | {"depth": typed["depth"]}
-    elif "arch_name" in settings.typed:
-        stored, wanted = stored | {"architecture": own["name"]}, wanted | {"architecture": typed["name"]}
-    if lines := identity.changes(stored, wanted):
-        raise UsageError(
-            "this teacher is of another kind than is asked for" + "".join(f"\n  {line}" for line in lines),
-            where=str(folder),
-            remedy="name another by --arch-path, or change what differs",
-        )
-    return dataclasses.replace(settings, chain=dataclasses.replace(chain, arch_name=_name(own), width=own["width"]))
+    wanted = {"dataset": settings.dataset, "image_shape": list(settings.image_shape), "classes": settings.spec.classes}
+    if "arch_name" in settings.typed:
+        typed = settings.chain.architecture()
+        differing = "depth" if typed["name"] == architecture["name"] else "name"
+        stored, wanted = stored | {differing: architecture[differing]}, wanted | {differing: typed[differing]}
+    _require_kind(stored, wanted, folder, "name another by --arch-path, or change what differs")
+    arch_name = models.called(architecture["name"], architecture.get("depth"))
+    chain = dataclasses.replace(settings.chain, arch_name=arch_name, width=architecture["width"])
+    return dataclasses.replace(settings, chain=chain)
 
 
-class Taken(NamedTuple):
-    """A teacher that is loaded, but not yet kept beside what is made of it.
-
-    Arguments:
-        teacher: the network.
-        folder: where it is now.
-    """
-
-    teacher: Teacher
-    folder: pathlib.Path
-
-
-def taken(
+def read(
     source: pathlib.Path,
-    scratch: pathlib.Path,
     dataset: Dataset,
     preprocessing: Preprocessing,
     architecture: Mapping[str, Any],
     precision: Precision = "float32",
-) -> Taken:
-    """The teacher of a folder, or of a file with weights, for which a folder is made.
+) -> Teacher:
+    """Reads the teacher of a folder, or of a file with weights.
 
     Arguments:
         source: the folder or the file.
-        scratch: where the folder is made.
         dataset, preprocessing: whose images it has to see, and on which a file's network was trained.
         architecture: of the network in a file, as `models.build` takes it.
         precision: of its activations.
@@ -170,90 +150,58 @@ def taken(
     Raises:
         UsageError, CheckpointError: there is none, its tensors are of another architecture, or it sees other images.
     """
-    from jaxdd.run.chain import teacher as trained
+    if source.is_dir():
+        found = teacher.load(source, precision)
+    else:
+        found = teacher.imported(source, dataset, preprocessing, architecture, precision=precision)
+    identity.require_same(
+        {key: found.about["architecture"][key] for key in ("image_shape", "classes")},
+        {"image_shape": list(dataset.image_shape), "classes": dataset.classes},
+        "this teacher sees other images",
+        where=source,
+        remedy="name one that was trained on this data set: squeeze.py",
+        error=UsageError,
+    )
+    return found
 
-    if not source.is_dir():
-        trained.take_in(source, scratch, dataset, preprocessing, architecture)
-    folder = source if source.is_dir() else scratch
-    found = trained.load(folder, precision)
-    _require_fitting(found.about["architecture"], dataset.image_shape, dataset.classes, source)
-    return Taken(found, folder)
 
-
-def taken_all(sources: Sequence[pathlib.Path], scratch: pathlib.Path, *of: Any) -> list[Taken]:
-    """The teachers of several folders and files; arguments as in `taken`, `scratch` for all of them."""
-    return [taken(source, scratch / str(number), *of) for number, source in enumerate(sources)]
-
-
-def keep(found: Sequence[Taken], folder: pathlib.Path) -> None:
+def keep(teachers: Sequence[Teacher], folder: pathlib.Path) -> None:
     """Puts teachers beside what is made of them.
 
     Raises:
         CheckpointError: others are there.
     """
-    from jaxdd.run.chain import teacher as trained
-
-    for number, each in enumerate(found):
-        trained.copy(each.folder, place(folder, number))
+    for number, each in enumerate(teachers):
+        each.save(place(folder, number))
 
 
-def refuse_others(found: Sequence[Taken], folder: pathlib.Path) -> None:
-    """What `keep` would refuse, before anything is made.
+def refuse_others(teachers: Sequence[Teacher], folder: pathlib.Path) -> None:
+    """Refuses a folder where other teachers lie, before anything is made.
 
     Raises:
-        CheckpointError: see there.
+        CheckpointError: see above.
     """
-    from jaxdd.run.chain import teacher as trained
-
-    for number, each in enumerate(found):
-        trained.refuse_other(each.folder, place(folder, number))
+    for number, each in enumerate(teachers):
+        each.refuse_other(place(folder, number))
 
 
-def _require_fitting(
-    own: Mapping[str, Any], image_shape: tuple[int, int, int], classes: int, source: pathlib.Path
-) -> None:
-    from jaxdd.run.storage import identity
-
-    stored = {"image_shape": own["image_shape"], "classes": own["classes"]}
-    if lines := identity.changes(stored, {"image_shape": list(image_shape), "classes": classes}):
-        raise UsageError(
-            "this teacher sees other images" + "".join(f"\n  {line}" for line in lines),
-            where=str(source),
-            remedy="name one that was trained on this data set: squeeze.py",
-        )
-
-
-def require_kind(teacher: Teacher, name: str | None, width: int | None) -> None:
+def require_kind(found: Teacher, name: str | None, width: int | None) -> None:
     """Refuses a teacher of another kind than flags say.
 
     Raises:
         UsageError: see above.
     """
-    from jaxdd.run.storage import identity
-
-    own = teacher.about["architecture"]
-    asked = {"name": name and architecture(name, 1)["name"], "depth": name and architecture(name, 1)["depth"]}
+    asked: dict[str, Any] = {} if name is None else models.teacher_architecture(name, 1)
     asked = {key: value for key, value in {**asked, "width": width}.items() if value is not None}
-    if lines := identity.changes({key: own.get(key) for key in asked}, asked):
-        raise UsageError(
-            "this teacher is of another kind than is asked for" + "".join(f"\n  {line}" for line in lines),
-            where=describe(teacher.about),
-            remedy="name another by --arch-path, or leave out --arch-name and --width",
-        )
+    asked = {key: value for key, value in asked.items() if key in ("name", "depth", "width")}
+    stored = {key: found.about["architecture"].get(key) for key in asked}
+    _require_kind(stored, asked, found, "name another by --arch-path, or leave out --arch-name and --width")
 
 
-def describe(about: Mapping[str, Any]) -> str:
-    """`resnet18, width 64; squeezed in 50 epochs`."""
-    own, recipe = about["architecture"], about["recipe"]
-    width = "" if own["width"] == 128 else f", width {own['width']}"
-    how = f"imported from {recipe['imported']}" if "imported" in recipe else f"squeezed in {recipe['epochs']} epochs"
-    return f"{_name(own)}{width}; {how}"
+def _require_kind(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: object, remedy: str) -> None:
+    what = "this teacher is of another kind than is asked for"
+    identity.require_same(stored, wanted, what, where=where, remedy=remedy, error=UsageError)
 
 
 def _is_one(folder: pathlib.Path) -> bool:
     return (folder / "manifest.json").is_file()
-
-
-def _name(own: Mapping[str, Any]) -> str:
-    """What users call an architecture."""
-    return next(name for name, words in ARCHITECTURES.items() if words == (own["name"], own.get("depth")))

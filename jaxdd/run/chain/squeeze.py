@@ -186,8 +186,8 @@ class Squeezing:
         if self.elsewhere is None:
             return False
         with contextlib.suppress(CheckpointError):  # another one is there, or a damaged one: no concern of this run
-            if self.finished(self.elsewhere) and teacher.load(self.elsewhere):
-                teacher.copy(self.elsewhere, place)
+            if self.finished(self.elsewhere):
+                teacher.load(self.elsewhere).save(place)
                 reporter.notice("teacher", f"the very one is in {io.shorter_path(self.elsewhere)}: taken from there")
                 return True
         return False

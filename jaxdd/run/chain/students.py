@@ -11,7 +11,6 @@ from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError
 from jaxdd.core.io import gigabytes, shorter_path
 from jaxdd.run.chain import sources as known
-from jaxdd.run.chain.settings import ARCHITECTURES, known_as
 
 if TYPE_CHECKING:
     from jaxdd.core.distilled import DistilledSet
@@ -21,40 +20,6 @@ if TYPE_CHECKING:
 
 
 KIND: dict[str, Any] = {"family": "sre2l", "kind": "raw"}  # of the preprocessing
-USUAL = "torchvision_resnet"  # the student where a recipe names none
-STUDENTS = {name: words for name, words in ARCHITECTURES.items() if name not in ("conv", "convnet")}
-
-
-def is_soft(recipes: Sequence[BaseRecipe]) -> bool:
-    """Whether networks are to learn from a teacher."""
-    return recipes[0].protocol == "soft"
-
-
-def recipes(
-    stored: Mapping[str, Any], given: Mapping[str, Any], names: Sequence[str], distilled: DistilledSet
-) -> tuple[BaseRecipe, ...]:
-    """One recipe per student.
-
-    Arguments:
-        stored: the set's recipe.
-        given: what overrides it.
-        names: of students, e.g. resnet18 and resnet50, or as `models.build` knows them.
-        distilled: the set, whose method may have published other rates for other students.
-    """
-    from jaxdd.evaluation.recipe import Recipe
-    from jaxdd.evaluation.students_published import for_student
-
-    of = (str(distilled.provenance.get("method", "sre2l")), distilled.dataset, distilled.ipc)
-    sizes = {"resolution": distilled.images.shape[1], "classes": distilled.classes}
-    before = known_as(stored)
-    found = []
-    for name in names:
-        built, depth = STUDENTS.get(name.lower(), (name, None))
-        own = Recipe.stored_for(stored, built)
-        own |= {"depth": depth} if name.lower() in STUDENTS else {}
-        own |= for_student(stored, *of, **sizes, before=before, student=known_as(own))
-        found.append(Recipe.of({**own, **given, "eval_arch": own["eval_arch"]}))
-    return tuple(found)
 
 
 def shards(folder: pathlib.Path) -> list[str]:
@@ -173,8 +138,8 @@ class Labels:
 
 
 def telling(teacher: Teacher, reached: float) -> tuple[str, str]:
-    """What to tell of a teacher, name and text: what it is, and its accuracy on the real test images, in [0, 1]."""
-    return "teacher", f"{known.describe(teacher.about)}; test accuracy {100 * reached:.1f} %"
+    """Returns what to tell of a teacher, name and text, with its accuracy on the real test images, in [0, 1]."""
+    return "teacher", f"{teacher}; test accuracy {100 * reached:.1f} %"
 
 
 def labelled(stored: pathlib.Path) -> dict[str, Any]:

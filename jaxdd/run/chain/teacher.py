@@ -5,10 +5,12 @@ A folder of `run.storage.networks` with one network, whose manifest says under `
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
 import pathlib
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,10 +21,10 @@ from jaxdd import data as data_room
 from jaxdd import models
 from jaxdd.core import io, shards
 from jaxdd.core.distilled import DistilledSet
-from jaxdd.core.errors import CheckpointError, UsageError
+from jaxdd.core.errors import CheckpointError
 from jaxdd.core.precision import Precision
 from jaxdd.core.types import Examples, PyTree
-from jaxdd.models import imported
+from jaxdd.models import imported as weights
 from jaxdd.models.network import Network
 from jaxdd.run.storage import networks
 from jaxdd.training.trainer import accuracy
@@ -53,15 +55,45 @@ class Teacher:
         return self.about["preprocessing"]
 
     def save(self, folder: pathlib.Path) -> None:
-        """Writes it into a folder, unless it is there.
+        """Writes it into a folder, the manifest last, unless it is there, whole.
 
         Raises:
-            CheckpointError: the folder holds another one.
+            CheckpointError: as `refuse_other`.
         """
-        about = {name: value for name, value in self.about.items() if name not in ("jaxdd_networks", "networks")}
-        if not networks.finished(folder, about):
-            (entry,) = self.about["networks"]
+        self.refuse_other(folder)
+        (entry,) = self.about["networks"]
+        manifest = folder / "manifest.json"
+        if manifest.is_file() and not shards.intact(folder, entry):
+            manifest.unlink()
+        if not manifest.is_file():
+            about = {name: value for name, value in self.about.items() if name not in ("jaxdd_networks", "networks")}
             networks.add(folder, about, self.variables, entry["accuracies"], entry["epoch"])
+
+    def refuse_other(self, folder: pathlib.Path) -> None:
+        """Refuses a folder that holds another teacher: what lies beside it may rest on that one.
+
+        Raises:
+            CheckpointError: see above.
+        """
+        if not (folder / "manifest.json").is_file():
+            return
+        there = read_manifest(folder)
+        kind, numbers = there["architecture"], [entry["sha256"] for entry in there["networks"]]
+        if kind != self.about["architecture"] or numbers != [entry["sha256"] for entry in self.about["networks"]]:
+            raise CheckpointError(
+                "another teacher is there already, on whom what lies beside it may rest",
+                where=str(folder),
+                expected=f"{self}, digest {self.digest[:12]}",
+                remedy="choose another --output_dir or --exp-name, or leave --arch-path out",
+            )
+
+    def __str__(self) -> str:
+        """`resnet18, width 64; squeezed in 50 epochs`."""
+        kind, recipe = self.about["architecture"], self.about["recipe"]
+        width = "" if kind["width"] == 128 else f", width {kind['width']}"
+        squeezed = f"squeezed in {recipe.get('epochs')} epochs"
+        origin = f"imported from {recipe['imported']}" if "imported" in recipe else squeezed
+        return f"{models.called(kind['name'], kind.get('depth'))}{width}; {origin}"
 
     def accuracy(self, dataset: data_room.Dataset, preprocessing: data_room.Preprocessing) -> float:
         """On the real test images, in [0, 1]."""
@@ -119,79 +151,39 @@ def load(folder: str | os.PathLike, precision: Precision = "float32") -> Teacher
     return Teacher(network(about["architecture"], precision), variables, about)
 
 
-def take_in(
-    path: str | os.PathLike,
-    folder: str | os.PathLike,
+def imported(
+    path: pathlib.Path,
     dataset: data_room.Dataset,
     preprocessing: data_room.Preprocessing,
     architecture: Mapping[str, Any],
+    *,
+    folder: pathlib.Path | None = None,
+    precision: Precision = "float32",
 ) -> Teacher:
-    """Makes a teacher's folder of weights that torch has trained; one that is there already is read.
+    """Makes a teacher of weights that torch has trained.
 
     Arguments:
         path: a safetensors file (`models.imported`).
-        folder: where the teacher will be.
-        dataset: whose classes it tells apart, in its order: its accuracy on the test images is kept beside it.
+        dataset: whose classes it tells apart, in its order; its accuracy on the test images is kept with it.
         preprocessing: what it was trained with.
         architecture: as in `words`.
+        folder: where the teacher is kept, and read where it is there already; None keeps it in memory alone.
+        precision: of its activations.
 
     Raises:
-        UsageError, CheckpointError: the file is none, or its tensors are of another architecture.
+        UsageError, CheckpointError: the file is none, or its tensors are of another architecture; or another teacher
+            is in the folder.
     """
-    if not pathlib.Path(path).is_file():
-        raise UsageError(
-            "no such file",
-            where=f"--arch-path {path}",
-            expected="a safetensors file or a teacher's folder",
-            remedy="check the path, or train a teacher with squeeze.py",
-        )
     about = {
         "dataset": {"name": dataset.name, "digest": dataset.digest},
         "preprocessing": preprocessing.describe(),
         "architecture": words(architecture, dataset.image_shape, dataset.classes),
-        "recipe": {"imported": pathlib.Path(path).name, "sha256": io.sha256(pathlib.Path(path))},
+        "recipe": {"imported": path.name, "sha256": io.sha256(path)},
         "seed": 0,
     }
-    if not networks.finished(folder, about):
-        made = network(about["architecture"])
-        taken = Teacher(made, imported.read(path, made), about)
-        networks.add(folder, about, taken.variables, [taken.accuracy(dataset, preprocessing)], 0)
-    return load(folder)
-
-
-def copy(folder: pathlib.Path, place: pathlib.Path) -> None:
-    """Puts a teacher into another folder too, so that this is complete by itself; the manifest last.
-
-    Raises:
-        CheckpointError: another teacher is there already, on whom what lies beside it may rest.
-    """
-    refuse_other(folder, place)
-    if folder == place:
-        return
-    files = [shards.path_of(folder, entry) for entry in read_manifest(folder)["networks"]]
-    for path in (*files, folder / "manifest.json"):
-        content, copied = path.read_bytes(), place / path.name
-        if not copied.is_file() or copied.read_bytes() != content:
-            io.write_atomically(copied, content)
-
-
-def refuse_other(folder: pathlib.Path, place: pathlib.Path) -> None:
-    """What `copy` refuses.
-
-    Raises:
-        CheckpointError: see there.
-    """
-    if not (place / "manifest.json").is_file():
-        return
-    own, there = (read_manifest(path) for path in (folder, place))
-    if [_numbers(own), own["architecture"]] != [_numbers(there), there["architecture"]]:
-        raise CheckpointError(
-            "another teacher is there already, on whom what lies beside it may rest",
-            where=str(place),
-            expected=f"the teacher of {folder}",
-            remedy="choose another --output_dir or --exp-name, or leave --arch-path out",
-        )
-
-
-def _numbers(manifest: Mapping[str, Any]) -> list[str]:
-    return [entry["sha256"] for entry in manifest["networks"]]
+    with contextlib.nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
+        if not networks.finished(place, about):
+            made = network(about["architecture"])
+            teacher = Teacher(made, weights.read(path, made), about)
+            networks.add(place, about, teacher.variables, [teacher.accuracy(dataset, preprocessing)], 0)
+        return load(place, precision)

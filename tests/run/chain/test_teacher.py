@@ -3,25 +3,38 @@
 import numpy as np
 import pytest
 
+from jaxdd import models
 from jaxdd.core.errors import CheckpointError
 from jaxdd.run.chain import teacher as teachers
+from jaxdd.run.chain.teacher import Teacher
 from jaxdd.run.storage import networks
 
-pytestmark = pytest.mark.quick
 
-ABOUT = {"architecture": {"name": "conv", "image_shape": [8, 8, 1], "classes": 10}, "seed": 0}
-
-
-def teacher(folder, value: float):
-    networks.add(folder, ABOUT, {"params": {"kernel": np.full((2, 2), value, np.float32)}}, [0.5], 1)
-    return folder
+def teacher(folder, value: float) -> Teacher:
+    kind = teachers.words(models.teacher_architecture("conv", 4), (8, 8, 1), 10)
+    variables = {"params": {"Dense_0": {"bias": np.full(10, value, np.float32)}}}
+    networks.add(folder, {"architecture": kind, "recipe": {"epochs": 1}}, variables, [0.5], 1)
+    return teachers.load(folder)
 
 
-def test_a_copy_is_whole_can_be_repeated_and_replaces_no_other_teacher(tmp_path):
+def test_a_saved_teacher_is_whole_can_be_saved_again_and_replaces_no_other_one(tmp_path):
     one, other, place = teacher(tmp_path / "one", 1.0), teacher(tmp_path / "other", 2.0), tmp_path / "place"
     for _ in range(2):
-        teachers.copy(one, place)
-        assert networks.load(place).digest == networks.load(one).digest
-    with pytest.raises(CheckpointError, match="another teacher"):
-        teachers.copy(other, place)
-    assert networks.load(place).digest == networks.load(one).digest
+        one.save(place)
+        assert teachers.load(place).digest == one.digest
+        assert (place / "manifest.json").read_bytes() == (tmp_path / "one" / "manifest.json").read_bytes()
+    for refused in (other.save, other.refuse_other):
+        with pytest.raises(CheckpointError, match="another teacher"):
+            refused(place)
+    assert teachers.load(place).digest == one.digest
+
+
+def test_a_saved_teacher_whose_file_was_cut_is_saved_again(tmp_path):
+    one, place = teacher(tmp_path / "one", 1.0), tmp_path / "place"
+    one.save(place)
+    (file,) = place.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(CheckpointError):
+        teachers.load(place)
+    one.save(place)
+    assert teachers.load(place).digest == one.digest

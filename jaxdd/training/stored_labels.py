@@ -23,7 +23,7 @@ Labels = dict[str, np.ndarray]  # "logits", and "classes" where only some were k
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StoredLabels(Stream):
-    """What a student with `SoftLabelTraining.streamed` reads, batch by batch; `relabel.Relabelling.read` makes it.
+    """What a student with `SoftLabelTraining.streamed` reads, batch by batch; `run.chain.relabel` makes it.
 
     Its batches are `start`: `{"logits": [B, C] float16}`, or of pruned labels `[B, k]` with `"classes"` int16.
 
