@@ -46,6 +46,7 @@ from jaxdd.run.chain.merge import merge
 from jaxdd.run.chain.recover import Recovering
 from jaxdd.run.chain.squeeze import Squeezing
 from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.control import Control
 from jaxdd.run.progress import Reporter
 from jaxdd.training.teacher import TINY, Recipe
 
@@ -83,7 +84,7 @@ class Bench:
         network = teacher.network(words)
         squeezing = Squeezing.of(dataset, self.preprocessing, network, recipe, architecture=words)
         with alone(self.folder, "teacher"):
-            return squeezing.make(self.folder / "teacher", Printer())
+            return squeezing.make(self.folder / "teacher", Control(Printer()))
 
     def recovered(self, row: str, ipc: int) -> tuple[DistilledSet, float]:
         """The set of a method or of a variant, and the seconds that its images took."""

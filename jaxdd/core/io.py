@@ -124,7 +124,7 @@ def folder_lock(folder: str | os.PathLike) -> Iterator[None]:
         yield
 
 
-def absolute(path: str | pathlib.Path) -> pathlib.Path:
+def absolute(path: str | os.PathLike) -> pathlib.Path:
     """A path as users type it, from the root on."""
     return pathlib.Path(path).expanduser().absolute()
 

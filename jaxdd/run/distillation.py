@@ -21,10 +21,10 @@ from jaxdd.core.procedure import Method
 from jaxdd.core.types import Examples
 from jaxdd.data.device.resident import resident_type
 from jaxdd.run import hosts, loop
+from jaxdd.run.control import Control
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.plan import Plan, Trial, plan, require_memory, trial
 from jaxdd.run.programs import template
-from jaxdd.run.progress import Reporter
 from jaxdd.run.signals import Stopped
 from jaxdd.run.starts import Start
 from jaxdd.run.storage import identity as identities
@@ -283,13 +283,7 @@ class Distilling:
             made.get(name) == wanted[name] for name in ("method", "settings", "seed")
         )
 
-    def make(
-        self,
-        place: pathlib.Path,
-        reporter: Reporter | None = None,
-        should_stop: Callable[[], int | None] = lambda: None,
-        layout: Layout | None = None,
-    ) -> DistilledSet:
+    def make(self, place: pathlib.Path, control: Control = Control()) -> DistilledSet:
         """Runs it, or continues it; returns the set.
 
         Raises:
@@ -297,15 +291,8 @@ class Distilling:
         """
         with self.run.storage(place, other=self.other, **self.storage) as storage:
             self.began()
-            return self.run.drive(
-                storage,
-                picture=self.picture,
-                validate=self.validate,
-                layout=layout,
-                log_every=self.log_every,
-                should_stop=should_stop,
-                reporter=reporter,
-            )
+            observers = {"picture": self.picture, "validate": self.validate}
+            return self.run.drive(storage, log_every=self.log_every, **observers, **control.options)
 
 
 def _write(distilled: DistilledSet, folder: pathlib.Path, picture: Picture | None) -> None:

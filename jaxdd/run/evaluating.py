@@ -31,8 +31,8 @@ from jaxdd.evaluation.base import BaseRecipe
 from jaxdd.evaluation.protocol import Row
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.run import loop
+from jaxdd.run.control import Control, never
 from jaxdd.run.distillation import Picture
-from jaxdd.run.progress import Reporter
 from jaxdd.run.signals import Stopped
 from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.checkpoint import Storage
@@ -46,8 +46,7 @@ def evaluate(
     *,
     seed: int = 0,
     zca_folder: Any = None,
-    reporter: Reporter | None = None,
-    should_stop: Callable[[], int | None] | None = None,
+    control: Control = Control(),
     keep: Any = None,
     checkpoint_every: float = 5.0,
     **options: Any,
@@ -60,8 +59,8 @@ def evaluate(
         recipe: how networks are trained; default the set's own.
         seed: of networks and baselines.
         zca_folder: where fitted ZCA transforms are kept.
-        reporter, should_stop: of every training, as in `loop.final_state`; the reporter hears `begins` of each training
-            and `ends` of each finished row, which is the piece.
+        control: of every training; its reporter hears `begins` of each and `ends` of each finished row, which is the
+            piece.
         keep: folder where finished networks, and the state of the one in training, lie until all are finished: the same
             evaluation then continues with them; None keeps nothing.
         checkpoint_every: minutes between two of these states.
@@ -71,12 +70,12 @@ def evaluate(
         CheckpointError: the set is of another data set, shape, number of classes or preprocessing.
         Stopped: by a signal.
     """
-    recipe, reporter = Recipe.of(distilled.recipe) if recipe is None else recipe, reporter or Reporter()
+    recipe = Recipe.of(distilled.recipe) if recipe is None else recipe
     numbers, places = itertools.count(), []
 
     def run(procedure: Procedure, data: Examples, *, steps: int, seed: int, stream: Stream | None = None) -> Any:
         number = next(numbers)
-        reporter.begins("network", number, number + 1)
+        control.reporter.begins("network", number, number + 1)
         with contextlib.ExitStack() as stack:
             if keep is not None:  # told apart by what it is trained on and how
                 identity = {"procedure": identities.of_procedure(procedure), "data": digest(data)}
@@ -94,15 +93,14 @@ def evaluate(
                 steps=steps,
                 seed=seed,
                 storage=storage,
-                reporter=reporter,
-                should_stop=should_stop,
                 stream=stream,
                 log_every=steps,
                 steps_per_dispatch=backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH),
+                **control.options,
             )
 
     def told(row: Row) -> None:
-        reporter.ends(row, {"mean": row.mean, "std": row.std})
+        control.reporter.ends(row, {"mean": row.mean, "std": row.std})
 
     if tuple(distilled.images.shape[1:]) == dataset.image_shape:
         family = distilled.preprocessing.get("family", "rcig")  # a checkpoint of the original names none
@@ -144,14 +142,14 @@ class Validation:
     picture: Picture | None = None
     begin: Callable[[int], Any] = lambda step: None
     report: Callable[[int, Row, bool], Any] = lambda step, row, best: None
-    should_stop: Callable[[], int | None] = lambda: None
+    should_stop: Callable[[], int | None] = never
 
     def __call__(self, step: int, distilled: DistilledSet) -> None:
         """Evaluates the set of one step, once; of a recipe's several ways of training, the first counts."""
         if self.told() and self.told()[-1]["step"] == step:  # a run that goes on from here
             return
         self.begin(step)
-        options: dict[str, Any] = {"seed": self.seed, "baselines": (), "should_stop": self.should_stop}
+        options: dict[str, Any] = {"seed": self.seed, "baselines": (), "control": Control(should_stop=self.should_stop)}
         try:
             row = evaluate(distilled, self.dataset, self.recipe, **options).rows[0]
         except Stopped:  # the run hears the same signal at its next step boundary, and saves

@@ -194,7 +194,7 @@ def require_memory(needed: int, limit: int | None = None, remedy: str = "") -> N
     if needed > available:
         raise ConfigError(
             f"a step needs about {gigabytes(needed)} of each device's memory",
-            where=f"{'the device' if limit is None else 'memory_limit'}: {gigabytes(available)}",
+            where=f"the device: {gigabytes(available)}" if limit is None else f"memory_limit: {limit / 1e9:.3g} GB",
             expected="state, data and what a step computes with fit into it",
             remedy=remedy or "use smaller settings, or a device with more memory",
         )

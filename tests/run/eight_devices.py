@@ -28,6 +28,7 @@ from jaxdd.methods import RCIG
 from jaxdd.methods.rcig.draws import draw
 from jaxdd.run import loop
 from jaxdd.run.chain.merge import merge
+from jaxdd.run.control import Control
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.programs import Programs, initial, template
 from jaxdd.run.storage.checkpoint import Storage
@@ -231,7 +232,7 @@ def check_a_teacher_is_squeezed_on_several() -> float:
         for count in (1, 4):
             folder = pathlib.Path(root, str(count))
             made = dataclasses.replace(squeezing(), test_every=1)
-            found.append(made.make(folder, layout=layout(count)).variables)
+            found.append(made.make(folder, Control(layout=layout(count))).variables)
     worst = largest_difference(*found)
     assert worst < 1e-3, worst
     return worst
@@ -245,7 +246,7 @@ def check_recovered_images_are_those_of_one_device() -> float:
             sets = []
             for count in (1, 4):
                 folder = pathlib.Path(root, f"{size} {count}")
-                recovering(store="none", batch_size=size).recover(folder, layout=layout(count))
+                recovering(store="none", batch_size=size).recover(folder, Control(layout=layout(count)))
                 sets.append(merge([folder], folder / "out").images.astype(int))
             worst = max(worst, float(np.abs(sets[0] - sets[1]).max()))
     assert worst <= 1, worst

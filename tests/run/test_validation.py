@@ -39,8 +39,8 @@ def test_the_best_of_all_evaluations_is_kept(tmp_path, monkeypatch):
 def test_a_signal_ends_an_evaluation_of_which_nothing_is_kept(tmp_path, monkeypatch):
     heard = []
 
-    def evaluate(distilled, *_, should_stop, **__):
-        if signal := should_stop():
+    def evaluate(distilled, *_, control, **__):
+        if signal := control.should_stop():
             raise Stopped(signal, 1)
         return type("Evaluation", (), {"rows": (Row("distilled", False, (0.5,)), Row("distilled", True, (0.25,)))})
 

@@ -44,7 +44,7 @@ def perform(flags: Distill, settings: Decoupled, programs: Mapping[str, str]) ->
         links.begin()
         elsewhere = sources.default_folder(settings, flags.random_seed)
         chain = links.chain(writers=writers(files=True), elsewhere=elsewhere)
-        chain.run(folder, links, links.should_stop, links.layout)
+        chain.run(folder, links.control(), links)
         if _validated(folder, flags.random_seed):
             session.screen.say("this chain is finished already", "bold green")
             session.screen.facts(numbers=folder / "eval.json")

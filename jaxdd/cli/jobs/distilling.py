@@ -26,6 +26,7 @@ from jaxdd.evaluation.protocol import Row
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.run import hosts
 from jaxdd.run.chain import networks as pretrained
+from jaxdd.run.control import Control
 from jaxdd.run.devices import Layout
 from jaxdd.run.distillation import Distillation, Distilling, Picture
 from jaxdd.run.evaluating import Validation
@@ -148,7 +149,7 @@ class _Job:
                 line.doing("preparing the images")
                 if run.dataset.train_images.size > SLOW_TO_PREPARE:
                     screen.progress("preparing the images ...", last=True)
-                self._link(run, line).make(self.folder, line, should_stop, layout)
+                self._link(run, line).make(self.folder, Control(line, should_stop, layout))
         except Stopped as stop:
             saved = f"saved in {self.folder}" if stop.step else "nothing to save yet"
             screen.say(f"stopped after step {stop.step}, {saved}: run the same command again to continue", "bold")

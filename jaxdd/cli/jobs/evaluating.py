@@ -24,6 +24,7 @@ from jaxdd.evaluation.recipe import Recipe
 from jaxdd.models import ALIASES, NAMES, NORMALIZATIONS, TEACHERS
 from jaxdd.run import evaluating
 from jaxdd.run.chain import students as soft
+from jaxdd.run.control import Control
 from jaxdd.run.presets import build, check_overrides, default_config, default_folder
 from jaxdd.run.settings import Settings
 from jaxdd.run.storage import sets
@@ -138,7 +139,7 @@ class _Job:
         steps = [training.steps for training in planned(distilled, dataset, recipes, **self.rows)]
         line = Trainings(session.screen, session.should_stop, steps)
         line.kept = "finished networks are kept; the same command continues" if self.soft else "nothing was written"
-        options |= {"others": recipes[1:], "reporter": line, "should_stop": session.should_stop}
+        options |= {"others": recipes[1:], "control": Control(line, session.should_stop)}
         with line.shown():
             return evaluating.evaluate(distilled, dataset, recipes[0], **options), about
 

@@ -27,6 +27,7 @@ from jaxdd.run.chain.settings import Decoupled
 from jaxdd.run.chain.squeeze import Squeezing
 from jaxdd.run.chain.students import KIND, telling
 from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.control import Control
 from jaxdd.run.devices import Layout
 
 
@@ -60,6 +61,10 @@ class Links:
         self.preprocessing = data.fit(self.dataset, **KIND)
         self.screen.facts(data=data_line(self.dataset, self.preprocessing.space), device=device)
         self.screen.log_to(self.folder / "log.txt")
+
+    def control(self, line: Line | None = None) -> Control:
+        """Returns what every link of the chain is given; its reporter is `line`."""
+        return Control(line or Line(self.screen), self.should_stop, self.layout)
 
     def chain(self, **options: Any) -> Chain:
         """All that comes before the students; options as in `run.chain.chain.of_recovery`."""

@@ -15,6 +15,7 @@ from jaxdd.core.io import shorter_path
 from jaxdd.methods import Condensation
 from jaxdd.run.chain import networks as pretrained
 from jaxdd.run.chain.pretrain import Pretraining, recipe
+from jaxdd.run.control import Control
 from jaxdd.run.settings import Settings
 from jaxdd.run.storage import identity, networks
 from jaxdd.run.storage.precheck import require_writable
@@ -93,4 +94,4 @@ def _train(
     line.kept = "finished networks are kept; the same command trains the others"
     session.screen.log_to(folder / "log.txt")
     with line.shown():
-        training.make(folder, line, session.should_stop)
+        training.make(folder, Control(line, session.should_stop))

@@ -93,8 +93,7 @@ def _recover(
     teachers.keep(known, folder)
     links.sizes(sum(map(len, share(recovering.chunks(indices), shard))))
     with links.chunks(recovering, shard, indices).shown() as line:
-        how = {"reporter": line, "should_stop": links.should_stop, "layout": links.layout}
-        recovering.recover(folder / "recovered", shard=shard, ipc_indices=indices, **how)
+        recovering.recover(folder / "recovered", links.control(line), shard=shard, ipc_indices=indices)
     if told := _unfinished(recovering, folder, shard):
         return told
     made = recovering.merge(folder)

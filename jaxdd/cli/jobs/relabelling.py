@@ -20,6 +20,7 @@ from jaxdd.models import teacher_architecture
 from jaxdd.run.chain import sources as teachers
 from jaxdd.run.chain import students as soft
 from jaxdd.run.chain.relabel import Relabelling
+from jaxdd.run.control import Control
 from jaxdd.run.presets import FULL
 from jaxdd.run.storage import sets
 from jaxdd.run.storage.precheck import require_writable
@@ -81,7 +82,7 @@ def perform(flags: Relabel, place: pathlib.Path, programs: Mapping[str, str]) ->
         teachers.refuse_others(others, folder)
         session.screen.log_to(folder / "log.txt")
         with labelling(session, relabelling, folder).shown() as line:
-            relabelling.make(folder, line, session.should_stop)
+            relabelling.make(folder, Control(line, session.should_stop))
         teachers.keep(others, folder)
         session.advise(
             programs["validate"],

@@ -54,4 +54,4 @@ def _made(links: Links, weights: pathlib.Path | None) -> Teacher:
     first, *_ = links.chain().links
     link = first.link({})
     with links(first.name, link, folder) as line:
-        return link.make(folder, line, links.should_stop, links.layout)
+        return link.make(folder, links.control(line))

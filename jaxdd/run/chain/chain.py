@@ -24,11 +24,9 @@ from jaxdd.run.chain.relabel import Relabelling
 from jaxdd.run.chain.settings import Decoupled
 from jaxdd.run.chain.squeeze import Squeezing
 from jaxdd.run.chain.teacher import Teacher, load, network, words
-from jaxdd.run.devices import Layout
+from jaxdd.run.control import Control
 from jaxdd.run.distillation import Picture
 from jaxdd.run.progress import Reporter
-
-Stop = Callable[[], "int | None"]
 
 
 class Link(Protocol):
@@ -47,13 +45,7 @@ class Link(Protocol):
         """
         ...
 
-    def make(
-        self,
-        place: pathlib.Path,
-        reporter: Reporter | None = None,
-        should_stop: Stop = lambda: None,
-        layout: Layout | None = None,
-    ) -> Any:
+    def make(self, place: pathlib.Path, control: Control = Control()) -> Any:
         """Makes it, continues with it, or reads it where it is finished; returns it.
 
         Raises:
@@ -99,20 +91,13 @@ class Chain:
     links: Sequence[Named]
     begun: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def run(
-        self,
-        folder: pathlib.Path,
-        tell: Tell = silent,
-        should_stop: Stop = lambda: None,
-        layout: Layout | None = None,
-    ) -> dict[str, Any]:
+    def run(self, folder: pathlib.Path, control: Control = Control(), tell: Tell = silent) -> dict[str, Any]:
         """Makes every link that is not finished.
 
         Arguments:
             folder: the output folder.
+            control: of all links, each of which has a reporter of its own.
             tell: gives the reporter of each link, in a context that is open while the link is made.
-            should_stop: names a signal that was received.
-            layout: the devices.
 
         Returns:
             What every link has made, by name.
@@ -124,7 +109,7 @@ class Chain:
         for each in self.links:
             link, place = each.link(made), folder / each.folder
             with tell(each.name, link, place) as reporter:
-                made[each.name] = link.make(place, reporter, should_stop, layout)
+                made[each.name] = link.make(place, dataclasses.replace(control, reporter=reporter))
         return made
 
 
@@ -143,13 +128,7 @@ class Given:
         """Whether they lie there."""
         return [load(folder).digest for folder in sources.beside(place)] == self.identity["teachers"]
 
-    def make(
-        self,
-        place: pathlib.Path,
-        reporter: Reporter | None = None,
-        should_stop: Stop = lambda: None,
-        layout: Layout | None = None,
-    ) -> tuple[Teacher, ...]:
+    def make(self, place: pathlib.Path, control: Control = Control()) -> tuple[Teacher, ...]:
         """Puts them there.
 
         Raises:

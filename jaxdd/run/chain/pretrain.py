@@ -11,7 +11,7 @@ import dataclasses
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,8 +25,7 @@ from jaxdd.core.types import PyTree
 from jaxdd.methods import Condensation
 from jaxdd.models.network import Network
 from jaxdd.run import loop
-from jaxdd.run.devices import Layout
-from jaxdd.run.progress import Reporter
+from jaxdd.run.control import Control
 from jaxdd.run.storage import networks
 from jaxdd.run.storage.networks import Networks
 from jaxdd.training.classifier import ClassifierTraining
@@ -107,21 +106,14 @@ class Pretraining:
         """
         return len(networks.finished(place, self.identity)) >= self.count
 
-    def make(
-        self,
-        place: str | os.PathLike,
-        reporter: Reporter | None = None,
-        should_stop: Callable[[], int | None] = lambda: None,
-        layout: Layout | None = None,
-    ) -> Networks:
+    def make(self, place: str | os.PathLike, control: Control = Control()) -> Networks:
         """Trains the networks that are missing.
 
         Arguments:
             place: the folder where they are and will be.
-            reporter: hears the steps; `begins("network", i, count)` of every training, in which several may be trained
-                together; and of each network `ends("network", {number, accuracies, epoch})`.
-            should_stop: names a signal that was received.
-            layout: not used: each network is trained on one device.
+            control: its reporter hears the steps; `begins("network", i, count)` of every training, in which several may
+                be trained together; and of each network `ends("network", {number, accuracies, epoch})`. Its layout is
+                not used: each network is trained on one device.
 
         Returns:
             The networks, as they were read back.
@@ -130,25 +122,22 @@ class Pretraining:
             Stopped: by a signal; finished networks are kept.
             CheckpointError: the folder holds networks of another kind, or another process writes into it.
         """
-        place, reporter = pathlib.Path(place), reporter or Reporter()
+        place = pathlib.Path(place)
         with io.folder_lock(place):
             missing = range(len(networks.finished(place, self.identity)), self.count)
-            trained = self.train(missing, reporter=reporter, should_stop=should_stop)
+            trained = self.train(missing, control)
             for index, made in zip(missing, trained, strict=True):
                 networks.add(place, self.identity, made.variables, made.accuracies, made.epoch)
                 facts = {"number": index, "accuracies": made.accuracies, "epoch": made.epoch}
-                reporter.ends("network", facts)
+                control.reporter.ends("network", facts)
         return networks.load(place)
 
-    def train(
-        self, indices: Sequence[int], *, reporter: Reporter | None = None, **options: Any
-    ) -> Iterator[Pretrained]:
+    def train(self, indices: Sequence[int], control: Control = Control()) -> Iterator[Pretrained]:
         """Trains some of the networks: together on accelerators, one after another on CPU.
 
         Arguments:
             indices: which; network i is the same in any company.
-            reporter: as in `make`.
-            options: `should_stop`, as in `loop.final_state`.
+            control: as in `make`.
 
         Yields:
             Each network when it is finished.
@@ -156,18 +145,17 @@ class Pretraining:
         Raises:
             Stopped: by a signal.
         """
-        reporter = reporter or Reporter()
         if not indices:
             return
         real, test = (data_room.examples(self.dataset, self.preprocessing, split) for split in ("train", "test"))
-        options |= {"log_every": self._per_epoch, "reporter": reporter}
+        options = {**control.options, "layout": None, "log_every": self._per_epoch}
         options |= {"steps_per_dispatch": backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH)}
         seeds = [int(jax.random.bits(key_for(self.seed, "pretrained", i), (), jnp.uint32)) for i in indices]
         groups = [seeds] if backend.maps_networks() else [[seed] for seed in seeds]
         for number, group in enumerate(groups):
             together = self.training if len(group) == 1 else Ensemble(self.training, tuple(group))
             procedure = Snapshots(together, self._per_epoch, self.epochs - 1) if self.epochs > 1 else together
-            reporter.begins("network", number, len(groups))
+            control.reporter.begins("network", number, len(groups))
             found = loop.run(procedure, real, steps=self.steps, seed=group[0], **options)
             several = (self.epochs, len(group))
             stacked = jax.tree.map(lambda leaf, room=several: _with_axes(leaf, room), found)

@@ -41,8 +41,7 @@ from jaxdd.run.chain.chunks import KEYS, Chunk, chunks, published, share, to_arr
 from jaxdd.run.chain.initial import Initial
 from jaxdd.run.chain.merge import Publish, merge
 from jaxdd.run.chain.teacher import Teacher
-from jaxdd.run.devices import Layout
-from jaxdd.run.progress import Reporter
+from jaxdd.run.control import Control
 from jaxdd.run.signals import Stopped
 from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.checkpoint import Storage
@@ -184,19 +183,12 @@ class Recovering:
         same = all(found.provenance.get(name) == wanted[name] for name in ("settings", "seed", "teachers"))
         return found if same and found.recipe == dict(self.recipe) else None
 
-    def make(
-        self,
-        place: pathlib.Path,
-        reporter: Reporter | None = None,
-        should_stop: Callable[[], int | None] = lambda: None,
-        layout: Layout | None = None,
-    ) -> DistilledSet:
+    def make(self, place: pathlib.Path, control: Control = Control()) -> DistilledSet:
         """Recovers what is not finished in `place/recovered`, and puts the set together in `place/distilled`.
 
         Arguments:
             place: the output folder.
-            reporter, should_stop: as in `recover`.
-            layout: the devices.
+            control: as in `recover`.
 
         Returns:
             The set, as it was read back.
@@ -206,7 +198,7 @@ class Recovering:
         """
         if (found := self.set_in(place)) is not None:
             return found
-        self.recover(place / "recovered", reporter=reporter, should_stop=should_stop, layout=layout)
+        self.recover(place / "recovered", control)
         return self.merge(place)
 
     def merge(self, place: pathlib.Path) -> DistilledSet:
@@ -223,23 +215,22 @@ class Recovering:
     def recover(
         self,
         folder: str | os.PathLike,
+        control: Control = Control(),
         *,
         shard: tuple[int, int] = (0, 1),
         ipc_indices: Iterable[int] | None = None,
-        reporter: Reporter | None = None,
-        should_stop: Callable[[], int | None] = lambda: None,
         **options: Any,
     ) -> None:
         """Makes the chunks that are not finished, or no longer intact; several processes may do so in one folder.
 
         Arguments:
             folder: `OUT/recovered`; made if it is not there.
+            control: its reporter hears about the steps of a chunk's stages; `begins` of each class whose initial
+                images are chosen and of each chunk, with its number among `shard`'s; `ends` of each chunk, with
+                `seconds` and `losses`.
             shard: (i, n): chunks i, i + n, i + 2 n, ... alone.
             ipc_indices: of which images of every class; None for all.
-            reporter: hears about the steps of a chunk's stages; `begins` of each class whose initial images are chosen
-                and of each chunk, with its number among `shard`'s; `ends` of each chunk, with `seconds` and `losses`.
-            should_stop: names a signal that was received.
-            options: of `loop.final_state`, such as `log_every` and `layout`.
+            options: more of `loop.final_state`, such as `log_every`.
 
         Raises:
             Stopped: by a signal; the chunk under way is saved.
@@ -247,12 +238,12 @@ class Recovering:
             UsageError: no such shard.
             DivergedError, ConfigError: as in `loop.final_state` and `methods.recovery.selection`.
         """
-        folder, reporter = pathlib.Path(folder).expanduser().absolute(), reporter or Reporter()
+        folder, reporter = io.absolute(folder), control.reporter
         mine, pieces = share(self.chunks(ipc_indices), shard), Pieces(folder, KEYS)
         self.claim(folder, reporter.warning)
         initial = self._initial(folder)
         initial.prepare(reporter)
-        options |= {"reporter": reporter, "should_stop": should_stop}
+        options |= control.options
         finished = pieces.present()
         for number, chunk in enumerate(mine):
             active = folder / "active" / chunk.name
@@ -261,7 +252,7 @@ class Recovering:
                 pieces.path(entry).unlink(missing_ok=True)
                 entry = None
             if entry is None:
-                if (signal := should_stop()) is not None:
+                if (signal := control.should_stop()) is not None:
                     raise Stopped(signal, number)
                 reporter.begins(chunk, number, len(mine))
                 entry = self._make(chunk, pieces, initial, active, options)

@@ -19,7 +19,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -37,7 +37,7 @@ from jaxdd.evaluation.recipe import Recipe
 from jaxdd.evaluation.students import SoftRecipe
 from jaxdd.run import loop
 from jaxdd.run.chain.teacher import Teacher
-from jaxdd.run.devices import Layout
+from jaxdd.run.control import Control
 from jaxdd.run.progress import Reporter
 from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.networks import digest
@@ -167,20 +167,13 @@ class Relabelling:
         """
         return len(_entries(pathlib.Path(place), self.identity)) >= self.epochs
 
-    def make(
-        self,
-        place: str | os.PathLike,
-        reporter: Reporter | None = None,
-        should_stop: Callable[[], int | None] = lambda: None,
-        layout: Layout | None = None,
-    ) -> StoredLabels:
+    def make(self, place: str | os.PathLike, control: Control = Control()) -> StoredLabels:
         """Labels what is not labelled yet.
 
         Arguments:
             place: the folder; it need not exist.
-            reporter: hears `ends("epoch", {number, own_class})` of every new epoch: its number from 0, and the share of
-                images whose largest logit is their own class.
-            should_stop, layout: as in `loop.final_state`.
+            control: its reporter hears `ends("epoch", {number, own_class})` of every new epoch: its number from 0, and
+                the share of images whose largest logit is their own class.
 
         Returns:
             The labels, verified, as `read` gives them.
@@ -190,10 +183,10 @@ class Relabelling:
                 writes there; or the disk has no room; or a logit is not finite as a float16.
             Stopped: by a signal; finished epochs are kept.
         """
-        folder, reporter = pathlib.Path(place), reporter or Reporter()
+        folder, reporter = pathlib.Path(place), control.reporter
         procedure, examples = self._labelling, jax.device_put(self._examples)
         steps = procedure.views.steps_per_epoch(len(examples))
-        run = {"steps": steps, "seed": self.recipe.label_seed, "log_every": steps, "reporter": reporter}
+        run = {"steps": steps, "seed": self.recipe.label_seed, "log_every": steps, **control.options}
         run |= {"steps_per_dispatch": backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH)}
         with io.folder_lock(folder):
             entries = self._intact(folder, reporter)
@@ -206,7 +199,7 @@ class Relabelling:
                 if str(epoch) in entries:
                     continue
                 own = dataclasses.replace(examples, start={"epoch": np.int32(epoch)})
-                state, _ = loop.final_state(procedure, own, **run, should_stop=should_stop, layout=layout)
+                state, _ = loop.final_state(procedure, own, **run)
                 logits = np.asarray(state.logits).reshape(-1, state.logits.shape[-1])[: len(examples)]
                 entries[str(epoch)] = _write(folder, epoch, _pruned(logits, self.keep))
                 self._write_manifest(folder, entries)

@@ -13,7 +13,7 @@ import math
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -30,7 +30,7 @@ from jaxdd.models.network import Network
 from jaxdd.run import loop
 from jaxdd.run.chain import teacher
 from jaxdd.run.chain.teacher import Teacher
-from jaxdd.run.devices import Layout
+from jaxdd.run.control import Control
 from jaxdd.run.progress import Reporter
 from jaxdd.run.storage import networks
 from jaxdd.run.storage.checkpoint import Storage
@@ -145,20 +145,13 @@ class Squeezing:
         """
         return bool(networks.finished(place, self.identity))
 
-    def make(
-        self,
-        place: str | os.PathLike,
-        reporter: Reporter | None = None,
-        should_stop: Callable[[], int | None] = lambda: None,
-        layout: Layout | None = None,
-    ) -> Teacher:
+    def make(self, place: str | os.PathLike, control: Control = Control()) -> Teacher:
         """Trains the teacher, or continues, or finds it there or elsewhere.
 
         Arguments:
             place: the folder where it is and will be.
-            reporter: hears the steps, and of every test `ends("epoch", {epoch, loss, accuracy})`: the number from 1,
-                the mean loss over it, and the accuracy on the test images in [0, 1].
-            should_stop, layout: as in `loop.final_state`.
+            control: its reporter hears the steps, and of every test `ends("epoch", {epoch, loss, accuracy})`: the
+                number from 1, the mean loss over it, and the accuracy on the test images in [0, 1].
 
         Returns:
             The teacher, as it was read back.
@@ -168,14 +161,13 @@ class Squeezing:
             CheckpointError: the folder holds another teacher, is in use or cannot be written.
             DivergedError: the loss is not finite.
         """
-        place, reporter = pathlib.Path(place), reporter or Reporter()
+        place, reporter = pathlib.Path(place), control.reporter
         under_way = place / "training"
         if not self.finished(place) and not self._taken(place, reporter):
             reporter.begins("teacher", 0, 1)
             with Storage(under_way, self.identity, checkpoint_every=self.checkpoint_every) as storage:
                 tests = _Tests(self, under_way / "tests.jsonl", reporter)
-                options = {"reporter": reporter, "should_stop": should_stop, "layout": layout}
-                variables = self._train(storage, tests, options)
+                variables = self._train(storage, tests, control)
                 networks.add(place, self.identity, variables, tests.accuracies, self.recipe.epochs)
         with contextlib.suppress(OSError):  # the teacher is there, which is what counts
             shutil.rmtree(under_way)
@@ -192,7 +184,7 @@ class Squeezing:
                 return True
         return False
 
-    def _train(self, storage: Storage, tests: _Tests, options: Mapping[str, Any]) -> PyTree:
+    def _train(self, storage: Storage, tests: _Tests, control: Control) -> PyTree:
         procedure = self.procedure
         every = self.test_every * procedure.steps_per_epoch
         return loop.run(
@@ -206,7 +198,7 @@ class Squeezing:
             log_every=procedure.steps_per_epoch,
             steps_per_dispatch=backend.steps_per_dispatch(self._most_steps),
             stream=self.stream,
-            **options,
+            **control.options,
         )
 
     @property

@@ -19,6 +19,7 @@ from jaxdd.publish import image_folder
 from jaxdd.run.chain.chunks import Chunk, chunks, require_complete, share
 from jaxdd.run.chain.initial import KEYS as INITIAL
 from jaxdd.run.chain.merge import merge
+from jaxdd.run.control import Control
 from jaxdd.run.progress import Reporter
 from jaxdd.run.signals import Stopped
 from tests.limits import TIMEOUT
@@ -124,18 +125,18 @@ class TestWhole:
         folder = tmp_path / "recovered"
         shutil.copytree(whole, folder)
         before, made = pieces_of(folder), []
-        recovering().recover(folder, reporter=Heard(made))
+        recovering().recover(folder, Control(Heard(made)))
         assert not made and pieces_of(folder) == before
         lost = next(folder.glob("chunk-001-00002-*"))
         lost.unlink()
         (folder / "initial" / next((folder / "initial").glob("class-00003-*")).name).write_bytes(b"damaged")
-        recovering().recover(folder, reporter=Heard(made))
+        recovering().recover(folder, Control(Heard(made)))
         assert made == [Chunk(1, 2, 4)] and pieces_of(folder) == before
 
     def test_shards_make_the_same_files_in_one_folder_or_in_several(self, whole, tmp_path):
         seen = []
         for i in (1, 0):
-            recovering().recover(tmp_path / "shared", shard=(i, 2), reporter=Heard(begun=seen))
+            recovering().recover(tmp_path / "shared", Control(Heard(begun=seen)), shard=(i, 2))
             recovering().recover(tmp_path / f"own{i}", shard=(i, 2))
         assert [(chunk.name, number, count) for chunk, number, count in seen] == [
             ("chunk-000-00002", 0, 2),
@@ -164,7 +165,7 @@ class TestWhole:
         recovering(n_images=3, **given).recover(tmp_path / "once")
         for ipc in (1, 3, 2):
             made = recovering(n_images=ipc, **given)
-            made.recover(tmp_path / "grown", reporter=Heard(seen))
+            made.recover(tmp_path / "grown", Control(Heard(seen)))
             assert made.complete(tmp_path / "grown")
             found = merge([tmp_path / "grown"], tmp_path / str(ipc), ipc=ipc, recipe=made.recipe)
             assert found.ipc == found.provenance["settings"]["n_images"] == ipc
@@ -234,11 +235,8 @@ class TestWhole:
     def test_a_signal_ends_it_between_chunks(self, tmp_path):
         made = []
         with pytest.raises(Stopped):
-            recovering(iterations=0, stages=None).recover(
-                tmp_path,
-                reporter=Heard(made),
-                should_stop=lambda: 15 if len(made) == 2 else None,
-            )
+            control = Control(Heard(made), lambda: 15 if len(made) == 2 else None)
+            recovering(iterations=0, stages=None).recover(tmp_path, control)
         assert len(made) == 2 and len(Pieces(tmp_path, ("ipc_index", "first")).present()) == 2
 
 
@@ -291,7 +289,7 @@ class TestRefused:
         assert bad.name in refusal.value.where and "damaged" in refusal.value.what
         assert len(merge([folder, whole], tmp_path)) == CLASSES * IPC  # the other copy is whole
         made = []
-        recovering().recover(folder, reporter=Heard(made))  # as the remedy says
+        recovering().recover(folder, Control(Heard(made)))  # as the remedy says
         assert [chunk[:2] for chunk in made] == [(1, 0)] and pieces_of(folder) == pieces_of(whole)
 
     def test_folders_of_different_runs(self, whole, tmp_path):

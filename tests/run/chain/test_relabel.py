@@ -18,6 +18,7 @@ from jaxdd.evaluation import protocol
 from jaxdd.evaluation.students import SoftRecipe
 from jaxdd.run import loop
 from jaxdd.run.chain.relabel import Relabelling, store_bytes
+from jaxdd.run.control import Control
 from jaxdd.run.progress import Reporter
 from jaxdd.run.signals import Stopped
 
@@ -141,12 +142,12 @@ class TestStore:
             return 15 if next(calls) >= 5 else None  # in the second epoch
 
         with pytest.raises(Stopped):
-            relabelling().make(tmp_path / "cut", should_stop=stop, reporter=Told(heard))
+            relabelling().make(tmp_path / "cut", Control(Told(heard), stop))
         assert heard == [0]
         with pytest.raises(CheckpointError, match="2 of 3 epochs are not labelled yet, the first is 1"):
             relabelling().read(tmp_path / "cut")
         first = (tmp_path / "cut" / "epoch-000.safetensors").stat()
-        relabelling().make(tmp_path / "cut", Told(heard))
+        relabelling().make(tmp_path / "cut", Control(Told(heard)))
         assert heard == [0, 1, 2]
         assert (tmp_path / "cut" / "epoch-000.safetensors").stat().st_mtime_ns == first.st_mtime_ns
         for path in whole.folder.glob("*.*s*"):
@@ -161,7 +162,7 @@ class TestStore:
         with pytest.raises(CheckpointError, match="damaged"):
             given.read(tmp_path)
         heard = []
-        given.make(tmp_path, Told(heard))
+        given.make(tmp_path, Control(Told(heard)))
         assert heard[1:] == [1] and "epoch 1" in heard[0]
         assert path.read_bytes() == before
 

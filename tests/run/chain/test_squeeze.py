@@ -18,6 +18,7 @@ from jaxdd import data, models
 from jaxdd.core.errors import CheckpointError, UsageError
 from jaxdd.run.chain import teacher
 from jaxdd.run.chain.squeeze import Squeezing
+from jaxdd.run.control import Control
 from jaxdd.run.progress import Reporter
 from jaxdd.run.signals import Stopped
 from jaxdd.run.storage import networks
@@ -52,7 +53,7 @@ def squeezing(seed: int = 1, **options: Any) -> Squeezing:
 def whole(tmp_path_factory):
     """A teacher that was never interrupted, and what was reported of it."""
     folder, heard = tmp_path_factory.mktemp("whole") / "teacher", Heard()
-    squeezing().make(folder, heard)
+    squeezing().make(folder, Control(heard))
     return folder, heard.tests
 
 
@@ -81,7 +82,7 @@ def test_it_is_made_once(whole):
 
     made, heard = squeezing(), Heard()
     assert made.finished(folder)
-    assert made.make(folder, heard).digest == teacher.load(folder).digest and not heard.tests
+    assert made.make(folder, Control(heard)).digest == teacher.load(folder).digest and not heard.tests
     with pytest.raises(CheckpointError, match="seed: 1 -> 2"):
         squeezing(seed=2).make(folder)
 
@@ -90,7 +91,7 @@ def test_it_is_made_once(whole):
 def test_a_stopped_training_goes_on_bit_equal(whole, tmp_path, asked):
     steps = iter([None] * asked)
     with pytest.raises(Stopped):
-        squeezing().make(tmp_path / "teacher", should_stop=lambda: next(steps, signal.SIGTERM))
+        squeezing().make(tmp_path / "teacher", Control(should_stop=lambda: next(steps, signal.SIGTERM)))
     assert not squeezing().finished(tmp_path / "teacher")
     squeezing().make(tmp_path / "teacher")
     assert same(tmp_path / "teacher", whole[0])
@@ -112,7 +113,7 @@ def killed(made: str, folder: pathlib.Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from jaxdd.core import backend;"
         "backend.use_compilation_cache(); from tests.run.chain.test_squeeze import *;"
-        f"dataclasses.replace({made}, checkpoint_every=0).make({str(folder)!r}, Deadly())"
+        f"dataclasses.replace({made}, checkpoint_every=0).make({str(folder)!r}, Control(Deadly()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -158,7 +159,7 @@ def test_a_streamed_teacher_learns_and_killed_it_goes_on_bit_equal(tmp_path):
 
     write(tmp_path / "data", 36)
     told, made = Heard(), streamed(tmp_path / "data")
-    made.make(tmp_path / "whole", told)
+    made.make(tmp_path / "whole", Control(told))
     heard = told.tests
     assert made.procedure.recipe.augmentation == "flip" and made.identity["recipe"]["augmentation"] == "resized_crop"
     assert [epoch for epoch, *_ in heard] == [2, 4, 6, 8] and heard[-1][1] < 0.8 * heard[0][1] and heard[-1][2] > 0.5
