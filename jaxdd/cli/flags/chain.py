@@ -83,30 +83,35 @@ def _ignoring(*names: str) -> Callable[[type[T]], type[T]]:
 
 @dataclasses.dataclass(frozen=True)
 class Shared:
-    """What all four commands have."""
+    """What all four commands have.
+
+    Arguments:
+        dataset: cifar10, cifar100, tiny_imagenet, imagenet1k, imagenet10, or your own as folder:DIR, npz:FILE,
+            parquet:DIR.
+        data_path: Folder with local files in DIR/<dataset>/, also --data_dir; otherwise TensorFlow Datasets' folder.
+        preset: Published settings: cifar100, tiny, in1k or in21k, or digits; with --method, those of another method.
+        config_path: Config file: a path, or the name of a packaged one such as cda/cda_tiny.
+        set: Overrides a setting, e.g. crop=false, squeeze.epochs=10, recipe.ema=0.99; the value is JSON or a plain
+            word.
+        random_seed: Seed of every random choice, also --seed.
+        resolution: Side in pixels that images are resized to, also --size; otherwise the data set's own.
+        stream: Read a folder's images while they are needed: auto (if they would fill memory), always or never.
+        checkpoint_every: Minutes between two checkpoints of the state.
+        devices: Number of devices, or all, among which squeeze and recover split their batches; otherwise one.
+        debug: Show the traceback of an error.
+    """
 
     dataset: Annotated[str | None, shown("NAME", "(default: the preset's, else digits)", short="d")] = None
-    """cifar10, cifar100, tiny_imagenet, imagenet1k, imagenet10, or your own as folder:DIR, npz:FILE, parquet:DIR."""
     data_path: Path = None
-    """Folder with local files in DIR/<dataset>/, also --data_dir; otherwise TensorFlow Datasets' folder."""
     preset: Annotated[str | None, shown("NAME")] = None
-    """Published settings: cifar100, tiny, in1k or in21k, or digits; with --method, those of another method."""
     config_path: Path = None
-    """Config file: a path, or the name of a packaged one such as cda/cda_tiny."""
     set: Assignments = ()
-    """Overrides a setting, e.g. crop=false, squeeze.epochs=10, recipe.ema=0.99; the value is JSON or a plain word."""
     random_seed: Int = 0
-    """Seed of every random choice, also --seed."""
     resolution: OptionalInt = None
-    """Side in pixels that images are resized to, also --size; otherwise the data set's own."""
     stream: Annotated[str, shown("MODE", default)] = "auto"
-    """Read a folder's images while they are needed: auto (if they would fill memory), always or never."""
     checkpoint_every: Number = 5.0
-    """Minutes between two checkpoints of the state."""
     devices: OptionalInt = None
-    """Number of devices, or all, among which squeeze and recover split their batches; otherwise one."""
     debug: Switch = False
-    """Show the traceback of an error."""
 
 
 @_ignoring("lr_scheduler", "workers", "print_freq")
@@ -115,28 +120,30 @@ class Squeeze(Shared):
     """Trains the teacher of SRe2L, CDA and their successors on the real images, or imports one.
 
     What is not said is as published for the data set. Running the same command again continues it.
+
+    Arguments:
+        output_dir: Folder of the teacher; otherwise ./teachers/<dataset>/<network>_<seed>.
+        arch_name: resnet18, resnet34, resnet50, resnet101, vit or conv, also --model.
+        arch_path: Import these weights instead: a safetensors file with the names of torchvision or timm.
+        width: Channels: of a ResNet 128 stands for the published ones, 64 to 512.
+        epochs: Epochs of training.
+        batch_size: Images per step.
+        lr: Learning rate of SGD after the warm-up.
+        momentum: Momentum of SGD.
+        weight_decay: Weight decay.
+        lr_warmup_epochs: Epochs of linear warm-up.
     """
 
     output_dir: Path = None
-    """Folder of the teacher; otherwise ./teachers/<dataset>/<network>_<seed>."""
     arch_name: Annotated[str | None, short("NAME", "-a")] = None
-    """resnet18, resnet34, resnet50, resnet101, vit or conv, also --model."""
     arch_path: Path = None
-    """Import these weights instead: a safetensors file with the names of torchvision or timm."""
     width: PublishedInt = None
-    """Channels: of a ResNet 128 stands for the published ones, 64 to 512."""
     epochs: PublishedInt = None
-    """Epochs of training."""
     batch_size: Annotated[int | None, short("N", "-b")] = None
-    """Images per step."""
     lr: PublishedNumber = None
-    """Learning rate of SGD after the warm-up."""
     momentum: PublishedNumber = None
-    """Momentum of SGD."""
     weight_decay: PublishedNumber = None
-    """Weight decay."""
     lr_warmup_epochs: PublishedInt = None
-    """Epochs of linear warm-up."""
 
 
 @_ignoring("num_classes", "G", "wandb_key")
@@ -146,79 +153,86 @@ class Recover(Shared):
 
     The flags are those of recover_cda_{tiny,in1k,in21k}.py and of SRe2L's data_synthesis.py. Running the same command
     again continues it; finished images are never made again.
+
+    Arguments:
+        method: sre2l, cda, rded, sre2l_pp or fadrm, with what it has published for the data set; else CDA's script.
+        exp_name: Name of the output folder, in --syn-data-path.
+        syn_data_path: Where output folders are; the images lie in DIR/NAME/images.
+        output_dir: Output folder, in place of the two above.
+        store_best_images: Also write every image into the published folders,
+            images/new<class>/class<class>_id<ipc>.jpg.
+        store_last_images: The same under another name: the last iterate is what is kept, in the scripts too.
+        batch_size: Distinct classes that are recovered together; the statistics' group is --set statistics_group=N.
+        iteration: Iterations for every image.
+        lr: Learning rate of Adam on the images, which falls to 0 by a cosine.
+        jitter: Images are rolled by 0 to so many pixels (32; small images 4), also --image_shifting.
+        r_bn: Weight of the batch normalisations' statistics.
+        first_bn_multiplier: Weight of the first one among them.
+        tv_l2: Weight of the total variation.
+        l2_scale: Weight of the images' norms.
+        easy2hard_mode: How the least crop falls from the whole image to 0.08: step, linear or cosine.
+        milestone: By which share of the iterations, in [0, 1]; 0, the script's default, is SRe2L.
+        arch_name: The teacher's architecture: resnet18, resnet34, resnet50, resnet101, vit or conv.
+        arch_path: The teacher: a folder that squeeze made, or a safetensors file with the names of torchvision or timm.
+            Of several each iteration takes the next, and their labels are averaged.
+        width: Channels of the teacher; a folder knows its own.
+        ipc_start: First image of every class.
+        ipc_end: One after the last image of every class, also --ipc.
+        verifier: Log the accuracy of a second network on the recovered images.
+        verifier_arch: Its architecture; needed for a safetensors file.
+        verifier_arch_path: The second network: a folder that squeeze made or a safetensors file, also --verifier-path.
+        shard: Recover only part I of N, 0 to N - 1: such jobs may run anywhere at the same time, into one folder or
+            several.
+        merge: Only check that these folders hold every image, and make one set of them in the output folder.
     """
 
     method: Annotated[str | None, shown("NAME", "(default: the config's, else cda)")] = None
-    """sre2l, cda, rded, sre2l_pp or fadrm, with what it has published for the data set; else CDA's script."""
     exp_name: Annotated[str, shown("NAME", default)] = "test"
-    """Name of the output folder, in --syn-data-path."""
     syn_data_path: Annotated[str, shown("DIR", default)] = "./syn-data"
-    """Where output folders are; the images lie in DIR/NAME/images."""
     output_dir: Path = None
-    """Output folder, in place of the two above."""
     store_best_images: Switch = False
-    """Also write every image into the published folders, images/new<class>/class<class>_id<ipc>.jpg."""
     store_last_images: Switch = False
-    """The same under another name: the last iterate is what is kept, in the scripts too."""
     batch_size: ScriptInt = None
-    """Distinct classes that are recovered together; the statistics' group is --set statistics_group=N."""
     iteration: ScriptInt = None
-    """Iterations for every image."""
     lr: ScriptNumber = None
-    """Learning rate of Adam on the images, which falls to 0 by a cosine."""
     jitter: ScriptInt = None
-    """Images are rolled by 0 to so many pixels (32; small images 4), also --image_shifting."""
     r_bn: ScriptNumber = None
-    """Weight of the batch normalisations' statistics."""
     first_bn_multiplier: ScriptNumber = None
-    """Weight of the first one among them."""
     tv_l2: ScriptNumber = None
-    """Weight of the total variation."""
     l2_scale: ScriptNumber = None
-    """Weight of the images' norms."""
     easy2hard_mode: Annotated[str | None, shown("MODE", AS_IN_SCRIPT)] = None
-    """How the least crop falls from the whole image to 0.08: step, linear or cosine."""
     milestone: ScriptNumber = None
-    """By which share of the iterations, in [0, 1]; 0, the script's default, is SRe2L."""
     arch_name: Annotated[str | None, short("NAME", "-a")] = None
-    """The teacher's architecture: resnet18, resnet34, resnet50, resnet101, vit or conv."""
     arch_path: Paths = ()
-    """The teacher: a folder that squeeze made, or a safetensors file with the names of torchvision or timm. Of several
-    each iteration takes the next, and their labels are averaged."""
     width: PublishedInt = None
-    """Channels of the teacher; a folder knows its own."""
     ipc_start: Int = 0
-    """First image of every class."""
     ipc_end: Annotated[int | None, shown("N", "(default: the preset's or the method's, else 1)")] = None
-    """One after the last image of every class, also --ipc."""
     verifier: Switch = False
-    """Log the accuracy of a second network on the recovered images."""
     verifier_arch: Annotated[str, shown("NAME", default)] = "mobilenet_v2"
-    """Its architecture; needed for a safetensors file."""
     verifier_arch_path: Path = None
-    """The second network: a folder that squeeze made or a safetensors file, also --verifier-path."""
     shard: Annotated[str | None, shown("I/N")] = None
-    """Recover only part I of N, 0 to N - 1: such jobs may run anywhere at the same time, into one folder or several."""
     merge: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], shown("DIR", "(one or several)")] = ()
-    """Only check that these folders hold every image, and make one set of them in the output folder."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Labelled(Shared):
-    """What the commands have that make soft labels, or train by them."""
+    """What the commands have that make soft labels, or train by them.
+
+    Arguments:
+        checkpoint_path: Output folder of recover, also --data.
+        min_scale_crops: Smallest area of a crop.
+        fkd_seed: Seed of crops, flips, mixes and of the order.
+        mix_type: cutmix, mixup or none.
+        mixup: Both parameters of mixup's Beta distribution.
+        cutmix: Both parameters of CutMix's Beta distribution; 1 as published.
+    """
 
     checkpoint_path: Path = None
-    """Output folder of recover, also --data."""
     min_scale_crops: PublishedNumber = None
-    """Smallest area of a crop."""
     fkd_seed: PublishedInt = None
-    """Seed of crops, flips, mixes and of the order."""
     mix_type: PublishedText = None
-    """cutmix, mixup or none."""
     mixup: PublishedNumber = None
-    """Both parameters of mixup's Beta distribution."""
     cutmix: PublishedNumber = None
-    """Both parameters of CutMix's Beta distribution; 1 as published."""
 
 
 @_ignoring("use_fp16", "mode", "workers", "input_size", "gpu")
@@ -227,30 +241,32 @@ class Relabel(Labelled):
     """Stores the teacher's logits for every epoch of a student (FKD); crops and mixes are made again from the seed.
 
     Nothing has to be stored: validate asks the teacher itself where there are no labels.
+
+    Arguments:
+        output_dir: Where results of the set lie; otherwise in that folder.
+        fkd_path: Folder of the labels; otherwise labels/ in the output folder.
+        arch_name: The labeller's architecture, of a safetensors file; a folder knows its own.
+        arch_path: The labellers: folders that squeeze made, or safetensors files; otherwise the set's own teachers.
+        width: Channels of the labeller, of a safetensors file.
+        batch_size: Images per batch, the same as in training.
+        epochs: Epochs to label.
+        max_scale_crops: Largest area of a crop; 1 is the only one that training knows.
+        prune: Keep only the so many largest logits of each image.
+        keep_epochs: Store the labels of so many epochs, which training then goes through again and again.
+        dry_run: Say how large the labels would be, and stop.
     """
 
     output_dir: Path = None
-    """Where results of the set lie; otherwise in that folder."""
     fkd_path: Path = None
-    """Folder of the labels; otherwise labels/ in the output folder."""
     arch_name: Annotated[str | None, short("NAME", "-a", hint="(default: resnet18)")] = None
-    """The labeller's architecture, of a safetensors file; a folder knows its own."""
     arch_path: Paths = ()
-    """The labellers: folders that squeeze made, or safetensors files; otherwise the set's own teachers."""
     width: PublishedInt = None
-    """Channels of the labeller, of a safetensors file."""
     batch_size: Annotated[int | None, short("N", "-b")] = None
-    """Images per batch, the same as in training."""
     epochs: PublishedInt = None
-    """Epochs to label."""
     max_scale_crops: PublishedNumber = None
-    """Largest area of a crop; 1 is the only one that training knows."""
     prune: OptionalInt = None
-    """Keep only the so many largest logits of each image."""
     keep_epochs: OptionalInt = None
-    """Store the labels of so many epochs, which training then goes through again and again."""
     dry_run: Switch = False
-    """Say how large the labels would be, and stop."""
 
 
 @_ignoring(
@@ -261,47 +277,50 @@ class Validate(Labelled):
     """Trains students on a recovered set by its soft labels, and on as many real images under the same recipe.
 
     The flags are those of train_FKD.py and train_KD.py; what is not said is the set's own recipe.
+
+    Arguments:
+        output_dir: Folder of eval.json; otherwise beside the set.
+        save_name: Name of the result file, without .json.
+        fkd_path: Folder of stored labels; otherwise labels/ beside the set, and without them the teacher labels online.
+        online: Ask the teacher even where labels are stored.
+        arch_path: The labellers: folders that squeeze made; otherwise those beside the labels or the set, also
+            --teacher-path.
+        model: The student: resnet18, resnet50, conv, ...; several as resnet18,resnet50.
+        width: Channels of the student.
+        batch_size: Images per step.
+        epochs: Epochs of training.
+        cos: The learning rate falls by a cosine, else linearly.
+        sgd: SGD in place of AdamW.
+        learning_rate: Learning rate of SGD, also --lr.
+        momentum: Momentum of SGD.
+        weight_decay: Weight decay of SGD.
+        adamw_lr: Learning rate of AdamW.
+        adamw_weight_decay: Weight decay of AdamW, of tensors with more than one axis.
+        temperature: Temperature of both softmaxes.
+        repeat: Students for each row, also --models_to_test.
+        baselines: Also train on as many random real images, and on as many chosen by k-means.
+        full_data: Also train on the whole data set, for comparison.
+        train_dir: The same as --checkpoint_path, as in the script.
     """
 
     output_dir: Path = None
-    """Folder of eval.json; otherwise beside the set."""
     save_name: Annotated[str, shown("NAME", default)] = "eval"
-    """Name of the result file, without .json."""
     fkd_path: Path = None
-    """Folder of stored labels; otherwise labels/ beside the set, and without them the teacher labels online."""
     online: Switch = False
-    """Ask the teacher even where labels are stored."""
     arch_path: Paths = ()
-    """The labellers: folders that squeeze made; otherwise those beside the labels or the set, also --teacher-path."""
     model: Annotated[str | None, short("NAME", "-a")] = None
-    """The student: resnet18, resnet50, conv, ...; several as resnet18,resnet50."""
     width: PublishedInt = None
-    """Channels of the student."""
     batch_size: Annotated[int | None, short("N", "-b")] = None
-    """Images per step."""
     epochs: PublishedInt = None
-    """Epochs of training."""
     cos: Annotated[bool | None, shown("[BOOL]", AS_PUBLISHED)] = None
-    """The learning rate falls by a cosine, else linearly."""
     sgd: Annotated[bool | None, shown("[BOOL]", AS_PUBLISHED)] = None
-    """SGD in place of AdamW."""
     learning_rate: Annotated[float | None, short("X", "-lr")] = None
-    """Learning rate of SGD, also --lr."""
     momentum: PublishedNumber = None
-    """Momentum of SGD."""
     weight_decay: PublishedNumber = None
-    """Weight decay of SGD."""
     adamw_lr: PublishedNumber = None
-    """Learning rate of AdamW."""
     adamw_weight_decay: PublishedNumber = None
-    """Weight decay of AdamW, of tensors with more than one axis."""
     temperature: Annotated[float | None, short("X", "-T")] = None
-    """Temperature of both softmaxes."""
     repeat: PublishedInt = None
-    """Students for each row, also --models_to_test."""
     baselines: Switch = True
-    """Also train on as many random real images, and on as many chosen by k-means."""
     full_data: Switch = False
-    """Also train on the whole data set, for comparison."""
     train_dir: Path = None
-    """The same as --checkpoint_path, as in the script."""

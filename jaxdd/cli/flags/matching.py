@@ -75,22 +75,26 @@ _LIST = tyro.conf.UseAppendAction[tuple[str, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Matching:
-    """What the two commands share."""
+    """What the two commands share.
+
+    Arguments:
+        dataset: cifar10, cifar100, svhn, mnist, fashion, tinyimagenet, imagenet, ..., or your own as folder:DIR; else
+            digits.
+        nclass: Classes of imagenet, 10 if not said; all other data sets know theirs.
+        nclass_sub: Classes of a part of imagenet; its networks tell these apart, the authors' all --nclass.
+        phase: Which part of imagenet's classes, from 0.
+        dseed: Chooses imagenet's classes at random by this seed; 0: the published ones.
+        imagenet_dir: Folder of ImageNet, with train/ and val/; otherwise --data_path.
+        width: Channels of the networks in units of 128; --set width=N gives their number.
+    """
 
     dataset: Annotated[str | None, shown("NAME", short="d")] = None
-    """cifar10, cifar100, svhn, mnist, fashion, tinyimagenet, imagenet, ..., or your own as folder:DIR; else digits."""
     nclass: OptionalInt = None
-    """Classes of imagenet, 10 if not said; all other data sets know theirs."""
     nclass_sub: OptionalInt = None
-    """Classes of a part of imagenet; its networks tell these apart, the authors' all --nclass."""
     phase: OptionalInt = None
-    """Which part of imagenet's classes, from 0."""
     dseed: OptionalInt = None
-    """Chooses imagenet's classes at random by this seed; 0: the published ones."""
     imagenet_dir: Path = None
-    """Folder of ImageNet, with train/ and val/; otherwise --data_path."""
     width: Annotated[float | None, shown("X", AS_PUBLISHED)] = None
-    """Channels of the networks in units of 128; --set width=N gives their number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,32 +102,36 @@ class Condense(Run, Matching):
     """Distils a data set by matching gradients or features: DC, DSA, DM, IDC, AccDD, DREAM, DREAM+, GA-DD.
 
     What is not said is as published for the method and the data set. Running the same command again resumes it.
+
+    Arguments:
+        output_dir: Output folder, also --save_dir; otherwise ./output_dir/<method>_<dataset>_<ipc>, with factor and
+            tag.
+        config_path: Config file: a path, or the name of a packaged one such as matching/dream_cifar10_10.
+        max_steps: Inner iterations in all, in place of --niter; raising it continues a finished run.
+        method: dc, dsa, dm, idc, accdd, dream, dream_plus or ga; otherwise accdd with --model_path, dream without.
+        ipc: Images per class.
+        niter: Outer iterations; of idc, dream and dream_plus in units of 100 inner iterations, as in their scripts.
+        model_path: Folders of networks trained beforehand; otherwise those in ./pretrained, where the method needs
+            them.
+        pretrain: Train such networks first, as far as pretrain.py's default folder lacks them.
+        pt_from: Start from networks trained for so many epochs (idc too); as published 2, and 10 for ImageNet.
+        val_interval: Evaluate the set every so many outer iterations and keep the best in OUTPUT/best; slow on a CPU.
+        reproduce: Published settings, which are the defaults here.
+        tag: A word for the name of the output folder.
     """
 
     output_dir: Path = None
-    """Output folder, also --save_dir; otherwise ./output_dir/<method>_<dataset>_<ipc>, with factor and tag."""
     config_path: Path = None
-    """Config file: a path, or the name of a packaged one such as matching/dream_cifar10_10."""
     max_steps: ConfigInt = None
-    """Inner iterations in all, in place of --niter; raising it continues a finished run."""
     method: ConfigText = None
-    """dc, dsa, dm, idc, accdd, dream, dream_plus or ga; otherwise accdd with --model_path, dream without."""
     ipc: Annotated[int | None, shown("N", "(default: the config's, else 1)", short="i")] = None
-    """Images per class."""
     niter: Annotated[int | None, shown("N", AS_PUBLISHED)] = None
-    """Outer iterations; of idc, dream and dream_plus in units of 100 inner iterations, as in their scripts."""
     model_path: Annotated[_LIST, shown("DIR", "(one or several)")] = ()
-    """Folders of networks trained beforehand; otherwise those in ./pretrained, where the method needs them."""
     pretrain: Switch = False
-    """Train such networks first, as far as pretrain.py's default folder lacks them."""
     pt_from: OptionalInt = None
-    """Start from networks trained for so many epochs (idc too); as published 2, and 10 for ImageNet."""
     val_interval: OptionalInt = None
-    """Evaluate the set every so many outer iterations and keep the best in OUTPUT/best; slow on a CPU."""
     reproduce: Switch = False
-    """Published settings, which are the defaults here."""
     tag: Text = None
-    """A word for the name of the output folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,28 +139,30 @@ class Pretrain(Matching):
     """Trains networks on the real images for a few epochs, as AccDD and GA-DD start from them.
 
     What is not said is as published for the data set. Running the same command again trains what is missing.
+
+    Arguments:
+        data_path: Folder with local files in DIR/<dataset>/, also --data_dir; otherwise TensorFlow Datasets' folder.
+        output_dir: Folder of the networks; otherwise ./pretrained/<dataset>/<network>_<seed>.
+        pt_from: Epochs; as published 2, and 10 for ImageNet.
+        repeat: How many networks.
+        random_seed: Seed of every random choice, also --seed.
+        set: Overrides a setting; the value is JSON or a plain word.
+        resolution: Side in pixels that images are resized to, also --size; otherwise the data set's own.
+        devices: Number of devices; networks are trained on one.
+        reproduce: Published settings, which are the defaults here.
+        debug: Show the traceback of an error.
     """
 
     data_path: Path = None
-    """Folder with local files in DIR/<dataset>/, also --data_dir; otherwise TensorFlow Datasets' folder."""
     output_dir: Path = None
-    """Folder of the networks; otherwise ./pretrained/<dataset>/<network>_<seed>."""
     pt_from: OptionalInt = None
-    """Epochs; as published 2, and 10 for ImageNet."""
     repeat: Int = 5
-    """How many networks."""
     random_seed: Int = 0
-    """Seed of every random choice, also --seed."""
     set: Annotated[_LIST, shown("KEY=VALUE", "(repeatable)")] = ()
-    """Overrides a setting; the value is JSON or a plain word."""
     resolution: OptionalInt = None
-    """Side in pixels that images are resized to, also --size; otherwise the data set's own."""
     devices: Annotated[int | None, shown("N", default)] = None
-    """Number of devices; networks are trained on one."""
     reproduce: Switch = False
-    """Published settings, which are the defaults here."""
     debug: Switch = False
-    """Show the traceback of an error."""
 
 
 @functools.cache

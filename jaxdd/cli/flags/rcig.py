@@ -1,4 +1,4 @@
-"""The flags of `distill` and `eval`: one typed field each, whose doc line is its help text.
+"""The flags of `distill` and `eval`: one typed field each, whose line in the class's docstring is its help text.
 
 Those of the original RCIG scripts are all there, with their names, meanings and defaults; None in place of a default
 means that the config file, or the distilled set, decides. `matching` has those of the matching methods.
@@ -31,95 +31,103 @@ from jaxdd.cli.flags.shared import Run
 
 @dataclasses.dataclass(frozen=True)
 class Distill(Run):
-    """Distils a data set into a few synthetic images per class. Running the same command again resumes it."""
+    """Distils a data set into a few synthetic images per class. Running the same command again resumes it.
+
+    Arguments:
+        dataset_name: Data set: digits, mnist, cifar10, ..., or your own as folder:DIR, npz:FILE or parquet:DIR.
+        train_log: Accepted as in the original; has no effect here: log.txt and metrics.jsonl are always written.
+        train_img: Accepted as in the original; has no effect here: pictures are written at checkpoint_iters.
+        width: Channels of the networks' first block.
+        n_images: Images per class.
+        use_x64: Form and factorise the kernel matrix in float64.
+        skip_tune: Keep the adam solver's two learning rates instead of tuning them first.
+        naive_loss: Plain squared loss instead of kernel ridge regression (selects the adam solver).
+        init_random_noise: Start from noise instead of real images.
+        method: The method, e.g. rcig or frepo; an unknown name lists all of them.
+        stream: SRe2L's family: read images of a folder as they are needed: auto (if they would fill memory), always or
+            never.
+    """
 
     dataset_name: ConfigText = None
-    """Data set: digits, mnist, cifar10, ..., or your own as folder:DIR, npz:FILE or parquet:DIR."""
     train_log: Text = None
-    """Accepted as in the original; has no effect here: log.txt and metrics.jsonl are always written."""
     train_img: Text = None
-    """Accepted as in the original; has no effect here: pictures are written at checkpoint_iters."""
     width: ConfigInt = None
-    """Channels of the networks' first block."""
     n_images: ConfigInt = None
-    """Images per class."""
     use_x64: ConfigSwitch = None
-    """Form and factorise the kernel matrix in float64."""
     skip_tune: ConfigSwitch = None
-    """Keep the adam solver's two learning rates instead of tuning them first."""
     naive_loss: ConfigSwitch = None
-    """Plain squared loss instead of kernel ridge regression (selects the adam solver)."""
     init_random_noise: ConfigSwitch = None
-    """Start from noise instead of real images."""
     method: ConfigText = None
-    """The method, e.g. rcig or frepo; an unknown name lists all of them."""
     stream: Annotated[str, shown("MODE", default)] = "auto"
-    """SRe2L's family: read images of a folder as they are needed: auto (if they would fill memory), always or never."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Eval:
-    """Trains fresh networks on a distilled set, and on as many real images, and measures them on the test set."""
+    """Trains fresh networks on a distilled set, and on as many real images, and measures them on the test set.
+
+    Arguments:
+        dataset_name: Data set that the set was distilled from; a set made here names it itself.
+        data_path: Folder with local files in DIR/<dataset_name>/; otherwise TensorFlow Datasets' folder.
+        zca_path: Folder where fitted ZCA transforms are kept; otherwise the user's cache folder.
+        train_log: Accepted as in the original; has no effect here: log.txt is always written.
+        train_img: Accepted as in the original; has no effect here.
+        width: Channels of the networks' first block; 128 as published.
+        depth: Blocks of the ConvNet; by resolution as published.
+        normalization: identity, batch, instance, layer or group.
+        eval_lr: Learning rate; of Adam 1e-4, of SGD (idc, dc) 0.01 as published.
+        random_seed: Seed of the networks and of the baselines.
+        message: A note for the log.
+        output_dir: Folder of the result file; otherwise beside the checkpoint.
+        max_cycles: Accepted as in the original, where it has no effect either.
+        config_path: Config file: its evaluation recipe replaces the set's own.
+        checkpoint_path: Output folder, distilled set, state of a run, or an original RCIG checkpoint file.
+        save_name: Name of the result file, without .json.
+        log_dir: Folder of log.txt; otherwise the folder of the result file.
+        eval_arch: Architecture, such as conv, resnet, vgg or alexnet; several, with rows for each, as
+            conv,resnet_idc,densenet.
+        models_to_test: Networks trained per row, also --repeat; 5 as published (idc 3, dc 20).
+        epochs: Epochs of training (idc, dc).
+        same_compute: Divide the epochs by the number of images that one image decodes to (idc).
+        dsa_strategy: Augmentation, e.g. color_crop_flip_scale_rotate, or none (idc, dc).
+        mixup: cut: CutMix; vanilla: no mixing (idc).
+        full_data: Also train on the whole data set, for comparison.
+        baselines: Also train on as many random real images, and on as many chosen by k-means.
+        set: Overrides a field of the recipe, e.g. steps=300 or test_aug=null.
+        resolution: Side in pixels that images are resized to; otherwise the set's own.
+        stream: Read a folder's images while they are needed: auto (if they would fill memory), always or never.
+        devices: Number of devices; otherwise one.
+        debug: Show the traceback of an error.
+    """
 
     dataset_name: ConfigText = None
-    """Data set that the set was distilled from; a set made here names it itself."""
     data_path: Path = None
-    """Folder with local files in DIR/<dataset_name>/; otherwise TensorFlow Datasets' folder."""
     zca_path: Path = None
-    """Folder where fitted ZCA transforms are kept; otherwise the user's cache folder."""
     train_log: Text = None
-    """Accepted as in the original; has no effect here: log.txt is always written."""
     train_img: Text = None
-    """Accepted as in the original; has no effect here."""
     width: RecipeInt = None
-    """Channels of the networks' first block; 128 as published."""
     depth: RecipeInt = None
-    """Blocks of the ConvNet; by resolution as published."""
     normalization: RecipeText = None
-    """identity, batch, instance, layer or group."""
     eval_lr: RecipeNumber = None
-    """Learning rate; of Adam 1e-4, of SGD (idc, dc) 0.01 as published."""
     random_seed: Int = 0
-    """Seed of the networks and of the baselines."""
     message: Text = "eval_log"
-    """A note for the log."""
     output_dir: Path = None
-    """Folder of the result file; otherwise beside the checkpoint."""
     max_cycles: Int = 1000
-    """Accepted as in the original, where it has no effect either."""
     config_path: Path = None
-    """Config file: its evaluation recipe replaces the set's own."""
     checkpoint_path: Path = None
-    """Output folder, distilled set, state of a run, or an original RCIG checkpoint file."""
     save_name: Annotated[str, shown("NAME", default)] = "eval"
-    """Name of the result file, without .json."""
     log_dir: Path = None
-    """Folder of log.txt; otherwise the folder of the result file."""
     eval_arch: RecipeText = None
-    """Architecture, such as conv, resnet, vgg or alexnet; several, with rows for each, as conv,resnet_idc,densenet."""
     models_to_test: RecipeInt = None
-    """Networks trained per row, also --repeat; 5 as published (idc 3, dc 20)."""
 
     epochs: RecipeInt = None
-    """Epochs of training (idc, dc)."""
     same_compute: RecipeSwitch = None
-    """Divide the epochs by the number of images that one image decodes to (idc)."""
     dsa_strategy: RecipeText = None
-    """Augmentation, e.g. color_crop_flip_scale_rotate, or none (idc, dc)."""
     mixup: RecipeText = None
-    """cut: CutMix; vanilla: no mixing (idc)."""
 
     full_data: Switch = False
-    """Also train on the whole data set, for comparison."""
     baselines: Switch = True
-    """Also train on as many random real images, and on as many chosen by k-means."""
     set: Assignments = ()
-    """Overrides a field of the recipe, e.g. steps=300 or test_aug=null."""
     resolution: OptionalInt = None
-    """Side in pixels that images are resized to; otherwise the set's own."""
     stream: Annotated[str, shown("MODE", default)] = "auto"
-    """Read a folder's images while they are needed: auto (if they would fill memory), always or never."""
     devices: OptionalInt = None
-    """Number of devices; otherwise one."""
     debug: Switch = False
-    """Show the traceback of an error."""

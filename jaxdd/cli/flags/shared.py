@@ -10,47 +10,51 @@ from jaxdd.cli.flags.kinds import Assignments, ConfigInt, Int, Number, OptionalI
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What every command that distils has."""
+    """What every command that distils has.
+
+    Arguments:
+        data_path: Folder with local files in DIR/<dataset_name>/; otherwise TensorFlow Datasets' folder.
+        zca_path: Folder where fitted ZCA transforms are kept; otherwise the user's cache folder.
+        random_seed: Seed of every random choice.
+        message: A note for the log and for config.json.
+        output_dir: Output folder; otherwise ./output_dir/<dataset>_<images per class>.
+        init_from: Start from a distilled set: the output folder of another run, or the set's own.
+        config_path: Config file: a path, or the name of a packaged one; otherwise the digits' for the method.
+        log_dir: Folder of log.txt; otherwise the output folder.
+        max_steps: Steps in all; raising it continues a finished run.
+        set: Overrides a key of the config file, and flags too; the value is JSON or a plain word.
+        resolution: Side in pixels that images are resized to; otherwise the data set's own.
+        checkpoint_every: Minutes between two checkpoints of the state.
+        log_every: Steps between two lines of metrics; otherwise 1 on a CPU and 10 on an accelerator.
+        devices: Number of devices, or all; otherwise one.
+        devices_mode: shard: split every batch, the numbers stay; pool: average the gradients of one network per device.
+        distributed: Join the processes that Slurm, Kubernetes, Cloud TPU or Open MPI started; all their devices are
+            used.
+        coordinator_address: Join processes that were started by hand: the address of the first one.
+        num_processes: How many processes were started by hand.
+        process_id: Which of them this is, from 0.
+        dry_run: Say what would be done and what it needs, and stop.
+        debug: Show the traceback of an error.
+    """
 
     data_path: Path = None
-    """Folder with local files in DIR/<dataset_name>/; otherwise TensorFlow Datasets' folder."""
     zca_path: Path = None
-    """Folder where fitted ZCA transforms are kept; otherwise the user's cache folder."""
     random_seed: Int = 0
-    """Seed of every random choice."""
     message: Text = None
-    """A note for the log and for config.json."""
     output_dir: Path = None
-    """Output folder; otherwise ./output_dir/<dataset>_<images per class>."""
     init_from: Path = None
-    """Start from a distilled set: the output folder of another run, or the set's own."""
     config_path: Path = None
-    """Config file: a path, or the name of a packaged one; otherwise the digits' for the method."""
     log_dir: Path = None
-    """Folder of log.txt; otherwise the output folder."""
     max_steps: ConfigInt = None
-    """Steps in all; raising it continues a finished run."""
     set: Assignments = ()
-    """Overrides a key of the config file, and flags too; the value is JSON or a plain word."""
     resolution: OptionalInt = None
-    """Side in pixels that images are resized to; otherwise the data set's own."""
     checkpoint_every: Number = 5.0
-    """Minutes between two checkpoints of the state."""
     log_every: OptionalInt = None
-    """Steps between two lines of metrics; otherwise 1 on a CPU and 10 on an accelerator."""
     devices: OptionalInt = None
-    """Number of devices, or all; otherwise one."""
     devices_mode: Annotated[str, shown("MODE", default)] = "shard"
-    """shard: split every batch, the numbers stay; pool: average the gradients of one network per device."""
     distributed: Switch = False
-    """Join the processes that Slurm, Kubernetes, Cloud TPU or Open MPI started; all their devices are used."""
     coordinator_address: Annotated[str | None, shown("HOST:PORT")] = None
-    """Join processes that were started by hand: the address of the first one."""
     num_processes: OptionalInt = None
-    """How many processes were started by hand."""
     process_id: OptionalInt = None
-    """Which of them this is, from 0."""
     dry_run: Switch = False
-    """Say what would be done and what it needs, and stop."""
     debug: Switch = False
-    """Show the traceback of an error."""

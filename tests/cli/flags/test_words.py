@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 
 import pytest
 
+from jaxdd.cli.flags.chain import Recover, Relabel, Squeeze, Validate
+from jaxdd.cli.flags.matching import condense, pretrain
 from jaxdd.cli.flags.rcig import Distill, Eval
 from jaxdd.cli.flags.words import normalise, parse
 from jaxdd.core.errors import UsageError
@@ -138,7 +141,7 @@ def test_what_is_no_argument_is_refused(words, message):
     assert refusal.value.exit_code == 2
 
 
-@pytest.mark.parametrize("flags", [Distill, Eval])
+@pytest.mark.parametrize("flags", [Distill, Eval, Squeeze, Recover, Relabel, Validate, condense(), pretrain()])
 def test_the_help_explains_every_flag(flags, capsys):
     with pytest.raises(SystemExit) as leaving:
         parse(flags, ["--help"], "jaxdd")
@@ -146,3 +149,8 @@ def test_the_help_explains_every_flag(flags, capsys):
     text = capsys.readouterr().out
     assert all(f"--{field.name}" in text for field in dataclasses.fields(flags))
     assert "None" not in text and "{default}" not in text
+    documented = "".join(cls.__doc__ or "" for cls in flags.__mro__)
+    hints = typing.get_type_hints(flags, include_extras=True)
+    for field in dataclasses.fields(flags):
+        notes = [note for note in typing.get_args(hints[field.name]) if getattr(note, "help", None)]
+        assert notes or f"\n        {field.name}: " in documented, field.name
