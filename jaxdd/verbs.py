@@ -25,16 +25,16 @@ from jaxdd.data import Dataset, DataSpec, Preprocessing
 from jaxdd.evaluation.protocol import Evaluation
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import METHODS, Condensation
+from jaxdd.methods.condensation.early import COUNT, published_epochs
 from jaxdd.run import evaluating, presets
 from jaxdd.run.chain import chain, sources, students
 from jaxdd.run.chain import teacher as teachers
-from jaxdd.run.chain.pretrain import COUNT, Pretraining, epochs
+from jaxdd.run.chain.pretrain import Pretraining
 from jaxdd.run.chain.relabel import Relabelling
 from jaxdd.run.chain.settings import Decoupled
 from jaxdd.run.chain.teacher import Teacher
 from jaxdd.run.distillation import Distillation, Distilling
 from jaxdd.run.settings import Settings
-from jaxdd.run.starts import Start
 from jaxdd.run.storage import networks as stored
 from jaxdd.run.storage import sets
 from jaxdd.run.storage.networks import Networks
@@ -104,22 +104,11 @@ def distill(
         return _recovered(dataset, method, _given(settings, ipc=ipc), steps, seed, config, folder, teacher)
     _refuse(method, teacher=teacher)
     chosen = _settings(dataset, method, _given(settings, ipc=ipc, max_steps=steps), config)
-    preprocessing = data_room.fit(dataset, family=chosen.method.family, kind=chosen.method.kind)
     begun = None if networks is None else _networks(networks)
     if begun is None and getattr(chosen.method, "source", "random") == "pretrained":
         with _room(folder) as place:
-            begun = _pretraining(chosen, dataset, preprocessing, seed=seed).make(place / "pretrained")
-    run = Distillation(
-        method,
-        chosen.method,
-        dataset,
-        preprocessing,
-        chosen.run.max_steps,
-        seed,
-        chosen.run.stored_recipe(chosen.method),
-        networks=begun,
-        start=None if start is None else Start.of(start, chosen.method, dataset),
-    )
+            begun = _pretraining(chosen, dataset, seed=seed).make(place / "pretrained")
+    run = Distillation.of(chosen, dataset, seed=seed, networks=begun, start=start)
     return run.drive() if folder is None else Distilling(run, picture=_writers().picture).make(folder)
 
 
@@ -185,9 +174,8 @@ def pretrain(
     """
     dataset = _dataset(data, test=True)
     chosen = _settings(dataset, _method(method, None), settings, None)
-    preprocessing = data_room.fit(dataset, family=chosen.method.family, kind=chosen.method.kind)
     with _room(output_dir) as place:
-        return _pretraining(chosen, dataset, preprocessing, epochs, seed, count).make(place)
+        return _pretraining(chosen, dataset, epochs, seed, count).make(place)
 
 
 def relabel(
@@ -309,8 +297,7 @@ def _recovered(
 def _pretraining(
     chosen: Settings,
     dataset: Dataset,
-    preprocessing: Preprocessing,
-    count_of_epochs: int | None = None,
+    epochs: int | None = None,
     seed: int = 0,
     count: int = COUNT,
 ) -> Pretraining:
@@ -322,7 +309,8 @@ def _pretraining(
             expected="accdd, ga, or another matching method",
             remedy="leave method out",
         )
-    return Pretraining(method, dataset, preprocessing, count_of_epochs or epochs(dataset.name), seed, count)
+    preprocessing = data_room.fit(dataset, family=method.family, kind=method.kind)
+    return Pretraining(method, dataset, preprocessing, epochs or published_epochs(dataset.name), seed, count)
 
 
 def _settings(dataset: Dataset, method: str, given: Mapping[str, Any], config: str | None) -> Settings:

@@ -25,6 +25,7 @@ from jaxdd.run.control import Control
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.plan import Plan, Trial, plan, require_memory, trial
 from jaxdd.run.programs import template
+from jaxdd.run.settings import Settings
 from jaxdd.run.signals import Stopped
 from jaxdd.run.starts import Start
 from jaxdd.run.storage import identity as identities
@@ -79,6 +80,42 @@ class Distillation:
     checkpoint_iters: tuple[int, ...] = ()
     networks: Networks | None = None
     start: Start | None = None
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        dataset: data_room.Dataset,
+        *,
+        seed: int = 0,
+        networks: Networks | None = None,
+        start: DistilledSet | None = None,
+        zca_folder: Any = None,
+    ) -> Distillation:
+        """Returns the run that settings ask for.
+
+        Arguments:
+            settings: of method and run.
+            dataset, seed, networks: as in `Distillation`.
+            start: a set to start from.
+            zca_folder: where fitted ZCA transforms are kept; None for the user's cache folder.
+
+        Raises:
+            ConfigError: as `Distillation`, and as `Start.of`.
+        """
+        method, run = settings.method, settings.run
+        return cls(
+            run.method,
+            method,
+            dataset,
+            data_room.fit(dataset, family=method.family, kind=method.kind, cache_folder=zca_folder),
+            run.max_steps,
+            seed,
+            run.stored_recipe(method),
+            run.checkpoint_iters,
+            networks,
+            None if start is None else Start.of(start, method, dataset),
+        )
 
     def __post_init__(self):
         fewest = int(np.bincount(self.dataset.train_labels, minlength=self.dataset.classes).min())

@@ -24,12 +24,12 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
     folder = _output_folder(flags, settings)
 
     from jaxdd.cli.jobs import distilling, pretraining
-    from jaxdd.run.chain.pretrain import epochs
+    from jaxdd.methods.condensation.early import published_epochs
 
     distilling.check(flags, settings, folder)
     networks: tuple[pathlib.Path, ...] = ()
     if pretrained.needed(settings):
-        wanted = max(flags.pt_from or 0, 0) or epochs(settings.run.dataset_name)
+        wanted = max(flags.pt_from or 0, 0) or published_epochs(settings.run.dataset_name)
         words = pretrained.words(settings, epochs=wanted, data_path=flags.data_path, resolution=flags.resolution)
         named = flags.model_path or pretrained.recorded(folder)
         how = matching_flags.Pretrain(data_path=flags.data_path, resolution=flags.resolution)

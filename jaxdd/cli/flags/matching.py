@@ -24,7 +24,6 @@ from jaxdd.cli.flags.kinds import (
     Switch,
     T,
     Text,
-    default,
     extended,
     made,
     shown,
@@ -160,7 +159,7 @@ class Pretrain(Matching):
     random_seed: Int = 0
     set: Annotated[_LIST, shown("KEY=VALUE", "(repeatable)")] = ()
     resolution: OptionalInt = None
-    devices: Annotated[int | None, shown("N", default)] = None
+    devices: OptionalInt = None
     reproduce: Switch = False
     debug: Switch = False
 

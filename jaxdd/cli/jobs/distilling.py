@@ -32,7 +32,6 @@ from jaxdd.run.distillation import Distillation, Distilling, Picture
 from jaxdd.run.evaluating import Validation
 from jaxdd.run.settings import Settings
 from jaxdd.run.signals import Stopped
-from jaxdd.run.starts import Start
 from jaxdd.run.storage import networks as stored
 from jaxdd.run.storage import sets
 from jaxdd.run.storage.precheck import refuse_other_run, require_writable
@@ -184,28 +183,14 @@ class _Job:
         )
 
     def _read(self) -> Distillation:
-        flags, run, method = self.flags, self.settings.run, self.settings.method
-        dataset = data.load(run.dataset_name, flags.data_path, resolution=flags.resolution)
-        preprocessing = data.fit(dataset, family=method.family, kind=method.kind, cache_folder=flags.zca_path)
-        return Distillation(
-            name=run.method,
-            method=method,
-            dataset=dataset,
-            preprocessing=preprocessing,
-            steps=run.max_steps,
-            seed=flags.random_seed,
-            recipe=run.stored_recipe(method),
-            checkpoint_iters=run.checkpoint_iters,
-            networks=stored.load_all(self.networks) if self.networks else None,
-            start=self._start(dataset),
-        )
-
-    def _start(self, dataset: data.Dataset) -> Start | None:
-        """The images of the set that the run is to start from."""
-        if self.flags.init_from is None:
-            return None
-        found = sets.find(absolute(self.flags.init_from), "any method", flag="--init_from")
-        return Start.of(found.read(dataset=dataset.name, flip=False), self.settings.method, dataset)
+        flags, start = self.flags, None
+        dataset = data.load(self.settings.run.dataset_name, flags.data_path, resolution=flags.resolution)
+        if flags.init_from is not None:
+            found = sets.find(absolute(flags.init_from), "any method", flag="--init_from")
+            start = found.read(dataset=dataset.name, flip=False)
+        networks = stored.load_all(self.networks) if self.networks else None
+        options = {"networks": networks, "start": start, "zca_folder": flags.zca_path}
+        return Distillation.of(self.settings, dataset, seed=flags.random_seed, **options)
 
     def _validation(self, run: Distillation, line: Line, picture: Picture) -> Validation | None:
         """What evaluates the set while it is being made."""

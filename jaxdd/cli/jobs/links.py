@@ -18,9 +18,9 @@ from jaxdd.cli.session import Session, data_line
 from jaxdd.core.io import gigabytes
 from jaxdd.data import Dataset, Preprocessing
 from jaxdd.evaluation.students import teacher_accuracies
+from jaxdd.methods.recovery.chunks import share
 from jaxdd.methods.recovery.plan import plan
 from jaxdd.run.chain.chain import Chain, Writers, of_recovery
-from jaxdd.run.chain.chunks import share
 from jaxdd.run.chain.recover import Recovering
 from jaxdd.run.chain.relabel import Relabelling
 from jaxdd.run.chain.settings import Decoupled

@@ -13,8 +13,9 @@ from jaxdd.cli.session import Session, data_line, opened
 from jaxdd.core import backend
 from jaxdd.core.io import shorter_path
 from jaxdd.methods import Condensation
+from jaxdd.methods.condensation.early import recipe
 from jaxdd.run.chain import networks as pretrained
-from jaxdd.run.chain.pretrain import Pretraining, recipe
+from jaxdd.run.chain.pretrain import Pretraining
 from jaxdd.run.control import Control
 from jaxdd.run.settings import Settings
 from jaxdd.run.storage import identity, networks

@@ -11,10 +11,10 @@ from jaxdd.cli.jobs.links import Links, writers
 from jaxdd.cli.session import opened
 from jaxdd.core.errors import UsageError
 from jaxdd.core.io import absolute, shorter_path
+from jaxdd.methods.recovery.chunks import share
 from jaxdd.models import teacher_architecture
 from jaxdd.run.chain import sources as teachers
 from jaxdd.run.chain import teacher as trained
-from jaxdd.run.chain.chunks import share
 from jaxdd.run.chain.merge import merge
 from jaxdd.run.chain.recover import Recovering
 from jaxdd.run.chain.settings import Decoupled

@@ -66,9 +66,9 @@ def resolve_pretraining(flags: Pretrain) -> tuple[Settings, int]:
             expected="at least 1",
             remedy="pretrain for an epoch or more, or leave --pt_from out",
         )
-    from jaxdd.run.chain.pretrain import epochs
+    from jaxdd.methods.condensation.early import published_epochs
 
-    return settings, flags.pt_from or epochs(settings.run.dataset_name)
+    return settings, flags.pt_from or published_epochs(settings.run.dataset_name)
 
 
 def data_path(flags: Condense | Pretrain, dataset: str) -> str | None:

@@ -1,97 +1,18 @@
-"""What is recovered together: chunks of consecutive classes, one image of each, and the files they become.
-
-The published order: index within the class outside, classes inside. A chunk is a function of (seed, index, first class)
-alone, whichever process makes it: its seed is that of the index, and its groups, which draw by their own numbers, are
-counted from class 0 on.
-"""
+"""The files that recovered chunks become (`methods.recovery.chunks` says what a chunk is)."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxdd.core.errors import CheckpointError, UsageError
-from jaxdd.core.random import key_for
+from jaxdd.core.errors import CheckpointError
 from jaxdd.data.readers import images as decoding
 from jaxdd.data.readers.encoding import encode
+from jaxdd.methods.recovery.chunks import Chunk
 
 KEYS = ("ipc_index", "first")
-
-
-class Chunk(NamedTuple):
-    """One image of each of some classes.
-
-    Arguments:
-        ipc_index: which image of its class, from 0.
-        first, stop: the classes, `first .. stop - 1`.
-    """
-
-    ipc_index: int
-    first: int
-    stop: int
-
-    @property
-    def name(self) -> str:
-        """`chunk-003-00100`: index and first class."""
-        return f"chunk-{self.ipc_index:03d}-{self.first:05d}"
-
-    @property
-    def labels(self) -> np.ndarray:
-        """`[n]` int32."""
-        return np.arange(self.first, self.stop, dtype=np.int32)
-
-    def __len__(self) -> int:
-        return self.stop - self.first
-
-    def __str__(self) -> str:
-        return f"image {self.ipc_index} of classes {self.first} to {self.stop - 1}"
-
-    def seed(self, seed: int) -> int:
-        """Of all chunks of this index in the run with seed `seed`."""
-        return int(jax.random.bits(key_for(seed, "recover", self.ipc_index), (), jnp.uint32))
-
-    def groups(self, group: int) -> np.ndarray:
-        """`[groups]` int32: the numbers of its groups of `group` images, from class 0 on."""
-        return self.first // group + np.arange(max(1, len(self) // group), dtype=np.int32)
-
-
-def chunks(classes: int, ipc_indices: Iterable[int], size: int, group: int) -> tuple[Chunk, ...]:
-    """All chunks of a run in the published order.
-
-    Arguments:
-        classes: how many there are.
-        ipc_indices: of which images.
-        size: classes of a chunk; the last ones may be smaller.
-        group: images that belong together; a chunk holds whole groups, or is smaller than one.
-    """
-    size = min(size, classes)
-    group = min(group, size)
-    size -= size % group
-    whole = classes - classes % group
-    bounds = [*range(0, whole, size), *([whole] if 0 < whole < classes else []), classes]
-    return tuple(Chunk(index, first, stop) for index in ipc_indices for first, stop in itertools.pairwise(bounds))
-
-
-def share(all_chunks: tuple[Chunk, ...], shard: tuple[int, int]) -> tuple[Chunk, ...]:
-    """Those of one of several processes: of shard (i, n), numbers i, i + n, i + 2 n, ...
-
-    Raises:
-        UsageError: no such shard.
-    """
-    index, count = shard
-    if not 0 <= index < count:
-        raise UsageError(
-            f"there is no shard {index} of {count}",
-            where="--shard",
-            expected=f"0/{count} .. {count - 1}/{count}",
-            remedy="number the shards from 0",
-        )
-    return all_chunks[index::count]
 
 
 def published(pixels: np.ndarray, store: str, quality: int) -> tuple[np.ndarray, list[bytes]]:

@@ -19,9 +19,9 @@ from jaxdd.core.shards import Pieces, alone
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.data.readers.encoding import truncate
 from jaxdd.methods.recovery import selection
+from jaxdd.methods.recovery.chunks import Chunk
 from jaxdd.methods.recovery.settings import Recovery
 from jaxdd.models.network import Network
-from jaxdd.run.chain.chunks import Chunk
 from jaxdd.run.progress import Reporter
 
 KEYS = ("label", "first", "stop")

@@ -14,7 +14,8 @@ from jaxdd.core import io
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError
 from jaxdd.core.shards import Pieces, alone
-from jaxdd.run.chain.chunks import KEYS, Chunk, chunks, files_of, of_entry, require_complete
+from jaxdd.methods.recovery.chunks import Chunk, chunks
+from jaxdd.run.chain.chunks import KEYS, files_of, of_entry, require_complete
 from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.precheck import refuse_other_set
 
@@ -87,12 +88,9 @@ def _common(places: Sequence[pathlib.Path], ipc: int | None, with_recipe: bool) 
                 remedy="check the path, or run recover first",
             )
         found.append(content)
-        if changed := identities.changes(found[0]["identity"], found[-1]["identity"]):
-            raise CheckpointError(
-                "the folders belong to different runs" + "".join(f"\n  {line}" for line in changed),
-                where=f"{places[0]} and {place}",
-                remedy="merge the shards of one run",
-            )
+        what, where = "the folders belong to different runs", f"{places[0]} and {place}"
+        first, this = found[0]["identity"], found[-1]["identity"]
+        identities.require_same(first, this, what, where=where, remedy="merge the shards of one run")
     if not found:
         raise CheckpointError(
             "nothing to merge",

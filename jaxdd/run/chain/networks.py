@@ -113,7 +113,7 @@ def find(
 
 def wanted(settings: Settings) -> dict[str, Any]:
     """Returns the settings that say which networks a run needs, as far as they are not as published."""
-    from jaxdd.run.chain.pretrain import HALVED
+    from jaxdd.methods.condensation.early import HALVED
 
     method: Any = settings.method
     usual = {"norm_type": "instance", "width": 128, "depth": None}
@@ -163,7 +163,7 @@ def unlike(folder: pathlib.Path, found: Mapping[str, Any], settings: Settings, r
         CheckpointError: the manifest is damaged.
     """
     from jaxdd import data
-    from jaxdd.run.chain.pretrain import architecture
+    from jaxdd.methods.condensation.early import architecture
     from jaxdd.run.storage import identity, networks
 
     try:

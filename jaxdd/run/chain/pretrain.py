@@ -1,14 +1,11 @@
 """Networks at an early stage: trained on the real images for a few epochs, each from a start of its own (AccDD).
 
-With P epochs, SGD as while matching, the rate times 0.2 after the epochs 2(P + 1)//3 and 5(P + 1)//6, and the
-augmentation and CutMix of the matching method's own network training. Of each network the epoch is kept that is best on
-the test images, as released. Source: `pretrain.py` of AccDD (arXiv 2212.06152).
+How, says `methods.condensation.early`. Of each network the epoch is kept that is best on the test images, as released.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -19,10 +16,10 @@ import jax.numpy as jnp
 
 from jaxdd import data as data_room
 from jaxdd.core import backend, io, trees
-from jaxdd.core.config import as_dict
 from jaxdd.core.random import key_for
 from jaxdd.core.types import PyTree
 from jaxdd.methods import Condensation
+from jaxdd.methods.condensation import early
 from jaxdd.models.network import Network
 from jaxdd.run import loop
 from jaxdd.run.control import Control
@@ -30,17 +27,8 @@ from jaxdd.run.storage import networks
 from jaxdd.run.storage.networks import Networks
 from jaxdd.training.classifier import ClassifierTraining
 from jaxdd.training.ensemble import Ensemble
-from jaxdd.training.schedules import two_thirds_and_five_sixths
 from jaxdd.training.snapshots import Snapshots
 from jaxdd.training.trainer import accuracies
-
-SETTINGS = (  # of a matching method: those that decide how its networks are trained
-    *("net_type", "norm_type", "depth", "width", "lr", "momentum", "weight_decay", "batch_real"),
-    *("aug_family", "net_aug", "mixup_net", "mix_p", "beta", "precision"),
-)
-COUNT = 5  # networks of a run, as published
-EPOCHS, IMAGENET_EPOCHS = 2, 10  # published
-HALVED = ("resnet", "resnet_ap")  # networks to which `half_width` means something
 
 
 class Pretrained(NamedTuple):
@@ -75,7 +63,7 @@ class Pretraining:
     preprocessing: data_room.Preprocessing
     epochs: int
     seed: int = 0
-    count: int = COUNT
+    count: int = early.COUNT
 
     @property
     def network(self) -> Network:
@@ -88,8 +76,8 @@ class Pretraining:
         return {
             "dataset": {"name": self.dataset.name, "digest": self.dataset.digest},
             "preprocessing": self.preprocessing.describe(),
-            "architecture": architecture(self.method, self.dataset.image_shape, self.dataset.classes),
-            "recipe": recipe(self.method, self.epochs),
+            "architecture": early.architecture(self.method, self.dataset.image_shape, self.dataset.classes),
+            "recipe": early.recipe(self.method, self.epochs),
             "seed": self.seed,
         }
 
@@ -167,48 +155,12 @@ class Pretraining:
     @property
     def training(self) -> ClassifierTraining:
         """How one network is trained."""
-        method = self.method
-        return ClassifierTraining(
-            self.network,
-            learning_rate=method.lr,
-            milestones=tuple(epoch * self._per_epoch for epoch in two_thirds_and_five_sixths(self.epochs + 1)),
-            momentum=method.momentum,
-            weight_decay=method.weight_decay,
-            batch_size=min(method.batch_real, len(self.dataset.train_images)),
-            kind=method.aug_family if method.net_aug else "none",
-            strategy=method.net_aug or "",
-            resolution=self.dataset.resolution,
-            mix_p=method.mix_p if method.mixup_net == "cut" else 0.0,
-            mix_beta=method.beta,
-        )
+        images, classes = self.dataset.train_images, self.dataset.classes
+        return early.training(self.method, self.dataset.image_shape, classes, len(images), self.epochs)
 
     @property
     def _per_epoch(self) -> int:
-        return math.ceil(len(self.dataset.train_images) / self.method.batch_real)
-
-
-def epochs(dataset: str) -> int:
-    """Returns the published epochs of a data set."""
-    return IMAGENET_EPOCHS if dataset.startswith("imagenet") else EPOCHS
-
-
-def recipe(method: Condensation, epochs: int) -> dict[str, Any]:
-    """How a method's networks are trained beforehand; JSON types."""
-    settings = as_dict(method)
-    return {"epochs": epochs, **{name: settings[name] for name in SETTINGS}}
-
-
-def architecture(method: Condensation, image_shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
-    """What networks of a method must have in common with those trained beforehand; JSON types."""
-    halved = {"half_width": method.half_width} if method.net_type in HALVED else {}
-    return {
-        "net_type": method.net_type,
-        **halved,
-        "network": method.network(image_shape, classes).description,
-        "normalization": method.norm_type,
-        "image_shape": list(image_shape),
-        "classes": classes,
-    }
+        return early.steps_per_epoch(self.method, len(self.dataset.train_images))
 
 
 def _with_axes(leaf: jax.Array, several: tuple[int, int]) -> jax.Array:

@@ -33,11 +33,12 @@ from jaxdd.core.errors import CheckpointError, ConfigError
 from jaxdd.core.shards import Pieces, alone
 from jaxdd.core.types import Examples
 from jaxdd.data.readers.encoding import truncate
+from jaxdd.methods.recovery.chunks import Chunk, chunks, share
 from jaxdd.methods.recovery.plan import Stage, plan
 from jaxdd.methods.recovery.settings import Recovery
 from jaxdd.methods.recovery.stage import RecoverStage
 from jaxdd.run import loop
-from jaxdd.run.chain.chunks import KEYS, Chunk, chunks, published, share, to_arrays
+from jaxdd.run.chain.chunks import KEYS, published, to_arrays
 from jaxdd.run.chain.initial import Initial
 from jaxdd.run.chain.merge import Publish, merge
 from jaxdd.run.chain.teacher import Teacher

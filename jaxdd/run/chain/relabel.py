@@ -307,12 +307,8 @@ def _entries(folder: pathlib.Path, identity: Mapping[str, Any]) -> dict[str, Any
             ]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise garbled(error, path, ANEW) from None
-    if changed := identities.changes(own, identity):
-        raise CheckpointError(
-            "the folder holds other labels" + "".join(f"\n  {line}" for line in changed),
-            where=str(folder),
-            remedy="choose another folder, or the teachers, set and settings that these labels were made with",
-        )
+    remedy = "choose another folder, or the teachers, set and settings that these labels were made with"
+    identities.require_same(own, identity, "the folder holds other labels", where=folder, remedy=remedy)
     return found["epochs"]
 
 

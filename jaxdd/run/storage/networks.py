@@ -94,12 +94,8 @@ def finished(folder: str | os.PathLike, about: Mapping[str, Any]) -> list[dict[s
     found = read_manifest(folder)
     kept = found["networks"]
     own = {name: value for name, value in found.items() if name not in ("jaxdd_networks", "networks")}
-    if changed := identities.changes(own, identities.as_json(about)):
-        raise CheckpointError(
-            "the folder holds networks of another kind" + "".join(f"\n  {line}" for line in changed),
-            where=str(folder),
-            remedy="choose another --output_dir or another --seed",
-        )
+    what, remedy = "the folder holds networks of another kind", "choose another --output_dir or another --seed"
+    identities.require_same(own, identities.as_json(about), what, where=folder, remedy=remedy)
     return kept
 
 

@@ -15,8 +15,9 @@ from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, ConfigError, UsageError
 from jaxdd.core.shards import Pieces
 from jaxdd.data.readers import images as decoding
+from jaxdd.methods.recovery.chunks import Chunk, chunks, share
 from jaxdd.publish import image_folder
-from jaxdd.run.chain.chunks import Chunk, chunks, require_complete, share
+from jaxdd.run.chain.chunks import require_complete
 from jaxdd.run.chain.initial import KEYS as INITIAL
 from jaxdd.run.chain.merge import merge
 from jaxdd.run.control import Control
