@@ -21,6 +21,7 @@ from jaxdd import data as data_room
 from jaxdd.core import config as configs
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import DataError, Notice, UsageError, choose
+from jaxdd.core.io import absolute
 from jaxdd.data import Dataset, DataSpec, Preprocessing
 from jaxdd.evaluation.protocol import Evaluation
 from jaxdd.evaluation.recipe import Recipe
@@ -98,7 +99,7 @@ def distill(
     """
     dataset = _dataset(data, test=False)
     method = _method(method, config)
-    folder = None if output_dir is None else pathlib.Path(output_dir).expanduser().absolute()
+    folder = None if output_dir is None else absolute(output_dir)
     if METHODS[method].is_chain:
         _refuse(method, networks=networks, start=start)
         return _recovered(dataset, method, _given(settings, ipc=ipc), steps, seed, config, folder, teacher)
@@ -213,7 +214,7 @@ def relabel(
     (how,) = Recipe.for_students(found.recipe, recipe, (), found)
     labels = Relabelling.by(known, found, Preprocessing.of_raw(found.preprocessing), how, keep)
     if output_dir is not None:
-        return labels.make(pathlib.Path(output_dir).expanduser().absolute())
+        return labels.make(absolute(output_dir))
     room = tempfile.mkdtemp()
     made = labels.make(room)
     weakref.finalize(made, shutil.rmtree, room, ignore_errors=True)
@@ -367,7 +368,7 @@ def _writers() -> chain.Writers:
 def _room(folder: Folder | None) -> Iterator[pathlib.Path]:
     """The folder that is named, or one that is gone afterwards."""
     if folder is not None:
-        yield pathlib.Path(folder).expanduser().absolute()
+        yield absolute(folder)
         return
     with tempfile.TemporaryDirectory() as place:
         yield pathlib.Path(place)
@@ -377,7 +378,7 @@ def _set(distilled: DistilledSet | Folder, dataset: str) -> tuple[DistilledSet, 
     """A set, and the folder that results about it belong to, if it has one."""
     if isinstance(distilled, DistilledSet):
         return distilled, None
-    found = sets.find(pathlib.Path(distilled).expanduser().absolute(), "jaxdd.distill", flag="distilled")
+    found = sets.find(absolute(distilled), name="distilled")
     return found.read(dataset=dataset, flip=True), found.beside
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 import collections
 import pathlib
+import re
+from typing import TypeGuard
 
 import pytest
 
@@ -35,6 +37,7 @@ OUR_ERRORS = {f"{kind}Error" for kind in ("Jaxdd", "Usage", "Config", "Data", "C
 VAGUE = {"util", "utils", "helper", "helpers", "misc", "common", "manager", "managers"}
 FILE_CODE, FILE_RAW, FUNCTION_CODE, FUNCTION_CODE_P95, SCRIPT_CODE = 300, 500, 60, 40, 10
 FOLDER = 14  # modules, `__init__` not counted
+NOT_OURS = {"--no-deps", "distill_dataset.py"}  # pip's flag, and the script of RCIG's authors
 FLAG_TABLES: frozenset[str] = frozenset()  # files that only list flags may be longer; there is none
 
 
@@ -152,6 +155,24 @@ def remedies(house: House) -> list[str]:
     ]
 
 
+def flags_below(house: House) -> list[str]:
+    """Below cli/, a text names settings in backticks, which the command line replaces by its flags."""
+    faults = []
+    for source in house.package:
+        if source.room == "cli":
+            continue
+        docs = {id(node.body[0].value) for node in ast.walk(source.tree) if _has_docstring(node)}
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+                flags = set(re.findall(r"(?<![\w-])--[a-z][\w-]*|\b\w+\.py\b", node.value)) - NOT_OURS
+                faults += [f"{source.path}:{node.lineno} names {flag} below cli/" for flag in sorted(flags)]
+    return faults
+
+
+def _has_docstring(node: ast.AST) -> TypeGuard[ast.Module | ast.ClassDef | ast.FunctionDef]:
+    return isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None
+
+
 def sizes(house: House) -> list[str]:
     """Files and functions stay short enough to be read at one sitting."""
     faults = []
@@ -197,7 +218,7 @@ def names(house: House) -> list[str]:
     ]
 
 
-RULES = (floors, parts, cycles, forbidden, silence, remedies, sizes, folders, proportions, scripts, names)
+RULES = (floors, parts, cycles, forbidden, silence, remedies, flags_below, sizes, folders, proportions, scripts, names)
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +262,8 @@ FAULTS = [
     (silence, "jaxdd/run/a.py", "import sys\nsys.exit(1)\n", "exit"),
     (silence, "jaxdd/run/a.py", "raise SystemExit(2)\n", "SystemExit"),
     (remedies, "jaxdd/run/a.py", "raise UsageError('no', where='here', expected='yes')\n", "without a remedy"),
+    (flags_below, "jaxdd/run/a.py", "x = 'choose another --output_dir'\n", "--output_dir"),
+    (flags_below, "jaxdd/run/a.py", "x = 1\ny = f'make {x} with squeeze.py'\n", "squeeze.py"),
     (sizes, "jaxdd/core/a.py", "x = 1\n" * 301, "301 lines of code"),
     (sizes, "jaxdd/core/a.py", "# note\n" * 501, "501 raw"),
     (sizes, "jaxdd/core/a.py", LONG_FUNCTION, "61 lines of code"),

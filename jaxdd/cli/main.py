@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 
 from jaxdd import __version__
-from jaxdd.cli.flags.words import NO
+from jaxdd.cli.flags.words import NO, PROGRAMS, typed
 from jaxdd.core.errors import JaxddError, choose
 from jaxdd.core.io import shorter_path
 from jaxdd.run.signals import Stopped
@@ -76,6 +76,7 @@ def _run(words: list[str], script: str | None) -> None:
     else:
         name = choose(command, COMMANDS, kind="command", where="jaxdd")
         programs = {name: _called(name, by_script=bool(script)) for name in COMMANDS}
+        PROGRAMS.set(programs)
         module = importlib.import_module(f"jaxdd.cli.commands.{'evaluate' if name == 'eval' else name}")
         module.run(flags, programs)
 
@@ -110,7 +111,7 @@ def _report(error: JaxddError, *, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
     console = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
-    first, *rest = str(error).splitlines()
+    first, *rest = typed(str(error)).splitlines()
     console.print(rich.text.Text("error: ", style="bold red").append(first, style="bold"))
     for row in rest:
         console.print(rich.text.Text(row))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from jaxdd import __version__
+from jaxdd.cli.flags.words import typed
 from jaxdd.cli.screen.progress import Line
 from jaxdd.cli.screen.screen import Screen
 from jaxdd.core.errors import JaxddError
@@ -36,7 +37,7 @@ class Session:
         self.screen.fact("jaxdd", f"{__version__}   {what}", "bold")
         self.screen.facts(**facts)
         for notice in notices:
-            self.screen.note(notice)
+            self.screen.note(typed(notice))
 
     def begin(self, start: Callable[[], S], read: Callable[[], T]) -> tuple[S, T]:
         """Starts JAX, then reads the data; returns what both give."""
@@ -67,7 +68,7 @@ def opened(screen: Screen | None = None, *, interruptible: bool = True) -> Itera
         with heard as should_stop:
             yield Session(screen, should_stop)
     except JaxddError as error:
-        screen.record(f"error: {error}")
+        screen.record(f"error: {typed(str(error))}")
         raise
     finally:
         screen.close()

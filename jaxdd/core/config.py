@@ -77,7 +77,7 @@ def find_config(path: str) -> pathlib.Path:
                 return packaged[known]
     raise ConfigError(
         f"config file '{path}' not found",
-        where="--config_path",
+        where="`config_path`",
         expected=f"a path, or a packaged config: {_listed(packaged)}",
         remedy=nearest(given.name, packaged) or "give the path of an existing .txt file",
     )
@@ -190,8 +190,8 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise ConfigError(
                 f"cannot read '{text}'",
-                where="--set",
-                expected="key=value, e.g. --set l2_rate=0.001",
+                where="`set`",
+                expected="key=value, e.g. `l2_rate=0.001`",
                 remedy="write the key, an equals sign and the value without spaces between them",
             )
         try:

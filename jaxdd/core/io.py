@@ -110,13 +110,13 @@ def folder_lock(folder: str | os.PathLike) -> Iterator[None]:
                 raise CheckpointError(
                     f"this file system cannot lock files: {error.strerror}",
                     where=str(path),
-                    remedy="choose an --output_dir on a local disk",
+                    remedy="choose an `output_dir` on a local disk",
                 ) from None
             file.seek(0)
             raise CheckpointError(
                 "another process writes into this output folder",
                 where=f"{path.parent} ({file.read().strip() or 'starting up'})",
-                remedy="wait for it to finish, or choose another --output_dir",
+                remedy="wait for it to finish, or choose another `output_dir`",
             ) from None
         file.truncate(0)
         file.write(f"pid {os.getpid()} on {socket.gethostname()} since {datetime.datetime.now():%Y-%m-%d %H:%M:%S}")

@@ -85,7 +85,7 @@ class ImageFiles:
             f"all {len(self)} images are asked for at once, and are not in memory",
             where="a data set that is streamed",
             expected="some of them at a time",
-            remedy="--stream never (stream='never') reads all of them, on a machine that has the memory",
+            remedy="`stream=never` reads all of them, on a machine that has the memory",
         )
 
 
@@ -122,7 +122,7 @@ class LargeDataset(Dataset):
             raise UsageError(
                 "images that are read one by one need a size to be brought to",
                 where=where,
-                remedy=f"say which, e.g. --resolution {min(first[:2])}",
+                remedy=f"say which, e.g. `resolution={min(first[:2])}`",
             )
         some = range(0, train[0].count, max(1, train[0].count // 32))
         if not any(header(train[0].read(index), train[0].where(index))[2] == CHANNELS for index in some):
@@ -130,7 +130,7 @@ class LargeDataset(Dataset):
                 "grey images cannot be streamed",
                 where=train[0].where(0),
                 expected="colour images",
-                remedy="convert them to RGB, or --stream never",
+                remedy="convert them to RGB, or `stream=never`",
             )
         names = tuple(class_names)
         labels = [check_labels(own, files.count, names, where) for files, own in (train, test)]

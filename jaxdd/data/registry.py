@@ -211,15 +211,15 @@ def spec(name: str) -> DataSpec:
     if name == "imagenet":
         raise UsageError(
             "ImageNet, but not which of its classes",
-            where="--dataset_name",
+            where="`dataset_name`",
             expected=imagenet.NAMES,
             remedy="name all of it, imagenet1k, or a subset, for example imagenet10 or imagenet100",
         )
     name = canonical(name)
     options = [*SPECS, imagenet.NAMES, *(f"{kind}:PATH" for kind in USER_KINDS)]
-    choose(name, options, kind="data set", where="--dataset_name")
+    choose(name, options, kind="data set", where="`dataset_name`")
     if name not in SPECS:  # someone typed the literal `folder:PATH`
-        choose(name, SPECS, kind="data set", where="--dataset_name")
+        choose(name, SPECS, kind="data set", where="`dataset_name`")
     return SPECS[name]
 
 

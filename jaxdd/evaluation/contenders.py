@@ -112,7 +112,7 @@ def contenders(
         raise UsageError(
             f"training on all {len(dataset.train_labels)} images of a data set that is streamed",
             where="full_data",
-            remedy="leave it out: the teacher's accuracy is what the whole data set gives; or --stream never",
+            remedy="leave it out: the teacher's accuracy is what the whole data set gives; or `stream=never`",
         )
 
     def attached(found: DistilledSet) -> Examples:

@@ -182,7 +182,7 @@ def require_same_origin(
             f"the set has images {shape} of {classes} classes",
             where=distilled.dataset or "the distilled set",
             expected=f"{tuple(dataset.image_shape)} and {dataset.classes} classes, as in '{dataset.name}'",
-            remedy="name the data set it was distilled from with --dataset_name",
+            remedy="name the data set it was distilled from with `dataset_name`",
         )
     digest = distilled.preprocessing.get("digest")
     if digest and digest != preprocessing.digest:
@@ -190,7 +190,7 @@ def require_same_origin(
             "the set was distilled from other data, or with another preprocessing",
             where=f"preprocessing digest {digest[:12]} of '{distilled.dataset}'",
             expected=f"{preprocessing.digest[:12]}, that of '{dataset.name}' as it is here",
-            remedy="evaluate it on the very data it was distilled from (--dataset_name, --data_path)",
+            remedy="evaluate it on the very data it was distilled from (`dataset_name`, `data_path`)",
         )
 
 

@@ -100,7 +100,7 @@ def default_depth(resolution: int) -> int:
     return min(max(2, round(exact) - 2), 5, max(1, math.floor(exact)))
 
 
-def teacher_architecture(name: str, width: int, where: str = "--arch-name") -> dict[str, Any]:
+def teacher_architecture(name: str, width: int, where: str = "`arch_name`") -> dict[str, Any]:
     """Returns a teacher as arguments of `build`; always normalised by batches, on whose statistics recovery rests.
 
     Arguments:

@@ -42,17 +42,17 @@ def choose(count: int | None = None) -> list[Any]:
     if not 1 <= wanted <= whole:
         kind = available[0].platform
         raise UsageError(
-            f"--devices {wanted} is out of range",
+            f"`devices={wanted}` is out of range",
             where=f"{whole} {kind} device(s) available",
             expected=f"1 to {whole}",
-            remedy="leave --devices out, or ask for fewer",
+            remedy="leave `devices` out, or ask for fewer",
         )
     if hosts.several() and wanted != whole:
         raise UsageError(
             "several processes use all of their devices",
-            where=f"--devices {wanted}",
+            where=f"`devices={wanted}`",
             expected=f"all {whole} devices of {jax.process_count()} processes",
-            remedy="leave --devices out, or start fewer processes",
+            remedy="leave `devices` out, or start fewer processes",
         )
     return available[:wanted]
 
@@ -153,8 +153,8 @@ class Layout:
         if split and not names:
             raise UsageError(
                 f"{type(procedure).__name__} has no networks that could lie on the devices one by one",
-                where="--devices_mode pool",
-                remedy="use --devices_mode shard",
+                where="`devices_mode=pool`",
+                remedy="use `devices_mode=shard`",
             )
 
         def spec(path: tuple, leaf: Any) -> PartitionSpec:
@@ -171,7 +171,7 @@ class Layout:
         if held % count:
             raise ConfigError(
                 f"{held} networks in '{name}' cannot be shared out evenly among {count} devices",
-                where="--devices_mode pool",
+                where="`devices_mode=pool`",
                 expected=f"a multiple of {count}",
-                remedy=f"--set pool_model_count={held + -held % count}, another --devices, or --devices_mode shard",
+                remedy=f"`pool_model_count={held + -held % count}`, another `devices`, or `devices_mode=shard`",
             )

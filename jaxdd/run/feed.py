@@ -93,8 +93,8 @@ def _check(stream: Stream | None, procedure: Procedure, layout: Layout) -> None:
     if stream is not None and layout.several and layout.mode == "pool":
         raise UsageError(
             "devices that each step on a network of their own cannot share a stream",
-            where="--devices_mode pool",
-            remedy="use --devices_mode shard",
+            where="`devices_mode=pool`",
+            remedy="use `devices_mode=shard`",
         )
 
 

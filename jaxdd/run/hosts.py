@@ -38,13 +38,13 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
         raise UsageError(
             "several processes need all three flags",
             where=" ".join(given),
-            expected="--coordinator_address HOST:PORT --num_processes N --process_id I",
-            remedy="give all three, or --distributed alone where Slurm, Kubernetes or Cloud TPU started the processes",
+            expected="`coordinator_address=HOST:PORT` `num_processes=N` `process_id=I`",
+            remedy="give all three, or `distributed` alone where Slurm, Kubernetes or Cloud TPU started the processes",
         )
     if processes is not None and process is not None and not 0 <= process < processes:
         raise UsageError(
             "the process is none of them",
-            where=f"--process_id {process}",
+            where=f"`process_id={process}`",
             expected=f"0 to {processes - 1}",
             remedy="number the processes from 0",
         )
@@ -53,14 +53,14 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
     except (RuntimeError, ValueError) as error:
         raise UsageError(
             f"the processes could not be joined: {' '.join(str(error).split())[:200]}",
-            where=f"--coordinator_address {coordinator}" if coordinator else "--distributed",
+            where=f"`coordinator_address={coordinator}`" if coordinator else "`distributed`",
             expected=f"all processes started within {TIMEOUT} s, with the same address",
             remedy="look whether that host and port can be reached, or give all three flags",
         ) from None
 
 
 def _named(coordinator: str | None, processes: int | None, process: int | None) -> dict[str, Any]:
-    return {"--coordinator_address": coordinator, "--num_processes": processes, "--process_id": process}
+    return {"`coordinator_address`": coordinator, "`num_processes`": processes, "`process_id`": process}
 
 
 def several() -> bool:

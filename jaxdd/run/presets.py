@@ -59,7 +59,7 @@ def build(path: str | None, overrides: Overrides, *, notices: Sequence[str] = ()
             f"'{method}' is a chain of its own",
             where=where if path == DEFAULT else str(path),
             expected="distill or recover for it",
-            remedy="to evaluate, leave --config_path out: the set has its recipe with it",
+            remedy="to evaluate, leave `config_path` out: the set has its recipe with it",
         )
     classes = {"method": cls, "run": RunSettings}
     file = _read(path, getattr(cls, "historical_names", None))
@@ -104,7 +104,7 @@ def for_dataset(dataset: str, method: Any) -> tuple[str | None, list[str]]:
     packaged = {name: path for name, path in packaged.items() if name.rpartition("/")[0] == folder}
     for_it = [name for name, path in packaged.items() if configs.read_config(path).values.get("dataset_name") == wanted]
     others = [name for name in packaged if not name.endswith("digits.txt")]
-    named = ", ".join(f"--config_path {name}" for name in (for_it or others)[:4])
+    named = ", ".join(f"`config_path={name}`" for name in (for_it or others)[:4])
     return None, [f"the settings are those of the quick example on the digits, not published ones: {named}"]
 
 
@@ -209,7 +209,7 @@ def _of_architecture(name: str) -> list[str]:
         return []
     return [
         f"r_bn is that of ResNet-18; for {name} none is published, and its statistics weigh more (about 100 times for "
-        "ResNet-50): watch 'ce' beside 'statistics', and set --r-bn"
+        "ResNet-50): watch 'ce' beside 'statistics', and set `r_bn`"
     ]
 
 
@@ -226,9 +226,9 @@ def _file_of_chain(method: str | None, path: str | None, preset: str | None) -> 
         if method not in (None, *published):
             raise UsageError(
                 f"{method} publishes no settings for '{preset}'",
-                where=f"--preset {preset} --method {method}",
+                where=f"`preset={preset}`, `method={method}`",
                 expected=f"for this preset, {' or '.join(published)}",
-                remedy="name the data set by --dataset instead: the settings of the nearest published one are taken",
+                remedy="name the data set by `dataset_name`: the settings of the nearest published one are taken",
             )
         path = f"cda/{method or usual}_{preset}.txt"
     if not path:
@@ -237,9 +237,9 @@ def _file_of_chain(method: str | None, path: str | None, preset: str | None) -> 
     if method not in (None, own := file.values.get("method", method)):
         raise UsageError(
             f"the config file is for {own}, not for {method}",
-            where=f"--method {method}, --config_path {path}",
+            where=f"`method={method}`, `config_path={path}`",
             expected="one method",
-            remedy=f"take configs_final/cda/{method}_*.txt, or --preset with --method",
+            remedy=f"take configs_final/cda/{method}_*.txt, or `preset` with `method`",
         )
     return file
 

@@ -18,7 +18,7 @@ class RunSettings:
     """Which method on which data, for how long, and how its result is to be evaluated."""
 
     method: str = setting("rcig", "the method")
-    dataset_name: str = setting("cifar10", "the data set, unless --dataset_name says otherwise")
+    dataset_name: str = setting("cifar10", "the data set")
     max_steps: int = setting(10000, "steps in all", low=1)
     checkpoint_iters: tuple[int, ...] = setting((), "steps after which the set and its picture are also kept", low=0)
     img_size: int | None = setting(None, "side of the images in pixels that the file was written for", low=1)

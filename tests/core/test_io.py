@@ -80,7 +80,7 @@ class TestLock:
         with io.folder_lock(tmp_path), pytest.raises(CheckpointError) as refusal, io.folder_lock(tmp_path):
             pass
         assert f"pid {os.getpid()}" in refusal.value.where
-        assert "--output_dir" in refusal.value.remedy
+        assert "`output_dir`" in refusal.value.remedy
 
     def test_the_folder_is_free_again_afterwards(self, tmp_path):
         for _ in range(2):

@@ -67,7 +67,7 @@ def test_everything_else_is_the_same_and_all_at_once_is_refused(both):
     assert constants[0] == constants[1] and constants[0]["std"] != [1.0] * 3
     with pytest.raises(UsageError, match="all 18 images") as refusal:
         np.asarray(files.train_images)
-    assert "--stream never" in refusal.value.remedy
+    assert "`stream=never`" in refusal.value.remedy
 
 
 @pytest.mark.quick
@@ -162,7 +162,7 @@ def test_what_cannot_be_streamed_is_refused(name, tmp_path):
         data.load("digits", stream="sometimes")
     with pytest.raises(UsageError) as refusal:
         data.load(name, stream="always")
-    assert "--resolution 16" in refusal.value.remedy or "--resolution 20" in refusal.value.remedy
+    assert "`resolution=16`" in refusal.value.remedy or "`resolution=20`" in refusal.value.remedy
     with pytest.raises(UsageError, match="grey"):
         data.load(write(tmp_path / "grey", channels=1), resolution=8, stream="always")
     broken = write(tmp_path / "broken")

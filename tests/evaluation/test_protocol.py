@@ -162,7 +162,7 @@ class TestRefusals:
 
     def test_another_image_shape(self):
         error = self.refuse(distilled().replace(images=np.zeros((6, 16, 16, 1), np.float32)))
-        assert "(16, 16, 1)" in error.what and "(8, 8, 1)" in error.expected and "--dataset_name" in error.remedy
+        assert "(16, 16, 1)" in error.what and "(8, 8, 1)" in error.expected and "`dataset_name`" in error.remedy
 
     def test_another_number_of_classes(self):
         error = self.refuse(distilled().replace(labels=np.zeros((6, 4), np.float32)))

@@ -30,13 +30,12 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
     networks: tuple[pathlib.Path, ...] = ()
     if pretrained.needed(settings):
         wanted = max(flags.pt_from or 0, 0) or published_epochs(settings.run.dataset_name)
-        words = pretrained.words(settings, epochs=wanted, data_path=flags.data_path, resolution=flags.resolution)
         named = flags.model_path or pretrained.recorded(folder)
         how = matching_flags.Pretrain(data_path=flags.data_path, resolution=flags.resolution)
         if flags.pretrain and not flags.dry_run and not named and pretrained.count(settings) < how.repeat:
             own, place = pretrained.of_networks(settings), pretrained.default_folder(settings, how.random_seed)
             pretraining.perform(how, own, wanted, place, programs["condense"])
-        networks = pretrained.find(settings, flags.resolution, words, programs, named)
+        networks = matching.networks_for(settings, flags, programs, epochs=wanted, named=named)
         pretrained.require_count(folder, networks)
     every = matching.evaluate_every(flags, settings)
     distilling.perform(flags, settings, folder, programs["eval"], networks, every)

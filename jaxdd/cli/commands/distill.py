@@ -9,6 +9,7 @@ from jaxdd.cli.flags.rcig import Distill
 from jaxdd.cli.flags.words import parse
 from jaxdd.cli.settings.chain import method_of, of_distill
 from jaxdd.cli.settings.layers import resolve
+from jaxdd.cli.settings.matching import networks_for
 from jaxdd.core.errors import UsageError
 from jaxdd.core.io import absolute
 from jaxdd.run.chain import networks as pretrained
@@ -24,7 +25,7 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
 
         from jaxdd.cli.jobs import chain
 
-        chain.perform(flags, chosen, programs)
+        chain.perform(flags, chosen)
         return
     if flags.stream == "always":
         raise UsageError(
@@ -42,6 +43,5 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
     distilling.check(flags, settings, folder)
     networks: tuple[pathlib.Path, ...] = ()
     if pretrained.needed(settings):
-        words = pretrained.words(settings, epochs=None, data_path=flags.data_path, resolution=flags.resolution)
-        networks = pretrained.find(settings, flags.resolution, words, programs)
+        networks = networks_for(settings, flags, programs)
     distilling.perform(flags, settings, folder, programs["eval"], networks)

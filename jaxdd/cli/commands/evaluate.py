@@ -14,4 +14,4 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
 
     from jaxdd.cli.jobs import evaluating
 
-    evaluating.perform(flags, programs["distill"])
+    evaluating.perform(flags)

@@ -30,7 +30,7 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
 
     from jaxdd.cli.jobs import evaluating
 
-    evaluating.perform(same, programs["recover"], labels, notices)
+    evaluating.perform(same, labels, notices, maker="recover")
 
 
 def as_eval(flags: Validate) -> Eval:

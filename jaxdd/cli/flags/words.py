@@ -7,13 +7,15 @@ nearest name; a number that is none is refused here, with the other errors' four
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import difflib
 import functools
 import math
+import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import tyro
@@ -68,8 +70,34 @@ SAME = (  # one flag under the names of several authors' scripts; each command h
 WORDS = {"devices": {"all": "-1", "-1": "-1"}}  # what stands for a number, whatever the range
 
 
+MEANT = {"teacher": "arch_path", "networks": "model_path", "lr_img": "lr", "iterations": "iteration"}  # -> flag
+PROGRAMS: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("how each command is called")
+_flags: contextvars.ContextVar[type] = contextvars.ContextVar("flags of the command at work")
+
+
+def typed(text: str) -> str:
+    """Returns a text with settings and commands as the user of this command types them.
+
+    Arguments:
+        text: in which `name`, `name=value` and `command` stand in backticks.
+    """
+    flags, programs = _flags.get(None), PROGRAMS.get({})
+    known = {} if flags is None else _kinds(flags)
+
+    def as_typed(match: re.Match) -> str:
+        name, equals, value = match[1].partition("=")
+        flag = next((flag for flag in (name, MEANT.get(name), *_same(name)) if flag in known), None)
+        if not equals and name in programs:
+            return programs[name]
+        if flag is None:
+            return f"--set {name}={value}" if equals else name
+        return f"--{flag} {value}" if equals else f"--{flag}"
+
+    return re.sub(r"`([a-z]\w*(?:=[^`]+)?)`", as_typed, text)
+
+
 def parse(flags: type[T], argv: Sequence[str], program: str) -> T:
-    """The flags of one command.
+    """Returns the flags of one command, whose language `typed` speaks from now on.
 
     Arguments:
         flags: a dataclass of `cli.flags`.
@@ -80,6 +108,7 @@ def parse(flags: type[T], argv: Sequence[str], program: str) -> T:
         UsageError: an unknown flag, a missing value, or a value that is not of the flag's type or range.
         SystemExit: `--help` was asked for and printed.
     """
+    _flags.set(flags)
     words = normalise(flags, argv)
     config = (tyro.conf.FlagConversionOff,)
     return tyro.cli(flags, prog=program, args=words, use_underscores=True, config=config)
@@ -139,8 +168,7 @@ def _flag(word: str, kinds: dict[str, Any], short: dict[str, str]) -> str:
     name, equals, value = word[2:].partition("=")
     name = name.replace("-", "_")
     if name not in kinds:
-        others = (other for pair in SAME for own, other in (pair, pair[::-1]) if own == name)
-        name = next((other for other in others if other in kinds), name)
+        name = next((other for other in _same(name) if other in kinds), name)
     if name in kinds:
         return f"{name}{equals}{value}"
     if name[:2] == "no" and kinds.get(name[2:].lstrip("_")) is bool and not equals:
@@ -152,6 +180,11 @@ def _flag(word: str, kinds: dict[str, Any], short: dict[str, str]) -> str:
         remedy=_nearest_flag(name, kinds)
         or "remove it, or see --help; settings of the config file are given as --set key=value",
     )
+
+
+def _same(name: str) -> Iterator[str]:
+    """Yields the other names of a flag."""
+    return (other for pair in SAME for this, other in (pair, pair[::-1]) if this == name)
 
 
 def _nearest_flag(name: str, kinds: dict[str, Any]) -> str:

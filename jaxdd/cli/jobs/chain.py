@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
 
 from jaxdd.cli.flags.rcig import Distill, Eval
 from jaxdd.cli.jobs import evaluating
@@ -23,7 +22,7 @@ from jaxdd.run.storage.precheck import refuse_other_run, refuse_other_set, requi
 SAME = ("data_path", "resolution", "random_seed", "stream")  # flags of the students too
 
 
-def perform(flags: Distill, settings: Decoupled, programs: Mapping[str, str]) -> None:
+def perform(flags: Distill, settings: Decoupled) -> None:
     """Runs every link that is not finished, and trains students at the end.
 
     Raises:
@@ -51,7 +50,7 @@ def perform(flags: Distill, settings: Decoupled, programs: Mapping[str, str]) ->
             return
     same = {name: getattr(flags, name) for name in SAME}
     labels = students.Labels(checkpoint_every=flags.checkpoint_every)
-    evaluating.perform(Eval(checkpoint_path=str(folder), **same), programs["distill"], labels)
+    evaluating.perform(Eval(checkpoint_path=str(folder), **same), labels)
 
 
 def _check(flags: Distill, settings: Decoupled, folder: pathlib.Path) -> None:

@@ -186,7 +186,7 @@ class _Job:
         flags, start = self.flags, None
         dataset = data.load(self.settings.run.dataset_name, flags.data_path, resolution=flags.resolution)
         if flags.init_from is not None:
-            found = sets.find(absolute(flags.init_from), "any method", flag="--init_from")
+            found = sets.find(absolute(flags.init_from), name="init_from")
             start = found.read(dataset=dataset.name, flip=False)
         networks = stored.load_all(self.networks) if self.networks else None
         options = {"networks": networks, "start": start, "zca_folder": flags.zca_path}

@@ -36,21 +36,23 @@ RECIPE_FLAGS = (
 )
 
 
-def perform(flags: Eval, distiller: str, labels: soft.Labels | None = None, notices: Sequence[str] = ()) -> None:
+def perform(
+    flags: Eval, labels: soft.Labels | None = None, notices: Sequence[str] = (), maker: str = "distill"
+) -> None:
     """Evaluates as the flags say.
 
     Arguments:
         flags: of `eval`.
-        distiller: how the command that distils is called, for advice.
         labels: where soft labels come from; None for what lies beside the set.
         notices: more that the user should be told.
+        maker: the command that makes such sets, for advice.
 
     Raises:
         JaxddError: anything a user can mend.
         Stopped: by a signal.
     """
     with opened() as session:
-        job = _Job(flags, distiller, labels or soft.Labels())
+        job = _Job(flags, labels or soft.Labels(), maker)
         made = job.distilled.provenance
         origin = ", ".join(f"{key} {made[key]}" for key in ("method", "step") if key in made)
         where = f"{job.found.path}" + (f" ({origin})" if origin else "")
@@ -62,14 +64,14 @@ def perform(flags: Eval, distiller: str, labels: soft.Labels | None = None, noti
 class _Job:
     """One evaluation at work; making it checks whatever needs no data."""
 
-    def __init__(self, flags: Eval, distiller: str, labels: soft.Labels):
+    def __init__(self, flags: Eval, labels: soft.Labels, maker: str):
         self.flags, self.labels = flags, labels
         _require_known_network(flags)
         named = given(flags, ("dataset_name",))
         self.settings = build(flags.config_path, named, notices=no_effect(flags))
         run = self.settings.run
         usual = default_folder(run.dataset_name, self.settings.ipc, run.method)
-        self.found = sets.find(io.absolute(flags.checkpoint_path or usual), distiller)
+        self.found = sets.find(io.absolute(flags.checkpoint_path or usual), maker)
         told = flags.dataset_name or (run.dataset_name if flags.config_path else "")
         flip = bool(getattr(self.settings.method, "use_flip", True)) if flags.config_path else True
         self.distilled = self.found.read(dataset=told, flip=flip)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +38,10 @@ def perform(flags: Recover, settings: Decoupled, programs: Mapping[str, str]) ->
         if flags.merge:
             _merge(Links(session, settings, flags, folder), flags)
         else:
-            sources = teachers.find(settings, flags.arch_path, folder, flags.random_seed, programs["squeeze"])
+            made_by = ["--dataset", settings.dataset, "--arch-name", settings.chain.arch_name]
+            made_by += [] if settings.chain.width == 128 else ["--width", str(settings.chain.width)]
+            remedy = f"{programs['squeeze']} {shlex.join(made_by)}"
+            sources = teachers.find(settings, flags.arch_path, folder, flags.random_seed, remedy)
             words = settings.chain.architecture()  # of networks in files
             if sources[0].is_dir():  # the first one decides what students are
                 settings = teachers.adopt(settings, sources[0])

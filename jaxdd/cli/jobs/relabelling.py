@@ -44,7 +44,7 @@ def perform(flags: Relabel, place: pathlib.Path, programs: Mapping[str, str]) ->
         JaxddError: anything a user can mend.
         Stopped: by a signal.
     """
-    found = sets.find(place, programs["recover"])
+    found = sets.find(place, "recover")
     distilled = found.read(dataset="", flip=False)
     name = sets.dataset_of(distilled, FULL.get(flags.dataset or "", flags.dataset), found.path)
     distilled = distilled.replace(dataset=name)

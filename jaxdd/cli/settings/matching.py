@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import pathlib
+import shlex
+from collections.abc import Mapping, Sequence
 
 from jaxdd.cli.devices import is_one_of_several
 from jaxdd.cli.flags.matching import NO_EFFECT, OF_NETWORKS, OWN, Condense, Matching, Pretrain, flag_of
+from jaxdd.cli.flags.shared import Run
 from jaxdd.cli.settings.layers import Overrides, assigned, given, no_effect
 from jaxdd.core import config as configs
 from jaxdd.core.errors import UsageError, choose
+from jaxdd.run.chain import networks
 from jaxdd.run.presets import PUBLISHED, build
 from jaxdd.run.settings import Settings
 
@@ -69,6 +75,39 @@ def resolve_pretraining(flags: Pretrain) -> tuple[Settings, int]:
     from jaxdd.methods.condensation.early import published_epochs
 
     return settings, flags.pt_from or published_epochs(settings.run.dataset_name)
+
+
+def networks_for(
+    settings: Settings,
+    flags: Run,
+    programs: Mapping[str, str],
+    *,
+    epochs: int | None = None,
+    named: Sequence[pathlib.Path | str] = (),
+) -> tuple[pathlib.Path, ...]:
+    """Returns the folders of networks that a run starts from, checked.
+
+    Arguments:
+        settings, flags: of the run.
+        programs: how each command is called.
+        epochs: that such networks would be trained for; None for the published ones.
+        named: as in `run.chain.networks.find`.
+
+    Raises:
+        UsageError, CheckpointError: there are none, or of another kind; says how `pretrain` trains such.
+    """
+    words = advised(settings, epochs=epochs, data_path=flags.data_path, resolution=flags.resolution)
+    return networks.find(settings, flags.resolution, f"{programs['pretrain']} {shlex.join(words)}", named)
+
+
+def advised(settings: Settings, *, epochs: int | None, data_path: str | None, resolution: int | None) -> list[str]:
+    """Returns the flags by which `pretrain` trains the networks that a run needs."""
+    rest = networks.wanted(settings)
+    flags = {"dataset": settings.run.dataset_name, "data_path": data_path, "resolution": resolution}
+    flags |= {name: rest.pop(name) for name in ("net_type", "norm_type") if name in rest} | {"pt_from": epochs}
+    pairs = [(name, str(value)) for name, value in flags.items() if value is not None]
+    pairs += [("set", f"{name}={json.dumps(value)}") for name, value in rest.items()]  # --depth has limits
+    return [word for name, value in pairs for word in (f"--{name}", value)]
 
 
 def data_path(flags: Condense | Pretrain, dataset: str) -> str | None:

@@ -219,7 +219,7 @@ def survey(encoded: Encoded, resolution: int | None, channels: int | None) -> tu
                 f"the images differ in size: {shapes[0][:2]} and {shapes[odd][:2]}",
                 where=encoded.where(odd),
                 expected="one size, or a resolution to crop and resize to",
-                remedy="give a resolution, for example 32 or 64 (resolution=..., --resolution)",
+                remedy="give a resolution, for example `resolution=32` or `resolution=64`",
             )
         resolution = min(shapes[0][:2])
     return resolution, channels or max(shape[2] for shape in shapes)

@@ -65,7 +65,7 @@ def locate(name: str, data_path: str | os.PathLike | None = None) -> Source:
     root = pathlib.Path(data_path).expanduser() if data_path is not None else None
     if root is not None and not root.is_dir():
         raise DataError(
-            "the data path is not a folder", where=str(root), expected="an existing folder", remedy="check --data_path"
+            "the data path is not a folder", where=str(root), expected="an existing folder", remedy="check `data_path`"
         )
     if entry.subset is not None:
         return _imagenet_tree(entry, root)
@@ -81,7 +81,7 @@ def check_available(name: str, data_path: str | os.PathLike | None = None, strea
     Arguments and Raises: as `load` and `locate`. A set that TFDS would have to download counts as available if TFDS and
     what it needs are installed.
     """
-    choose(stream, STREAM, kind="way of reading", where="--stream")
+    choose(stream, STREAM, kind="way of reading", where="`stream`")
     source = locate(name, data_path)
     if stream == "always":
         require_folder(source, name)
@@ -98,9 +98,9 @@ def require_folder(source: Source, name: str) -> None:
     if source.kind != "folder":
         raise UsageError(
             f"'{name}' cannot be streamed: it is no folder of images",
-            where="--stream always",
+            where="`stream=always`",
             expected=folders.LAYOUT,
-            remedy="unpack its images into such folders, or leave --stream out",
+            remedy="unpack its images into such folders, or leave `stream` out",
         )
 
 
@@ -114,7 +114,7 @@ def require_grain() -> None:
         raise UsageError(
             "reading images while a run goes on needs grain",
             where="a stream of images",
-            remedy="pip install 'jaxdd[stream]', or --stream never with a set that fits into memory",
+            remedy="pip install 'jaxdd[stream]', or `stream=never` with a set that fits into memory",
         )
 
 
@@ -212,7 +212,7 @@ def not_found(entry: DataSpec, root: pathlib.Path | None, foreign: pathlib.Path 
     """The refusal: why the set cannot be had, and the three ways out."""
     if foreign is not None:
         reason = f"it is prepared there as {tfds._file_format(foreign)}, which only TensorFlow can read"
-        first = f"prepare it again as array_record in another folder: {tfds.INSTALL}, then --data_path of that folder"
+        first = f"prepare it again as array_record in another folder: {tfds.INSTALL}, then `data_path` names it"
     elif entry.subset is not None:
         reason = "ImageNet is given to registered users alone, so nothing can download it"
         first = "have ImageNet from image-net.org, and sort its validation images into class folders"
@@ -229,8 +229,8 @@ def not_found(entry: DataSpec, root: pathlib.Path | None, foreign: pathlib.Path 
     layouts = LAYOUTS[2:] if entry.subset else LAYOUTS
     return DataError(
         f"data set '{entry.name}' not found: {reason}",
-        where=str(foreign or root or f"{tfds.default_folder()} (no --data_path given)"),
+        where=str(foreign or root or f"{tfds.default_folder()} (no `data_path` given)"),
         expected=f"local files in {place}/: " + "; or ".join(layouts),
-        remedy=f"(1) {first}  (2) point --data_path DIR to local files, kept in DIR/{folder}/"
-        "  (3) try the embedded set: --dataset_name digits",
+        remedy=f"(1) {first}  (2) point `data_path` to local files, kept in its folder {folder}/"
+        "  (3) try the embedded set: `dataset_name=digits`",
     )

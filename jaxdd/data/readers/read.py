@@ -142,7 +142,7 @@ def _pixels(
                 "no images",
                 where=where,
                 expected="at least one image per class",
-                remedy="check --data_path: it may be a level too high or too low",
+                remedy="check `data_path`: it may be a level too high or too low",
             )
         return pixels.decode_all(stored, resolution, channels, crop)
     stored = stored[..., None] if stored.ndim == 3 else stored

@@ -55,7 +55,7 @@ def early_stage(settings: CondensationSettings, key: Key, data: Examples, fresh:
             "no networks trained beforehand were given",
             where="source = pretrained",
             expected="networks trained for a few epochs on the same data set",
-            remedy="make them: python pretrain.py, and name their folder with --model_path; or add --pretrain",
+            remedy="make them: `pretrain`, and name their folder with `networks`; or add `pretrain=true`",
         )
     wanted, found = (
         {(path, leaf.shape[skip:]) for path, leaf in trees.paths(tree)} for tree, skip in ((fresh, 0), (stored, 1))
@@ -64,9 +64,9 @@ def early_stage(settings: CondensationSettings, key: Key, data: Examples, fresh:
         unlike = min(wanted ^ found)[0]
         raise UsageError(
             f"the networks trained beforehand are of another architecture: '{unlike}' differs",
-            where="--model_path",
+            where="`networks`",
             expected="the same net_type, norm_type, depth, width, data set and number of classes",
-            remedy="train others with pretrain.py, or change these settings",
+            remedy="train others with `pretrain`, or change these settings",
         )
     chosen = one_of(stored, purpose_key(key, "which"))
     if not settings.perturb:

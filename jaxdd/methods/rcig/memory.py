@@ -79,14 +79,12 @@ def demand(settings: RCIGSettings, network: Network, *, stored: int, real: int) 
     n = stored * (2 if settings.use_flip else 1)
     cut = found.chunk is not None and found.chunk < n
     smaller = (
-        f"--set max_forward_batch_size={max(1, (found.chunk or n) // 2)}, "
-        if found.rows * found.kept > found.fixed
-        else ""
+        f"`max_forward_batch_size={max(1, (found.chunk or n) // 2)}`, " if found.rows * found.kept > found.fixed else ""
     )
     return Demand(
         found.bytes,
         f"chunks of {found.chunk} images, whose forward passes are repeated" if cut else "",
-        f"{smaller}a smaller --n_images, --width or --set batch_size",
+        f"{smaller}a smaller `n_images`, `width` or `batch_size`",
     )
 
 

@@ -83,7 +83,7 @@ def share(all_chunks: tuple[Chunk, ...], shard: tuple[int, int]) -> tuple[Chunk,
     if not 0 <= index < count:
         raise UsageError(
             f"there is no shard {index} of {count}",
-            where="--shard",
+            where="`shard`",
             expected=f"0/{count} .. {count - 1}/{count}",
             remedy="number the shards from 0",
         )

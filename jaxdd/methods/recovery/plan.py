@@ -77,7 +77,7 @@ def plan(settings: Recovery, resolution: int, teachers: int = 1) -> tuple[Stage,
             f"images would be recovered at {stages[-1][0]} pixels, but those of the data set have {resolution}",
             where="stages",
             expected=f"a last stage of {resolution} pixels",
-            remedy=f"end stages with {resolution}, or read the data at --resolution {stages[-1][0]}",
+            remedy=f"end stages with {resolution}, or read the data at `resolution={stages[-1][0]}`",
         )
     found, first = [], 0
     for number, (size, iterations) in enumerate(stages):

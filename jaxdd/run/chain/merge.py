@@ -84,7 +84,7 @@ def _common(places: Sequence[pathlib.Path], ipc: int | None, with_recipe: bool) 
             raise CheckpointError(
                 "no recovered chunks",
                 where=str(place),
-                expected="a folder that recover.py wrote: OUT/recovered",
+                expected="a folder that `recover` wrote: OUT/recovered",
                 remedy="check the path, or run recover first",
             )
         found.append(content)
@@ -95,7 +95,7 @@ def _common(places: Sequence[pathlib.Path], ipc: int | None, with_recipe: bool) 
         raise CheckpointError(
             "nothing to merge",
             expected="one folder of recovered chunks or more",
-            remedy="name the folders that recover.py wrote",
+            remedy="name the folders that `recover` wrote",
         )
     sizes = {content["other"]["n_images"]: content for content in found}
     wanted = ipc or max(sizes)
@@ -104,7 +104,7 @@ def _common(places: Sequence[pathlib.Path], ipc: int | None, with_recipe: bool) 
             f"the students' recipe for {wanted} images per class is not known",
             where=", ".join(map(str, places)),
             expected=f"{' or '.join(map(str, sorted(sizes)))} images, for which the run was begun",
-            remedy="name the recipe, or recover.py --merge with the command that these images were made by",
+            remedy="name the recipe, or add `merge` to the command that these images were made by",
         )
     return sizes.get(wanted, found[0]), wanted
 

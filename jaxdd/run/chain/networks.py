@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import re
-import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -67,15 +65,14 @@ def require_count(output: pathlib.Path, folders: Sequence[pathlib.Path]) -> None
             f"the run began with {begun} networks, and there are {now} now",
             where=", ".join(map(shorter_path, folders)),
             expected=f"the {begun} that the run in {shorter_path(output)} began with",
-            remedy="start a run with all in another --output_dir, or name those that it began with by --model_path",
+            remedy="start a run with all in another `output_dir`, or name those that it began with by `networks`",
         )
 
 
 def find(
     settings: Settings,
     resolution: int | None,
-    words: Sequence[str],
-    programs: Mapping[str, str],
+    remedy: str,
     named: Sequence[str | pathlib.Path] = (),
 ) -> tuple[pathlib.Path, ...]:
     """The folders of networks that a run starts from, checked.
@@ -83,8 +80,7 @@ def find(
     Arguments:
         settings: of the run.
         resolution: side in pixels that images are resized to; None for the data set's own.
-        words: the flags by which `pretrain` would train such networks.
-        programs: how each command is called.
+        remedy: how such networks are trained, for the message.
         named: folders that the user, or the run that is continued, names; otherwise all where `pretrain` puts them.
 
     Raises:
@@ -98,15 +94,15 @@ def find(
         raise UsageError(
             f"'{settings.run.method}' starts from networks trained beforehand, and there are none",
             where=f"{shorter_path(default_folder(settings, 0).parent)}/{_network(settings)}_<seed>",
-            expected="networks of this architecture; condense.py trains them by --pretrain, or takes --model_path",
-            remedy=f"{programs['pretrain']} {shlex.join(words)}",
+            expected="networks of this architecture; `condense` trains them by `pretrain=true`, or takes `networks`",
+            remedy=remedy,
         )
     for folder in folders:
         if lines := unlike(folder, read_manifest(folder), settings, resolution):
             raise UsageError(
                 "these networks are of another kind than the run needs" + "".join(f"\n  {line}" for line in lines),
                 where=str(folder),
-                remedy="train others with pretrain.py, or change the settings that differ",
+                remedy="train others with `pretrain`, or change the settings that differ",
             )
     return folders
 
@@ -126,16 +122,6 @@ def of_networks(settings: Settings) -> Settings:
     """Returns the settings by which the networks that a run needs are trained: AccDD's, whatever the run's method."""
     given = {"dataset_name": settings.run.dataset_name, **wanted(settings), "method": "accdd"}
     return presets.build(presets.PUBLISHED, {name: ("the run's own", value) for name, value in given.items()})
-
-
-def words(settings: Settings, *, epochs: int | None, data_path: str | None, resolution: int | None) -> list[str]:
-    """Returns the flags by which `pretrain` trains the networks that a run needs."""
-    own = wanted(settings)
-    flags = {"dataset": settings.run.dataset_name, "data_path": data_path, "resolution": resolution}
-    flags |= {name: own.pop(name) for name in ("net_type", "norm_type") if name in own} | {"pt_from": epochs}
-    pairs = [(name, str(value)) for name, value in flags.items() if value is not None]
-    pairs += [("set", f"{name}={json.dumps(value)}") for name, value in own.items()]  # --depth has limits
-    return [word for name, value in pairs for word in (f"--{name}", value)]
 
 
 def describe(folder: pathlib.Path) -> str:

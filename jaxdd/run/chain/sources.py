@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import pathlib
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,7 +57,7 @@ def named(given: Sequence[str]) -> tuple[pathlib.Path, ...]:
 
 
 def find(
-    settings: Decoupled, given: Sequence[str], output: pathlib.Path, seed: int, squeezer: str
+    settings: Decoupled, given: Sequence[str], output: pathlib.Path, seed: int, remedy: str
 ) -> tuple[pathlib.Path, ...]:
     """Folders of teachers, or files with weights.
 
@@ -67,7 +66,7 @@ def find(
         given: folders or files that the user names.
         output: the chain's folder, which may hold some.
         seed: of the default folder.
-        squeezer: how the command that makes teachers is called.
+        remedy: how such a teacher is made, for the message.
 
     Raises:
         UsageError: there is none, or what is named is none.
@@ -75,13 +74,11 @@ def find(
     usual = default_folder(settings, seed)
     if found := named(given) or beside(output) or ((usual,) if _is_one(usual) else ()):
         return found
-    words = ["--dataset", settings.dataset, "--arch-name", settings.chain.arch_name]
-    words += [] if settings.chain.width == 128 else ["--width", str(settings.chain.width)]
     raise UsageError(
         "there is no teacher",
         where=shorter_path(usual),
-        expected="a network trained on the real images; --arch-path takes its folder or a safetensors file",
-        remedy=f"{squeezer} {shlex.join(words)}",
+        expected="a network trained on the real images; `teacher` takes its folder or a safetensors file",
+        remedy=remedy,
     )
 
 
@@ -94,14 +91,14 @@ def require_weights(path: pathlib.Path) -> None:
     if not path.is_file():
         raise UsageError(
             "no such file or folder",
-            where=f"--arch-path {path}",
-            expected="a folder that squeeze.py wrote, or a safetensors file with the names of torchvision or timm",
-            remedy="check the path, or make a teacher with squeeze.py",
+            where=f"`teacher={path}`",
+            expected="a folder that `squeeze` wrote, or a safetensors file with the names of torchvision or timm",
+            remedy="check the path, or make a teacher with `squeeze`",
         )
     if path.suffix != WEIGHTS:
         raise UsageError(
             "no safetensors file",
-            where=f"--arch-path {path}",
+            where=f"`teacher={path}`",
             expected=f"weights in a file that ends in {WEIGHTS}; files of torch.save hold programs, and are not opened",
             remedy="convert them once, where torch is: safetensors.torch.save_file(model.state_dict(), FILE)",
         )
@@ -126,7 +123,7 @@ def adopt(settings: Decoupled, folder: pathlib.Path) -> Decoupled:
         typed = settings.chain.architecture()
         differing = "depth" if typed["name"] == architecture["name"] else "name"
         stored, wanted = stored | {differing: architecture[differing]}, wanted | {differing: typed[differing]}
-    _require_kind(stored, wanted, folder, "name another by --arch-path, or change what differs")
+    _require_kind(stored, wanted, folder, "name another by `teacher`, or change what differs")
     arch_name = models.called(architecture["name"], architecture.get("depth"))
     chain = dataclasses.replace(settings.chain, arch_name=arch_name, width=architecture["width"])
     return dataclasses.replace(settings, chain=chain)
@@ -159,7 +156,7 @@ def read(
         {"image_shape": list(dataset.image_shape), "classes": dataset.classes},
         "this teacher sees other images",
         where=source,
-        remedy="name one that was trained on this data set: squeeze.py",
+        remedy="name one that was trained on this data set: `squeeze`",
         error=UsageError,
     )
     return found
@@ -195,7 +192,7 @@ def require_kind(found: Teacher, name: str | None, width: int | None) -> None:
     asked = {key: value for key, value in {**asked, "width": width}.items() if value is not None}
     asked = {key: value for key, value in asked.items() if key in ("name", "depth", "width")}
     stored = {key: found.about["architecture"].get(key) for key in asked}
-    _require_kind(stored, asked, found, "name another by --arch-path, or leave out --arch-name and --width")
+    _require_kind(stored, asked, found, "name another by `teacher`, or leave out `arch_name` and `width`")
 
 
 def _require_kind(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: object, remedy: str) -> None:

@@ -78,8 +78,8 @@ class Labels:
                 raise CheckpointError(
                     "no labels",
                     where=str(stored),
-                    expected="a folder that relabel.py wrote",
-                    remedy="write them with relabel.py, or take the teacher itself: --online",
+                    expected="a folder that `relabel` wrote",
+                    remedy="write them with `relabel`, or let the teacher answer: `online=true`",
                 )
             stored = None
         others = self.teachers or (known.beside(stored) if stored else ())
@@ -99,8 +99,8 @@ class Labels:
                 raise CheckpointError(
                     "the set's teacher is not beside it" if self.own else "no teacher",
                     where=str(folder),
-                    expected="the folder of the teacher, which recover.py copies there",
-                    remedy="copy it there, or name it: validate.py --arch-path",
+                    expected="the folder of the teacher, which `recover` copies there",
+                    remedy="copy it there, or name it by `teacher`",
                 )
             read_manifest(folder)
 
@@ -164,5 +164,5 @@ def require_own(found: Sequence[Teacher], folders: Sequence[pathlib.Path], disti
             "the teachers beside the set are not those that it was made with",
             where=", ".join(f"{folder}, digest {digest[:12]}" for folder, digest in zip(folders, own, strict=True)),
             expected=" and ".join(digest[:12] for digest in made_with),
-            remedy="copy the set's own teachers there, or name others on purpose: --arch-path",
+            remedy="copy the set's own teachers there, or name others on purpose by `teacher`",
         )

@@ -84,7 +84,7 @@ class Teacher:
                 "another teacher is there already, on whom what lies beside it may rest",
                 where=str(folder),
                 expected=f"{self}, digest {self.digest[:12]}",
-                remedy="choose another --output_dir or --exp-name, or leave --arch-path out",
+                remedy="choose another `output_dir`, or leave `teacher` out",
             )
 
     def __str__(self) -> str:
@@ -134,8 +134,8 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
         raise CheckpointError(
             "these networks are no teacher",
             where=str(folder),
-            expected="a folder that squeeze.py wrote",
-            remedy="make one with squeeze.py",
+            expected="a folder that `squeeze` wrote",
+            remedy="make one with `squeeze`",
         )
     return found
 

@@ -199,7 +199,7 @@ class Storage:
             raise CheckpointError(
                 "checkpoints without config.json: their run is unknown",
                 where=str(self.folder),
-                remedy="put its config.json back, or choose another --output_dir",
+                remedy="put its config.json back, or choose another `output_dir`",
             )
         versions = {"jaxdd": jaxdd.__version__, "jax": jax.__version__}
         self._other_versions = identities.claim(path, self._identity, self._other, versions)
@@ -226,7 +226,7 @@ class Storage:
             raise CheckpointError(
                 f"the state on disk is not the one this program makes: {unlike[0]}",
                 where=f"{self._path(step)}, {len(unlike)} of {len(found)} arrays",
-                remedy="use the version of jaxdd that wrote it, or another --output_dir",
+                remedy="use the version of jaxdd that wrote it, or another `output_dir`",
             )
 
     def _steps(self) -> list[int]:

@@ -85,7 +85,7 @@ def claim(path: pathlib.Path, identity: dict[str, Any], other: dict[str, Any], v
                 "not the settings of a run",
                 where=str(path),
                 expected=f"format {FORMAT}",
-                remedy="choose another --output_dir, or restore the file",
+                remedy="choose another `output_dir`, or restore the file",
             )
         _require_format(found, path)
         require_same_run(found["identity"], identity, path)
@@ -109,7 +109,7 @@ def require_same_run(begun: Any, now: Any, path: pathlib.Path) -> None:
         now,
         "the folder belongs to a run with other settings",
         where=path,
-        remedy="choose another --output_dir, or use the settings this run was started with",
+        remedy="choose another `output_dir`, or use the settings this run was started with",
     )
 
 
@@ -157,7 +157,7 @@ def _require_format(found: Mapping[str, Any], path: pathlib.Path) -> None:
             f"an unfinished run of format {found['format']}, begun by jaxdd {writer}",
             where=str(path),
             expected=f"format {FORMAT}, which jaxdd {jaxdd.__version__} reads and writes",
-            remedy="finish it with the version that began it; or choose another --output_dir, or move the folder away",
+            remedy="finish it with the version that began it; or choose another `output_dir`, or move the folder away",
         )
 
 

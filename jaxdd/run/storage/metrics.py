@@ -30,7 +30,7 @@ class MetricsFile:
         self._first = 1  # the first step not yet written
         if tensorboard is not None and importlib.util.find_spec("tensorboardX") is None:
             raise UsageError(
-                "TensorBoard events need tensorboardX", where="--tensorboard", remedy="pip install 'jaxdd[tensorboard]'"
+                "TensorBoard events need tensorboardX", where="`tensorboard`", remedy="pip install 'jaxdd[tensorboard]'"
             )
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

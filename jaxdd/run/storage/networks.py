@@ -24,7 +24,7 @@ from jaxdd.core.types import PyTree
 from jaxdd.run.storage import identity as identities
 
 FORMAT = 2  # 1 says what kind a network is in one text; it is read as well
-AGAIN = "copy the whole folder again, or train networks anew with pretrain.py or squeeze.py"
+AGAIN = "copy the whole folder again, or train networks anew with `pretrain` or `squeeze`"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ def add(
     arrays = {path: np.asarray(leaf) for path, leaf in trees.paths(jax.device_get(variables))}
     for path, array in arrays.items():
         if not np.isfinite(array).all():
-            raise CheckpointError(f"'{path}' of the network is not finite", where=str(folder), remedy="lower --lr")
+            raise CheckpointError(f"'{path}' of the network is not finite", where=str(folder), remedy="lower `lr`")
     before = finished(folder, about)
     written = shards.write(folder, f"network-{len(before)}", arrays)
     entry = {**written, "epoch": epoch, "accuracies": list(accuracies)}
@@ -94,7 +94,7 @@ def finished(folder: str | os.PathLike, about: Mapping[str, Any]) -> list[dict[s
     found = read_manifest(folder)
     kept = found["networks"]
     own = {name: value for name, value in found.items() if name not in ("jaxdd_networks", "networks")}
-    what, remedy = "the folder holds networks of another kind", "choose another --output_dir or another --seed"
+    what, remedy = "the folder holds networks of another kind", "choose another `output_dir` or another `seed`"
     identities.require_same(own, identities.as_json(about), what, where=folder, remedy=remedy)
     return kept
 
@@ -112,8 +112,8 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
         raise CheckpointError(
             "no networks trained beforehand",
             where=str(folder),
-            expected="a folder that pretrain.py wrote: manifest.json and a file for every network",
-            remedy="make one with pretrain.py; checkpoints of other programs cannot be read",
+            expected="a folder that `pretrain` wrote: manifest.json and a file for every network",
+            remedy="make one with `pretrain`; checkpoints of other programs cannot be read",
         )
     kind = found.get("architecture")
     if isinstance(kind, dict) and isinstance(kind.get("network"), str):  # of format 1

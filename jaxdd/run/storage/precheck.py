@@ -36,7 +36,7 @@ def unwritable(problem: str | None, path: object) -> CheckpointError:
         f"the output folder cannot be written: {problem}",
         where=str(path),
         expected="a folder, or a name for a new one, that this user may write to",
-        remedy="choose another --output_dir",
+        remedy="choose another `output_dir`",
     )
 
 
@@ -52,7 +52,7 @@ def require_space(path: pathlib.Path, needed: int) -> None:
             "too little free space for the checkpoints",
             where=f"{path}: {gigabytes(free)} free",
             expected=gigabytes(needed),
-            remedy="make room, or choose an --output_dir on another disk",
+            remedy="make room, or choose an `output_dir` on another disk",
         )
 
 
@@ -141,7 +141,7 @@ def refuse_foreign_set(folder: Any) -> None:
             f"the output folder holds a set that another run made ({made.get('method', 'of unknown method')})",
             where=str(folder / "distilled"),
             expected="no set, or one of a run whose config.json is beside it",
-            remedy="choose another --output_dir, or move that set away",
+            remedy="choose another `output_dir`, or move that set away",
         )
 
 

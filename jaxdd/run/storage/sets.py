@@ -69,19 +69,19 @@ def dataset_of(distilled: DistilledSet, asked: str | None, where: pathlib.Path) 
         raise CheckpointError(
             f"the set was distilled from '{own}', not from '{asked}'",
             where=str(where),
-            expected=f"--dataset_name {own}, or a set of '{asked}'",
-            remedy="leave --dataset_name out, or name another --checkpoint_path",
+            expected=f"`dataset_name={own}`, or a set of '{asked}'",
+            remedy="leave `dataset_name` out, or name another `checkpoint_path`",
         )
     return own or asked
 
 
-def find(path: pathlib.Path, distiller: str, *, flag: str = "--checkpoint_path") -> Found:
+def find(path: pathlib.Path, maker: str = "distill", name: str = "checkpoint_path") -> Found:
     """What a path names.
 
     Arguments:
         path: absolute.
-        distiller: the command that makes distilled sets, for the advice.
-        flag: that named it.
+        maker: the command that makes such sets, for the advice.
+        name: of the argument that named it.
 
     Raises:
         CheckpointError: nothing that can be evaluated.
@@ -90,17 +90,17 @@ def find(path: pathlib.Path, distiller: str, *, flag: str = "--checkpoint_path")
         beside = sorted(other.name for other in path.parent.iterdir()) if path.parent.is_dir() else []
         raise CheckpointError(
             "no such file or folder",
-            where=f"{path} ({flag})",
+            where=f"{path} (`{name}`)",
             expected=EXPECTED,
-            remedy=nearest(path.name, beside, likeness=0.75) or f"distil first: {distiller}",
+            remedy=nearest(path.name, beside, likeness=0.75) or f"distil first: `{maker}`",
         )
     found = _file(path) if path.is_file() else _folder(path)
     if found is None:
         raise CheckpointError(
             "nothing here that can be evaluated",
-            where=f"{path} ({flag})",
+            where=f"{path} (`{name}`)",
             expected=EXPECTED,
-            remedy=f"name another path, or distil first: {distiller}",
+            remedy=f"name another path, or distil first: `{maker}`",
         )
     return found
 

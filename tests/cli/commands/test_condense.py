@@ -170,7 +170,7 @@ def test_absent_networks_are_refused_with_the_command_that_makes_them(call, here
     assert wanted in outcome.err and "--pretrain" in outcome.err
     assert "--pt_from 2" not in call("distill", "--method", "accdd").err  # nor may this one run without
     elsewhere = call("condense", "--model_path", "nowhere", "-d", "digits")
-    assert elsewhere.code == 3 and "nowhere" in elsewhere.err and "pretrain.py" in elsewhere.err
+    assert elsewhere.code == 3 and "nowhere" in elsewhere.err and "jaxdd pretrain" in elsewhere.err
 
 
 @pytest.mark.slow
@@ -191,8 +191,8 @@ def test_the_help_explains_every_flag_and_its_short_form(call):
 
 @pytest.mark.quick
 def test_the_networks_advised_have_the_depth_of_the_run():
-    advised = pretrained.words(resolved("-d cifar10 --set depth=5"), epochs=2, data_path=None, resolution=None)
-    settings, epochs = matching.resolve_pretraining(parse(matching_flags.pretrain(), advised, "pretrain"))
+    line = matching.advised(resolved("-d cifar10 --set depth=5"), epochs=2, data_path=None, resolution=None)
+    settings, epochs = matching.resolve_pretraining(parse(matching_flags.pretrain(), line, "pretrain"))
     assert (settings.method.depth, epochs) == (5, 2)  # pyright: ignore[reportAttributeAccessIssue]
 
 

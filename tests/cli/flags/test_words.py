@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import typing
 
@@ -10,7 +11,7 @@ import pytest
 from jaxdd.cli.flags.chain import Recover, Relabel, Squeeze, Validate
 from jaxdd.cli.flags.matching import condense, pretrain
 from jaxdd.cli.flags.rcig import Distill, Eval
-from jaxdd.cli.flags.words import normalise, parse
+from jaxdd.cli.flags.words import PROGRAMS, normalise, parse, typed
 from jaxdd.core.errors import UsageError
 
 pytestmark = pytest.mark.quick
@@ -139,6 +140,30 @@ def test_what_is_no_argument_is_refused(words, message):
     with pytest.raises(UsageError, match=message) as refusal:
         normalise(Distill, words)
     assert refusal.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "flags, text, expected",
+    [
+        (Distill, "another `output_dir`, or `squeeze`", "another --output_dir, or python squeeze.py"),
+        (Distill, "`stream=never` or `devices_mode=pool`", "--stream never or --devices_mode pool"),
+        (Distill, "`l2_rate=0.1` and `l2_rate`", "--set l2_rate=0.1 and l2_rate"),
+        (
+            Recover,
+            "`teacher`, `lr_img`, `n_images`, `dataset_name=mnist`",
+            "--arch_path, --lr, --ipc_end, --dataset mnist",
+        ),
+        (condense(), "`networks`, `pretrain`, `pretrain=true`", "--model_path, pretrain, --pretrain true"),
+        (Validate, "`learning_rate` of `a b` in `<folder>/x`", "--learning_rate of `a b` in `<folder>/x`"),
+    ],
+)
+def test_settings_and_commands_in_a_text_are_named_as_the_user_types_them(flags, text, expected):
+    def spoken() -> str:
+        PROGRAMS.set({"squeeze": "python squeeze.py", "pretrain": "pretrain"})
+        parse(flags, [], "x")
+        return typed(text)
+
+    assert contextvars.copy_context().run(spoken) == expected
 
 
 @pytest.mark.parametrize("flags", [Distill, Eval, Squeeze, Recover, Relabel, Validate, condense(), pretrain()])

@@ -41,7 +41,7 @@ def test_without_a_config_it_is_digits():
 def test_another_data_set_without_a_config_names_the_published_ones():
     for method, named in ((None, "depth_3.txt"), ("frepo", "frepo/cifar10_1.txt"), ("kip", "kip/fc_cifar10_10.txt")):
         told = " ".join(resolve(Distill(dataset_name="cifar10", method=method)).notices)
-        assert "quick example on the digits" in told and f"--config_path {named}" in told
+        assert "quick example on the digits" in told and f"`config_path={named}`" in told
     assert not any("quick example" in told for told in resolve(Distill(dataset_name="digits")).notices)
     matching = resolve(Distill(dataset_name="cifar10", method="dream")).method
     assert (matching.width, matching.inner_loop, matching.lr_img) == (128, 100, 0.005)
@@ -116,12 +116,12 @@ def test_default_folders(dataset, folder):
 @pytest.mark.parametrize(
     "flags, kind, fragments",
     [
-        (Distill(dataset_name="cifar11"), UsageError, ["'cifar11'", "--dataset_name", "'cifar10'"]),
+        (Distill(dataset_name="cifar11"), UsageError, ["'cifar11'", "`dataset_name`", "'cifar10'"]),
         (Distill(method="rcgi"), UsageError, ["'rcgi'", "--method", "'rcig'"]),
         (Distill(method="fripo"), UsageError, ["'fripo'", "--method", "one of rcig, frepo", "'frepo'"]),
         (Distill(method="frepo", config_path="depth_3.txt"), ConfigError, ["depth_3.txt:", "'has_bn'"]),
         (Distill(set=("l2_rat=1",)), ConfigError, ["'l2_rat'", "--set", "'l2_rate'"]),
-        (Distill(set=("l2_rate",)), ConfigError, ["--set", "key=value"]),
+        (Distill(set=("l2_rate",)), ConfigError, ["`set`", "key=value"]),
         (Distill(set=("l2_rate=x",)), ConfigError, ["--set", "wrong type", "a number"]),
         (Distill(set=("inner_solver=cg",)), ConfigError, ["--set", '"pcg", "dense", "adam"']),
         (Distill(n_images=0), ConfigError, ["--n_images", ">= 1"]),

@@ -39,7 +39,7 @@ def test_a_missing_set_is_refused_with_three_remedies(tmp_path, monkeypatch):
         check_available("cifar10", tmp_path)
     remedy = caught.value.remedy
     assert [f"({number})" in remedy for number in (1, 2, 3, 4)] == [True, True, True, False]
-    assert "pip install 'jaxdd[tfds]'" in remedy and "--data_path" in remedy and "--dataset_name digits" in remedy
+    assert "pip install 'jaxdd[tfds]'" in remedy and "`data_path`" in remedy and "`dataset_name=digits`" in remedy
     assert str(tmp_path) in caught.value.where
     for layout in ("x_train", "parquet", "train/<class>"):
         assert layout in caught.value.expected
@@ -49,7 +49,7 @@ def test_a_missing_set_is_refused_with_three_remedies(tmp_path, monkeypatch):
 def test_a_set_that_tfds_does_not_have_says_so(name, tmp_path):
     with pytest.raises(DataError, match="not in TensorFlow Datasets") as caught:
         check_available(name, tmp_path)
-    assert "--dataset_name digits" in caught.value.remedy
+    assert "`dataset_name=digits`" in caught.value.remedy
 
 
 def test_what_tfds_could_download_counts_as_available(tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ def folder(tmp_path):
     ],
 )
 def test_a_set_is_found(folder, name, place, beside):
-    found = find(folder / name, "distil")
+    found = find(folder / name)
     assert (found.kind, found.path, found.beside) == ("set", folder / place, folder / beside)
     assert found.read(dataset="other", flip=True).dataset == "digits"
 
@@ -95,8 +95,8 @@ def test_what_is_none_is_refused_with_all_that_would_do(folder):
     (folder / "notes.txt").write_text("hello")
     for name in ("empty", "notes.txt"):
         with pytest.raises(CheckpointError, match="nothing here that can be evaluated") as refusal:
-            find(folder / name, "python distil.py")
-        assert "original RCIG checkpoint" in str(refusal.value) and "python distil.py" in str(refusal.value)
+            find(folder / name, "condense")
+        assert "original RCIG checkpoint" in str(refusal.value) and "distil first: `condense`" in str(refusal.value)
     with pytest.raises(CheckpointError, match="did you mean 'distilled'"):
         find(folder / "destilled", "")
 
