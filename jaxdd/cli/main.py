@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 
 from jaxdd import __version__
-from jaxdd.cli.flags.words import NO, PROGRAMS, typed
+from jaxdd.cli.flags.words import NO, PROGRAMS, parse, typed
 from jaxdd.core.errors import JaxddError, choose
 from jaxdd.core.io import shorter_path
 from jaxdd.run.signals import Stopped
@@ -60,9 +60,7 @@ def main(argv: Sequence[str] | None = None, *, script: str | None = None) -> int
 
 
 def _run(words: list[str], script: str | None) -> None:
-    """Runs a command, of which no other is imported: `run(argv, programs)` of the module of its name.
-
-    `argv` holds its flags; `programs` says how each command is called, for help and advice.
+    """Runs a command, of which no other is imported: `run(flags)` of the module of its name, which has its `FLAGS`.
 
     Raises:
         JaxddError: anything a user can mend.
@@ -78,7 +76,8 @@ def _run(words: list[str], script: str | None) -> None:
         programs = {name: _called(name, by_script=bool(script)) for name in COMMANDS}
         PROGRAMS.set(programs)
         module = importlib.import_module(f"jaxdd.cli.commands.{'evaluate' if name == 'eval' else name}")
-        module.run(flags, programs)
+        kind = module.FLAGS if isinstance(module.FLAGS, type) else module.FLAGS()  # some are made of settings
+        module.run(parse(kind, flags, programs[name]))
 
 
 def _called(command: str, *, by_script: bool) -> str:

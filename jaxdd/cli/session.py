@@ -48,10 +48,10 @@ class Session:
             line.doing("reading the data")
             return started, read()
 
-    def advise(self, program: str, **flags: Any) -> None:
+    def advise(self, command: str, **flags: Any) -> None:
         """Names the command that goes on from here, with those of its flags that have a value."""
         words = [word for name, value in flags.items() if value for word in (f"--{name}", str(value))]
-        self.screen.fact("next", f"{program} {shlex.join(words)}")
+        self.screen.fact("next", typed(f"`{command}` {shlex.join(words)}"))
 
 
 @contextlib.contextmanager

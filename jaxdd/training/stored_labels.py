@@ -64,14 +64,6 @@ class StoredLabels(Stream):
         part = self._read(epoch, slice(place * size, min((place + 1) * size, self.images)))
         return {"start": {name: array[np.arange(size) % len(array)] for name, array in part.items()}}
 
-    def epoch(self, number: int) -> Labels:
-        """All labels of one epoch, `[N, C]` float16, or `[N, k]` with `"classes"`; in the order in which they are seen.
-
-        Raises:
-            CheckpointError: the file cannot be read any more.
-        """
-        return self._read(number, slice(None))
-
     def _read(self, epoch: int, rows: slice) -> Labels:
         remedy = "run relabel again, which makes what is missing anew; the students then continue"
         return shards.rows(self.files[epoch], rows, "a file of labels that was there a while ago", remedy)

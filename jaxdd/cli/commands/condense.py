@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
 
 from jaxdd.cli.flags import matching as matching_flags
-from jaxdd.cli.flags.words import parse
 from jaxdd.cli.settings import matching
 from jaxdd.core.io import absolute
 from jaxdd.run.chain import networks as pretrained
 from jaxdd.run.presets import default_folder
 from jaxdd.run.settings import Settings
 
+FLAGS = matching_flags.condense
 
-def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
-    """Parses, checks, trains networks first if they are asked for, runs, and says what came out; see `cli.main`."""
-    flags = parse(matching_flags.condense(), argv, programs["condense"])
+
+def run(flags: matching_flags.Condense) -> None:
+    """Checks, trains networks first if they are asked for, runs, and says what came out; see `cli.main`."""
     settings = matching.resolve(flags)
     matching.require_one_process(flags)
     flags = dataclasses.replace(flags, data_path=matching.data_path(flags, settings.run.dataset_name))
@@ -34,11 +33,11 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
         how = matching_flags.Pretrain(data_path=flags.data_path, resolution=flags.resolution)
         if flags.pretrain and not flags.dry_run and not named and pretrained.count(settings) < how.repeat:
             own, place = pretrained.of_networks(settings), pretrained.default_folder(settings, how.random_seed)
-            pretraining.perform(how, own, wanted, place, programs["condense"])
-        networks = matching.networks_for(settings, flags, programs, epochs=wanted, named=named)
+            pretraining.perform(how, own, wanted, place)
+        networks = matching.networks_for(settings, flags, epochs=wanted, named=named)
         pretrained.require_count(folder, networks)
     every = matching.evaluate_every(flags, settings)
-    distilling.perform(flags, settings, folder, programs["eval"], networks, every)
+    distilling.perform(flags, settings, folder, networks, every)
 
 
 def _output_folder(flags: matching_flags.Condense, settings: Settings) -> pathlib.Path:

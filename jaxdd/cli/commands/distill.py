@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping, Sequence
 
 from jaxdd.cli.flags.rcig import Distill
-from jaxdd.cli.flags.words import parse
 from jaxdd.cli.settings.chain import method_of, of_distill
 from jaxdd.cli.settings.layers import resolve
 from jaxdd.cli.settings.matching import networks_for
@@ -16,10 +14,11 @@ from jaxdd.run.chain import networks as pretrained
 from jaxdd.run.chain.settings import NAMES
 from jaxdd.run.presets import default_folder
 
+FLAGS = Distill
 
-def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
-    """Parses, checks, runs, and says what came out; see `cli.main`."""
-    flags = parse(Distill, argv, programs["distill"])
+
+def run(flags: Distill) -> None:
+    """Checks, runs, and says what came out; see `cli.main`."""
     if method := method_of(flags):
         chosen = of_distill(flags, method)
 
@@ -43,5 +42,5 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
     distilling.check(flags, settings, folder)
     networks: tuple[pathlib.Path, ...] = ()
     if pretrained.needed(settings):
-        networks = networks_for(settings, flags, programs)
-    distilling.perform(flags, settings, folder, programs["eval"], networks)
+        networks = networks_for(settings, flags)
+    distilling.perform(flags, settings, folder, networks)

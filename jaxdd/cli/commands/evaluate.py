@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from jaxdd.cli.flags.rcig import Eval
-from jaxdd.cli.flags.words import parse
+
+FLAGS = Eval
 
 
-def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
-    """Parses, checks, evaluates, prints a table and writes the result file; see `cli.main`."""
-    flags = parse(Eval, argv, programs["eval"])
+def run(flags: Eval) -> None:
+    """Checks, evaluates, prints a table and writes the result file; see `cli.main`."""
 
     from jaxdd.cli.jobs import evaluating
 

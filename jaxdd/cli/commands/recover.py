@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from jaxdd.cli.flags.chain import Recover
-from jaxdd.cli.flags.words import parse
 from jaxdd.cli.settings.chain import of_recover
 
+FLAGS = Recover
 
-def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
-    """Parses, checks, recovers or merges, and says what came out; see `cli.main`."""
-    flags = parse(Recover, argv, programs["recover"])
+
+def run(flags: Recover) -> None:
+    """Checks, recovers or merges, and says what came out; see `cli.main`."""
     settings = of_recover(flags)
 
     from jaxdd.cli.jobs import recovering
 
-    recovering.perform(flags, settings, programs)
+    recovering.perform(flags, settings)

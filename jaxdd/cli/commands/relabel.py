@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from jaxdd.cli.flags.chain import Relabel
-from jaxdd.cli.flags.words import parse
 from jaxdd.cli.settings.students import named_set
 from jaxdd.core.errors import UsageError
 from jaxdd.core.io import absolute
 
+FLAGS = Relabel
 
-def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
-    """Parses, checks, labels, and says where the labels are; see `cli.main`."""
-    flags = parse(Relabel, argv, programs["relabel"])
+
+def run(flags: Relabel) -> None:
+    """Checks, labels, and says where the labels are; see `cli.main`."""
     place = absolute(named_set(flags))
     if flags.max_scale_crops not in (None, 1.0):
         raise UsageError(
@@ -25,4 +23,4 @@ def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
 
     from jaxdd.cli.jobs import relabelling
 
-    relabelling.perform(flags, place, programs)
+    relabelling.perform(flags, place)

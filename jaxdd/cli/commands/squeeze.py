@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from jaxdd.cli.flags.chain import Squeeze
-from jaxdd.cli.flags.words import parse
 from jaxdd.cli.settings.chain import of_squeeze
 
+FLAGS = Squeeze
 
-def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
-    """Parses, checks, trains or imports, and says how good the teacher is; see `cli.main`."""
-    flags = parse(Squeeze, argv, programs["squeeze"])
+
+def run(flags: Squeeze) -> None:
+    """Checks, trains or imports, and says how good the teacher is; see `cli.main`."""
     settings = of_squeeze(flags)
 
     from jaxdd.cli.jobs import squeezing
 
-    squeezing.perform(flags, settings, programs)
+    squeezing.perform(flags, settings)

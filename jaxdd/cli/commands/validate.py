@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxdd.cli.flags.chain import NO_EFFECT, Validate
 from jaxdd.cli.flags.rcig import Eval
-from jaxdd.cli.flags.words import parse
 from jaxdd.cli.settings.layers import no_effect
 from jaxdd.cli.settings.students import named_set, of_students
 from jaxdd.core.io import absolute
@@ -21,9 +19,11 @@ SAME = (  # flags of `eval` too
 )
 
 
-def run(argv: Sequence[str], programs: Mapping[str, str]) -> None:
-    """Parses, checks, trains students, prints a table and writes the result file; see `cli.main`."""
-    flags = parse(Validate, argv, programs["validate"])
+FLAGS = Validate
+
+
+def run(flags: Validate) -> None:
+    """Checks, trains students, prints a table and writes the result file; see `cli.main`."""
     same, notices = as_eval(flags), no_effect(flags, NO_EFFECT)
     stored = absolute(flags.fkd_path) if flags.fkd_path else None
     labels = Labels(tuple(map(absolute, flags.arch_path)), stored, flags.online, flags.checkpoint_every)

@@ -12,28 +12,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from jaxdd.cli.flags.kinds import (
-    AS_IN_SCRIPT,
-    AS_PUBLISHED,
-    Assignments,
-    Int,
-    Number,
-    OptionalInt,
-    Path,
-    Paths,
-    PublishedInt,
-    PublishedNumber,
-    PublishedText,
-    ScriptInt,
-    ScriptNumber,
-    Switch,
-    T,
-    default,
-    extended,
-    made,
-    short,
-    shown,
-)
+from jaxdd.cli.flags import kinds
+from jaxdd.cli.flags.kinds import T
 
 SCRIPT: dict[str, Any] = {  # what recover_cda_*.py do where nothing is said
     "n_images": 1,
@@ -72,13 +52,14 @@ NO_EFFECT = {  # flag -> why
 
 def _ignoring(*names: str) -> Callable[[type[T]], type[T]]:
     """Adds flags of the scripts that have no effect."""
-    kinds: dict[str, dict[str, Any]] = {"use_fp16": {"kind": bool}, "workers": {"metavar": "N", "short": "j"}}
 
     def more(name: str) -> Any:
-        text = f"Accepted as in the script: {NO_EFFECT[name]}."
-        return made(**{"kind": str, "text": text, "hint": "(no effect here)", **kinds.get(name, {})})
+        text, nothing = f"Accepted as in the script: {NO_EFFECT[name]}.", "(no effect here)"
+        if name == "workers":
+            return kinds.made(str, text, nothing, "-j", metavar="N")
+        return kinds.made(bool if name == "use_fp16" else str, text, nothing)
 
-    return lambda flags: extended(flags, {name: more(name) for name in names})
+    return lambda flags: kinds.extended(flags, {name: more(name) for name in names})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,17 +82,17 @@ class Shared:
         debug: Show the traceback of an error.
     """
 
-    dataset: Annotated[str | None, shown("NAME", "(default: the preset's, else digits)", short="d")] = None
-    data_path: Path = None
-    preset: Annotated[str | None, shown("NAME")] = None
-    config_path: Path = None
-    set: Assignments = ()
-    random_seed: Int = 0
-    resolution: OptionalInt = None
-    stream: Annotated[str, shown("MODE", default)] = "auto"
-    checkpoint_every: Number = 5.0
-    devices: OptionalInt = None
-    debug: Switch = False
+    dataset: Annotated[str | None, kinds.shown("NAME", "(default: the preset's, else digits)", "-d")] = None
+    data_path: kinds.Path = None
+    preset: Annotated[str | None, kinds.shown("NAME")] = None
+    config_path: kinds.Path = None
+    set: kinds.Assignments = ()
+    random_seed: kinds.Int = 0
+    resolution: kinds.OptionalInt = None
+    stream: Annotated[str, kinds.shown("MODE", kinds.default)] = "auto"
+    checkpoint_every: kinds.Number = 5.0
+    devices: kinds.OptionalInt = None
+    debug: kinds.Switch = False
 
 
 @_ignoring("lr_scheduler", "workers", "print_freq")
@@ -134,16 +115,16 @@ class Squeeze(Shared):
         lr_warmup_epochs: Epochs of linear warm-up.
     """
 
-    output_dir: Path = None
-    arch_name: Annotated[str | None, short("NAME", "-a")] = None
-    arch_path: Path = None
-    width: PublishedInt = None
-    epochs: PublishedInt = None
-    batch_size: Annotated[int | None, short("N", "-b")] = None
-    lr: PublishedNumber = None
-    momentum: PublishedNumber = None
-    weight_decay: PublishedNumber = None
-    lr_warmup_epochs: PublishedInt = None
+    output_dir: kinds.Path = None
+    arch_name: Annotated[str | None, kinds.shown("NAME", kinds.AS_PUBLISHED, "-a")] = None
+    arch_path: kinds.Path = None
+    width: kinds.PublishedInt = None
+    epochs: kinds.PublishedInt = None
+    batch_size: Annotated[int | None, kinds.shown("N", kinds.AS_PUBLISHED, "-b")] = None
+    lr: kinds.PublishedNumber = None
+    momentum: kinds.PublishedNumber = None
+    weight_decay: kinds.PublishedNumber = None
+    lr_warmup_epochs: kinds.PublishedInt = None
 
 
 @_ignoring("num_classes", "G", "wandb_key")
@@ -186,32 +167,32 @@ class Recover(Shared):
         merge: Only check that these folders hold every image, and make one set of them in the output folder.
     """
 
-    method: Annotated[str | None, shown("NAME", "(default: the config's, else cda)")] = None
-    exp_name: Annotated[str, shown("NAME", default)] = "test"
-    syn_data_path: Annotated[str, shown("DIR", default)] = "./syn-data"
-    output_dir: Path = None
-    store_best_images: Switch = False
-    store_last_images: Switch = False
-    batch_size: ScriptInt = None
-    iteration: ScriptInt = None
-    lr: ScriptNumber = None
-    jitter: ScriptInt = None
-    r_bn: ScriptNumber = None
-    first_bn_multiplier: ScriptNumber = None
-    tv_l2: ScriptNumber = None
-    l2_scale: ScriptNumber = None
-    easy2hard_mode: Annotated[str | None, shown("MODE", AS_IN_SCRIPT)] = None
-    milestone: ScriptNumber = None
-    arch_name: Annotated[str | None, short("NAME", "-a")] = None
-    arch_path: Paths = ()
-    width: PublishedInt = None
-    ipc_start: Int = 0
-    ipc_end: Annotated[int | None, shown("N", "(default: the preset's or the method's, else 1)")] = None
-    verifier: Switch = False
-    verifier_arch: Annotated[str, shown("NAME", default)] = "mobilenet_v2"
-    verifier_arch_path: Path = None
-    shard: Annotated[str | None, shown("I/N")] = None
-    merge: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], shown("DIR", "(one or several)")] = ()
+    method: Annotated[str | None, kinds.shown("NAME", "(default: the config's, else cda)")] = None
+    exp_name: Annotated[str, kinds.shown("NAME", kinds.default)] = "test"
+    syn_data_path: Annotated[str, kinds.shown("DIR", kinds.default)] = "./syn-data"
+    output_dir: kinds.Path = None
+    store_best_images: kinds.Switch = False
+    store_last_images: kinds.Switch = False
+    batch_size: kinds.ScriptInt = None
+    iteration: kinds.ScriptInt = None
+    lr: kinds.ScriptNumber = None
+    jitter: kinds.ScriptInt = None
+    r_bn: kinds.ScriptNumber = None
+    first_bn_multiplier: kinds.ScriptNumber = None
+    tv_l2: kinds.ScriptNumber = None
+    l2_scale: kinds.ScriptNumber = None
+    easy2hard_mode: Annotated[str | None, kinds.shown("MODE", kinds.AS_IN_SCRIPT)] = None
+    milestone: kinds.ScriptNumber = None
+    arch_name: Annotated[str | None, kinds.shown("NAME", kinds.AS_PUBLISHED, "-a")] = None
+    arch_path: kinds.Paths = ()
+    width: kinds.PublishedInt = None
+    ipc_start: kinds.Int = 0
+    ipc_end: Annotated[int | None, kinds.shown("N", "(default: the preset's or the method's, else 1)")] = None
+    verifier: kinds.Switch = False
+    verifier_arch: Annotated[str, kinds.shown("NAME", kinds.default)] = "mobilenet_v2"
+    verifier_arch_path: kinds.Path = None
+    shard: Annotated[str | None, kinds.shown("I/N")] = None
+    merge: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], kinds.shown("DIR", "(one or several)")] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,12 +208,12 @@ class Labelled(Shared):
         cutmix: Both parameters of CutMix's Beta distribution; 1 as published.
     """
 
-    checkpoint_path: Path = None
-    min_scale_crops: PublishedNumber = None
-    fkd_seed: PublishedInt = None
-    mix_type: PublishedText = None
-    mixup: PublishedNumber = None
-    cutmix: PublishedNumber = None
+    checkpoint_path: kinds.Path = None
+    min_scale_crops: kinds.PublishedNumber = None
+    fkd_seed: kinds.PublishedInt = None
+    mix_type: kinds.PublishedText = None
+    mixup: kinds.PublishedNumber = None
+    cutmix: kinds.PublishedNumber = None
 
 
 @_ignoring("use_fp16", "mode", "workers", "input_size", "gpu")
@@ -256,17 +237,17 @@ class Relabel(Labelled):
         dry_run: Say how large the labels would be, and stop.
     """
 
-    output_dir: Path = None
-    fkd_path: Path = None
-    arch_name: Annotated[str | None, short("NAME", "-a", hint="(default: resnet18)")] = None
-    arch_path: Paths = ()
-    width: PublishedInt = None
-    batch_size: Annotated[int | None, short("N", "-b")] = None
-    epochs: PublishedInt = None
-    max_scale_crops: PublishedNumber = None
-    prune: OptionalInt = None
-    keep_epochs: OptionalInt = None
-    dry_run: Switch = False
+    output_dir: kinds.Path = None
+    fkd_path: kinds.Path = None
+    arch_name: Annotated[str | None, kinds.shown("NAME", "(default: resnet18)", "-a")] = None
+    arch_path: kinds.Paths = ()
+    width: kinds.PublishedInt = None
+    batch_size: Annotated[int | None, kinds.shown("N", kinds.AS_PUBLISHED, "-b")] = None
+    epochs: kinds.PublishedInt = None
+    max_scale_crops: kinds.PublishedNumber = None
+    prune: kinds.OptionalInt = None
+    keep_epochs: kinds.OptionalInt = None
+    dry_run: kinds.Switch = False
 
 
 @_ignoring(
@@ -303,24 +284,24 @@ class Validate(Labelled):
         train_dir: The same as --checkpoint_path, as in the script.
     """
 
-    output_dir: Path = None
-    save_name: Annotated[str, shown("NAME", default)] = "eval"
-    fkd_path: Path = None
-    online: Switch = False
-    arch_path: Paths = ()
-    model: Annotated[str | None, short("NAME", "-a")] = None
-    width: PublishedInt = None
-    batch_size: Annotated[int | None, short("N", "-b")] = None
-    epochs: PublishedInt = None
-    cos: Annotated[bool | None, shown("[BOOL]", AS_PUBLISHED)] = None
-    sgd: Annotated[bool | None, shown("[BOOL]", AS_PUBLISHED)] = None
-    learning_rate: Annotated[float | None, short("X", "-lr")] = None
-    momentum: PublishedNumber = None
-    weight_decay: PublishedNumber = None
-    adamw_lr: PublishedNumber = None
-    adamw_weight_decay: PublishedNumber = None
-    temperature: Annotated[float | None, short("X", "-T")] = None
-    repeat: PublishedInt = None
-    baselines: Switch = True
-    full_data: Switch = False
-    train_dir: Path = None
+    output_dir: kinds.Path = None
+    save_name: Annotated[str, kinds.shown("NAME", kinds.default)] = "eval"
+    fkd_path: kinds.Path = None
+    online: kinds.Switch = False
+    arch_path: kinds.Paths = ()
+    model: Annotated[str | None, kinds.shown("NAME", kinds.AS_PUBLISHED, "-a")] = None
+    width: kinds.PublishedInt = None
+    batch_size: Annotated[int | None, kinds.shown("N", kinds.AS_PUBLISHED, "-b")] = None
+    epochs: kinds.PublishedInt = None
+    cos: Annotated[bool | None, kinds.shown("[BOOL]", kinds.AS_PUBLISHED)] = None
+    sgd: Annotated[bool | None, kinds.shown("[BOOL]", kinds.AS_PUBLISHED)] = None
+    learning_rate: Annotated[float | None, kinds.shown("X", kinds.AS_PUBLISHED, "-lr")] = None
+    momentum: kinds.PublishedNumber = None
+    weight_decay: kinds.PublishedNumber = None
+    adamw_lr: kinds.PublishedNumber = None
+    adamw_weight_decay: kinds.PublishedNumber = None
+    temperature: Annotated[float | None, kinds.shown("X", kinds.AS_PUBLISHED, "-T")] = None
+    repeat: kinds.PublishedInt = None
+    baselines: kinds.Switch = True
+    full_data: kinds.Switch = False
+    train_dir: kinds.Path = None

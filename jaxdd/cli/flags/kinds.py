@@ -22,9 +22,16 @@ def default(value: str) -> str:
     return f"(default: {value})"
 
 
-def shown(metavar: str, hint: str | Callable[[str], str] = "", short: str = ""):
-    """How the help shows a flag: a word for its value, a remark, and a letter that stands for it."""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint, aliases=(f"-{short}",) if short else None)
+def shown(metavar: str, hint: str | Callable[[str], str] = "", *forms: str, help: str | None = None) -> Any:
+    """Returns how the help shows a flag.
+
+    Arguments:
+        metavar: a word for its value.
+        hint: a remark, or a function of the default that makes one.
+        forms: short forms, such as `-b`.
+        help: its help; None for its line in the class's docstring.
+    """
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint, aliases=forms or None, help=help)
 
 
 ConfigText = Annotated[str | None, shown("TEXT", _CONFIG)]
@@ -53,23 +60,16 @@ PublishedText = Annotated[str | None, shown("TEXT", AS_PUBLISHED)]
 Paths = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], shown("PATH", "(one or several)")]
 
 
-def short(metavar: str, *forms: str, hint: Any = AS_PUBLISHED) -> Any:
-    """A flag that has short forms, such as `-b`."""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint, aliases=forms)
-
-
-def made(kind: type, text: str, *, hint: str = "", short: str = "", metavar: str = "") -> Any:
-    """A flag, not given as a rule, with its help beside its kind.
+def made(kind: type, help: str, hint: str = "", *forms: str, metavar: str = "") -> Any:
+    """Returns a flag, not given as a rule, whose help stands beside its kind.
 
     Arguments:
         kind: bool, int, float or str.
-        text: the help.
-        hint, short: as in `shown`.
+        help, hint, forms: as in `shown`.
         metavar: the word for the value; the kind's if it is empty.
     """
     metavar = metavar or {bool: "[BOOL]", int: "N", float: "X"}.get(kind, "TEXT")
-    aliases = (f"-{short}",) if short else None
-    return Annotated[kind | None, tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint=hint, aliases=aliases)]
+    return Annotated[kind | None, shown(metavar, hint, *forms, help=help)]
 
 
 def extended(flags: type[T], more: Mapping[str, Any]) -> type[T]:

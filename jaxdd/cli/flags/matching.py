@@ -14,25 +14,20 @@ from typing import Annotated, Any
 
 import tyro
 
-from jaxdd.cli.flags.kinds import (
-    AS_PUBLISHED,
-    ConfigInt,
-    ConfigText,
-    Int,
-    OptionalInt,
-    Path,
-    Switch,
-    T,
-    Text,
-    extended,
-    made,
-    shown,
-)
+from jaxdd.cli.flags import kinds
+from jaxdd.cli.flags.kinds import T
 from jaxdd.cli.flags.shared import Run
 
 NAMES = {"initial": "init"}  # setting -> flag, where the scripts' name is another one
-SHORT = {"aug_type": "a", "factor": "f", "net_type": "n", "slct_type": "s", "load_memory": "l", "workers": "j"}
-SHORT |= {"print_freq": "p"}
+SHORT = {  # flag -> its short forms
+    "aug_type": ("-a",),
+    "factor": ("-f",),
+    "net_type": ("-n",),
+    "slct_type": ("-s",),
+    "load_memory": ("-l",),
+    "workers": ("-j",),
+    "print_freq": ("-p",),
+}
 OWN = ("n_images", "width")  # settings whose flags are written out below
 OF_NETWORKS = (  # settings that `pretrain` has too
     *("net_type", "norm_type", "depth", "lr", "momentum", "weight_decay", "batch_real"),
@@ -87,13 +82,13 @@ class Matching:
         width: Channels of the networks in units of 128; --set width=N gives their number.
     """
 
-    dataset: Annotated[str | None, shown("NAME", short="d")] = None
-    nclass: OptionalInt = None
-    nclass_sub: OptionalInt = None
-    phase: OptionalInt = None
-    dseed: OptionalInt = None
-    imagenet_dir: Path = None
-    width: Annotated[float | None, shown("X", AS_PUBLISHED)] = None
+    dataset: Annotated[str | None, kinds.shown("NAME", "", "-d")] = None
+    nclass: kinds.OptionalInt = None
+    nclass_sub: kinds.OptionalInt = None
+    phase: kinds.OptionalInt = None
+    dseed: kinds.OptionalInt = None
+    imagenet_dir: kinds.Path = None
+    width: Annotated[float | None, kinds.shown("X", kinds.AS_PUBLISHED)] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,18 +114,18 @@ class Condense(Run, Matching):
         tag: A word for the name of the output folder.
     """
 
-    output_dir: Path = None
-    config_path: Path = None
-    max_steps: ConfigInt = None
-    method: ConfigText = None
-    ipc: Annotated[int | None, shown("N", "(default: the config's, else 1)", short="i")] = None
-    niter: Annotated[int | None, shown("N", AS_PUBLISHED)] = None
-    model_path: Annotated[_LIST, shown("DIR", "(one or several)")] = ()
-    pretrain: Switch = False
-    pt_from: OptionalInt = None
-    val_interval: OptionalInt = None
-    reproduce: Switch = False
-    tag: Text = None
+    output_dir: kinds.Path = None
+    config_path: kinds.Path = None
+    max_steps: kinds.ConfigInt = None
+    method: kinds.ConfigText = None
+    ipc: Annotated[int | None, kinds.shown("N", "(default: the config's, else 1)", "-i")] = None
+    niter: Annotated[int | None, kinds.shown("N", kinds.AS_PUBLISHED)] = None
+    model_path: Annotated[_LIST, kinds.shown("DIR", "(one or several)")] = ()
+    pretrain: kinds.Switch = False
+    pt_from: kinds.OptionalInt = None
+    val_interval: kinds.OptionalInt = None
+    reproduce: kinds.Switch = False
+    tag: kinds.Text = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,16 +147,16 @@ class Pretrain(Matching):
         debug: Show the traceback of an error.
     """
 
-    data_path: Path = None
-    output_dir: Path = None
-    pt_from: OptionalInt = None
-    repeat: Int = 5
-    random_seed: Int = 0
-    set: Annotated[_LIST, shown("KEY=VALUE", "(repeatable)")] = ()
-    resolution: OptionalInt = None
-    devices: OptionalInt = None
-    reproduce: Switch = False
-    debug: Switch = False
+    data_path: kinds.Path = None
+    output_dir: kinds.Path = None
+    pt_from: kinds.OptionalInt = None
+    repeat: kinds.Int = 5
+    random_seed: kinds.Int = 0
+    set: Annotated[_LIST, kinds.shown("KEY=VALUE", "(repeatable)")] = ()
+    resolution: kinds.OptionalInt = None
+    devices: kinds.OptionalInt = None
+    reproduce: kinds.Switch = False
+    debug: kinds.Switch = False
 
 
 @functools.cache
@@ -192,14 +187,14 @@ def _with(flags: type[T], names: Iterable[str]) -> type[T]:
     hints, more = typing.get_type_hints(CondensationSettings), {}
     for name in names:
         if name not in OWN:
-            text, short = _sentence(fields[name].metadata["help"]), SHORT.get(flag_of(name), "")
-            more[flag_of(name)] = made(_kind(hints[name]), text, hint=AS_PUBLISHED, short=short)
+            text, forms = _sentence(fields[name].metadata["help"]), SHORT.get(flag_of(name), ())
+            more[flag_of(name)] = kinds.made(_kind(hints[name]), text, kinds.AS_PUBLISHED, *forms)
     taken = {field.name for field in dataclasses.fields(flags)} | set(more)  # pyright: ignore[reportArgumentType]
     for name, (kind, why) in NO_EFFECT.items():
         if name not in taken:
             text = _sentence(f"Accepted as in the scripts; has no effect here: {why}")
-            more[name] = made(kind, text, short=SHORT.get(name, ""))
-    return extended(flags, more)
+            more[name] = kinds.made(kind, text, "", *SHORT.get(name, ()))
+    return kinds.extended(flags, more)
 
 
 def _sentence(text: str) -> str:

@@ -9,23 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated
 
-from jaxdd.cli.flags.kinds import (
-    Assignments,
-    ConfigInt,
-    ConfigSwitch,
-    ConfigText,
-    Int,
-    OptionalInt,
-    Path,
-    RecipeInt,
-    RecipeNumber,
-    RecipeSwitch,
-    RecipeText,
-    Switch,
-    Text,
-    default,
-    shown,
-)
+from jaxdd.cli.flags import kinds
 from jaxdd.cli.flags.shared import Run
 
 
@@ -48,17 +32,17 @@ class Distill(Run):
             never.
     """
 
-    dataset_name: ConfigText = None
-    train_log: Text = None
-    train_img: Text = None
-    width: ConfigInt = None
-    n_images: ConfigInt = None
-    use_x64: ConfigSwitch = None
-    skip_tune: ConfigSwitch = None
-    naive_loss: ConfigSwitch = None
-    init_random_noise: ConfigSwitch = None
-    method: ConfigText = None
-    stream: Annotated[str, shown("MODE", default)] = "auto"
+    dataset_name: kinds.ConfigText = None
+    train_log: kinds.Text = None
+    train_img: kinds.Text = None
+    width: kinds.ConfigInt = None
+    n_images: kinds.ConfigInt = None
+    use_x64: kinds.ConfigSwitch = None
+    skip_tune: kinds.ConfigSwitch = None
+    naive_loss: kinds.ConfigSwitch = None
+    init_random_noise: kinds.ConfigSwitch = None
+    method: kinds.ConfigText = None
+    stream: Annotated[str, kinds.shown("MODE", kinds.default)] = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,35 +83,35 @@ class Eval:
         debug: Show the traceback of an error.
     """
 
-    dataset_name: ConfigText = None
-    data_path: Path = None
-    zca_path: Path = None
-    train_log: Text = None
-    train_img: Text = None
-    width: RecipeInt = None
-    depth: RecipeInt = None
-    normalization: RecipeText = None
-    eval_lr: RecipeNumber = None
-    random_seed: Int = 0
-    message: Text = "eval_log"
-    output_dir: Path = None
-    max_cycles: Int = 1000
-    config_path: Path = None
-    checkpoint_path: Path = None
-    save_name: Annotated[str, shown("NAME", default)] = "eval"
-    log_dir: Path = None
-    eval_arch: RecipeText = None
-    models_to_test: RecipeInt = None
+    dataset_name: kinds.ConfigText = None
+    data_path: kinds.Path = None
+    zca_path: kinds.Path = None
+    train_log: kinds.Text = None
+    train_img: kinds.Text = None
+    width: kinds.RecipeInt = None
+    depth: kinds.RecipeInt = None
+    normalization: kinds.RecipeText = None
+    eval_lr: kinds.RecipeNumber = None
+    random_seed: kinds.Int = 0
+    message: kinds.Text = "eval_log"
+    output_dir: kinds.Path = None
+    max_cycles: kinds.Int = 1000
+    config_path: kinds.Path = None
+    checkpoint_path: kinds.Path = None
+    save_name: Annotated[str, kinds.shown("NAME", kinds.default)] = "eval"
+    log_dir: kinds.Path = None
+    eval_arch: kinds.RecipeText = None
+    models_to_test: kinds.RecipeInt = None
 
-    epochs: RecipeInt = None
-    same_compute: RecipeSwitch = None
-    dsa_strategy: RecipeText = None
-    mixup: RecipeText = None
+    epochs: kinds.RecipeInt = None
+    same_compute: kinds.RecipeSwitch = None
+    dsa_strategy: kinds.RecipeText = None
+    mixup: kinds.RecipeText = None
 
-    full_data: Switch = False
-    baselines: Switch = True
-    set: Assignments = ()
-    resolution: OptionalInt = None
-    stream: Annotated[str, shown("MODE", default)] = "auto"
-    devices: OptionalInt = None
-    debug: Switch = False
+    full_data: kinds.Switch = False
+    baselines: kinds.Switch = True
+    set: kinds.Assignments = ()
+    resolution: kinds.OptionalInt = None
+    stream: Annotated[str, kinds.shown("MODE", kinds.default)] = "auto"
+    devices: kinds.OptionalInt = None
+    debug: kinds.Switch = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated
 
-from jaxdd.cli.flags.kinds import Assignments, ConfigInt, Int, Number, OptionalInt, Path, Switch, Text, default, shown
+from jaxdd.cli.flags import kinds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,24 +37,24 @@ class Run:
         debug: Show the traceback of an error.
     """
 
-    data_path: Path = None
-    zca_path: Path = None
-    random_seed: Int = 0
-    message: Text = None
-    output_dir: Path = None
-    init_from: Path = None
-    config_path: Path = None
-    log_dir: Path = None
-    max_steps: ConfigInt = None
-    set: Assignments = ()
-    resolution: OptionalInt = None
-    checkpoint_every: Number = 5.0
-    log_every: OptionalInt = None
-    devices: OptionalInt = None
-    devices_mode: Annotated[str, shown("MODE", default)] = "shard"
-    distributed: Switch = False
-    coordinator_address: Annotated[str | None, shown("HOST:PORT")] = None
-    num_processes: OptionalInt = None
-    process_id: OptionalInt = None
-    dry_run: Switch = False
-    debug: Switch = False
+    data_path: kinds.Path = None
+    zca_path: kinds.Path = None
+    random_seed: kinds.Int = 0
+    message: kinds.Text = None
+    output_dir: kinds.Path = None
+    init_from: kinds.Path = None
+    config_path: kinds.Path = None
+    log_dir: kinds.Path = None
+    max_steps: kinds.ConfigInt = None
+    set: kinds.Assignments = ()
+    resolution: kinds.OptionalInt = None
+    checkpoint_every: kinds.Number = 5.0
+    log_every: kinds.OptionalInt = None
+    devices: kinds.OptionalInt = None
+    devices_mode: Annotated[str, kinds.shown("MODE", kinds.default)] = "shard"
+    distributed: kinds.Switch = False
+    coordinator_address: Annotated[str | None, kinds.shown("HOST:PORT")] = None
+    num_processes: kinds.OptionalInt = None
+    process_id: kinds.OptionalInt = None
+    dry_run: kinds.Switch = False
+    debug: kinds.Switch = False

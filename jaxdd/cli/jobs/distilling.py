@@ -46,7 +46,6 @@ def perform(
     flags: Run,
     settings: Settings,
     folder: pathlib.Path,
-    evaluator: str,
     networks: tuple[pathlib.Path, ...] = (),
     evaluate_every: int | None = None,
 ) -> None:
@@ -56,7 +55,6 @@ def perform(
         flags: how.
         settings: what.
         folder: the output folder.
-        evaluator: how the command that evaluates is called, for the closing line.
         networks: folders of networks trained beforehand.
         evaluate_every: steps between two evaluations of the set; None for none.
 
@@ -74,7 +72,7 @@ def perform(
         job.make(run, layout)
         made = folder / "distilled"
         session.screen.facts(pictures=made / "grid.png", set=made, numbers=folder / "metrics.jsonl")
-        session.advise(evaluator, checkpoint_path=shorter_path(folder), data_path=flags.data_path)
+        session.advise("eval", checkpoint_path=shorter_path(folder), data_path=flags.data_path)
 
 
 def check(flags: Run, settings: Settings, folder: pathlib.Path) -> None:

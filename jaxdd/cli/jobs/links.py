@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -75,16 +75,12 @@ class Links:
     def __call__(self, name: str, link: Any, place: pathlib.Path) -> Iterator[Line]:
         """Shows a link while it is made."""
         if name == "set":
-            self.tell_teachers(link.teachers)
-        lines: dict[str, Callable[[Any, pathlib.Path], Line]] = {"set": self._recovering, "labels": self._relabelling}
-        with lines.get(name, self._squeezing)(link, place).shown() as line:
+            tell_teachers(self.screen, link.teachers, self.dataset, self.preprocessing)
+        how: Any = {"set": self._recovering, "labels": partial(labelling, self.session)}.get(name, self._squeezing)
+        with how(link, place).shown() as line:
             yield line
         if name == "set":
             self.screen.facts(set=place / "distilled", pictures=place / "distilled" / "grid.png")
-
-    def tell_teachers(self, teachers: Sequence[Teacher]) -> None:
-        """As the function of this name."""
-        tell_teachers(self.screen, teachers, self.dataset, self.preprocessing)
 
     def tell_verifier(self, second: Teacher, reached: float) -> None:
         """The accuracy of a second network on the recovered images, in [0, 1]."""
@@ -116,9 +112,6 @@ class Links:
         chunks = share(link.chunks(indices), shard)
         steps = sum(stage.steps for stage in link.stages)
         return Chunks(self.screen, self.should_stop, [steps] * len(chunks), len(chunks[0]) if chunks else 1)
-
-    def _relabelling(self, link: Relabelling, place: pathlib.Path) -> Line:
-        return labelling(self.session, link, place)
 
 
 def labelling(session: Session, link: Relabelling, place: pathlib.Path) -> Line:

@@ -22,7 +22,7 @@ from jaxdd.run.storage import identity, networks
 from jaxdd.run.storage.precheck import require_writable
 
 
-def perform(flags: Pretrain, settings: Settings, epochs: int, folder: pathlib.Path, distiller: str) -> None:
+def perform(flags: Pretrain, settings: Settings, epochs: int, folder: pathlib.Path) -> None:
     """Checks, trains what is missing, and says how good the networks are.
 
     Arguments:
@@ -30,7 +30,6 @@ def perform(flags: Pretrain, settings: Settings, epochs: int, folder: pathlib.Pa
         settings: of the method whose networks they are.
         epochs: of each network.
         folder: where they are and will be.
-        distiller: how the command that uses them is called.
 
     Raises:
         JaxddError: anything a user can mend.
@@ -46,7 +45,7 @@ def perform(flags: Pretrain, settings: Settings, epochs: int, folder: pathlib.Pa
             _train(session, flags, method, name, epochs, folder)
         session.screen.fact("networks", pretrained.describe(folder), "bold green")
         words = {"method": "accdd", "dataset": name, "data_path": flags.data_path}
-        session.advise(distiller, **words, model_path=shorter_path(folder))
+        session.advise("condense", **words, model_path=shorter_path(folder))
 
 
 def _check(flags: Pretrain, settings: Settings, folder: pathlib.Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxdd.cli.flags.chain import Recover
-from jaxdd.cli.jobs.links import Links, writers
+from jaxdd.cli.jobs.links import Links, tell_teachers, writers
 from jaxdd.cli.session import opened
 from jaxdd.core.errors import UsageError
 from jaxdd.core.io import absolute, shorter_path
@@ -25,7 +25,7 @@ WIDTH = 128  # of a network in a file of which nothing else is known: as publish
 _MERGE = "--merge with another --exp-name and --ipc-end N makes a set of N images of each class"
 
 
-def perform(flags: Recover, settings: Decoupled, programs: Mapping[str, str]) -> None:
+def perform(flags: Recover, settings: Decoupled) -> None:
     """Checks, recovers or merges, and says what came out.
 
     Raises:
@@ -40,7 +40,7 @@ def perform(flags: Recover, settings: Decoupled, programs: Mapping[str, str]) ->
         else:
             made_by = ["--dataset", settings.dataset, "--arch-name", settings.chain.arch_name]
             made_by += [] if settings.chain.width == 128 else ["--width", str(settings.chain.width)]
-            remedy = f"{programs['squeeze']} {shlex.join(made_by)}"
+            remedy = f"`squeeze` {shlex.join(made_by)}"
             sources = teachers.find(settings, flags.arch_path, folder, flags.random_seed, remedy)
             words = settings.chain.architecture()  # of networks in files
             if sources[0].is_dir():  # the first one decides what students are
@@ -55,7 +55,7 @@ def perform(flags: Recover, settings: Decoupled, programs: Mapping[str, str]) ->
             set=folder / "distilled",
         )
         session.advise(
-            programs["validate"],
+            "validate",
             checkpoint_path=shorter_path(folder),
             data_path=flags.data_path,
             stream=None if flags.stream == "auto" else flags.stream,
@@ -89,7 +89,7 @@ def _recover(
     of = links.dataset, links.preprocessing
     known = tuple(teachers.read(source, *of, words, settings.recovery.precision) for source in sources)
     others = [teachers.read(source, *of, of_verifiers) for source in verifiers]
-    links.tell_teachers(known)
+    tell_teachers(links.screen, known, *of)
     chain = links.chain(teachers=known, writers=writers(files=_publishes(flags)))
     recovering: Any = chain.links[1].link({"teacher": known})
     teachers.refuse_others(known, folder)

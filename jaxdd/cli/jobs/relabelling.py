@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
 from functools import partial
 
 from jaxdd import data
@@ -32,13 +31,12 @@ OF_OTHERS = {  # flags of the other links -> why
 }
 
 
-def perform(flags: Relabel, place: pathlib.Path, programs: Mapping[str, str]) -> None:
+def perform(flags: Relabel, place: pathlib.Path) -> None:
     """Checks, labels, and says where the labels are.
 
     Arguments:
         flags: how.
         place: of the set.
-        programs: how each command is called, for advice.
 
     Raises:
         JaxddError: anything a user can mend.
@@ -85,7 +83,7 @@ def perform(flags: Relabel, place: pathlib.Path, programs: Mapping[str, str]) ->
             relabelling.make(folder, Control(line, session.should_stop))
         teachers.keep(others, folder)
         session.advise(
-            programs["validate"],
+            "validate",
             checkpoint_path=shorter_path(place),
             data_path=flags.data_path,
             fkd_path=shorter_path(folder) if flags.fkd_path or flags.output_dir else None,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
 
 from jaxdd.cli.flags.chain import Squeeze
-from jaxdd.cli.jobs.links import Links
+from jaxdd.cli.jobs.links import Links, tell_teachers
 from jaxdd.cli.session import opened
 from jaxdd.core.io import absolute, shorter_path
 from jaxdd.data import require_grain
@@ -16,7 +15,7 @@ from jaxdd.run.chain.teacher import Teacher
 from jaxdd.run.storage.precheck import require_writable
 
 
-def perform(flags: Squeeze, settings: Decoupled, programs: Mapping[str, str]) -> None:
+def perform(flags: Squeeze, settings: Decoupled) -> None:
     """Checks, trains or imports, and says how good the teacher is.
 
     Raises:
@@ -34,9 +33,9 @@ def perform(flags: Squeeze, settings: Decoupled, programs: Mapping[str, str]) ->
         links = Links(session, settings, flags, folder)
         links.header(f"teacher for {settings.dataset}, {settings.chain.arch_name}")
         links.begin()
-        links.tell_teachers([_made(links, weights)])
+        tell_teachers(links.screen, [_made(links, weights)], links.dataset, links.preprocessing)
         session.advise(
-            programs["recover"],
+            "recover",
             preset=flags.preset,
             dataset=None if flags.preset else settings.dataset,
             data_path=flags.data_path,

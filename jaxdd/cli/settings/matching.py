@@ -6,7 +6,7 @@ import dataclasses
 import json
 import pathlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from jaxdd.cli.devices import is_one_of_several
 from jaxdd.cli.flags.matching import NO_EFFECT, OF_NETWORKS, OWN, Condense, Matching, Pretrain, flag_of
@@ -80,7 +80,6 @@ def resolve_pretraining(flags: Pretrain) -> tuple[Settings, int]:
 def networks_for(
     settings: Settings,
     flags: Run,
-    programs: Mapping[str, str],
     *,
     epochs: int | None = None,
     named: Sequence[pathlib.Path | str] = (),
@@ -89,7 +88,6 @@ def networks_for(
 
     Arguments:
         settings, flags: of the run.
-        programs: how each command is called.
         epochs: that such networks would be trained for; None for the published ones.
         named: as in `run.chain.networks.find`.
 
@@ -97,7 +95,7 @@ def networks_for(
         UsageError, CheckpointError: there are none, or of another kind; says how `pretrain` trains such.
     """
     words = advised(settings, epochs=epochs, data_path=flags.data_path, resolution=flags.resolution)
-    return networks.find(settings, flags.resolution, f"{programs['pretrain']} {shlex.join(words)}", named)
+    return networks.find(settings, flags.resolution, f"`pretrain` {shlex.join(words)}", named)
 
 
 def advised(settings: Settings, *, epochs: int | None, data_path: str | None, resolution: int | None) -> list[str]:

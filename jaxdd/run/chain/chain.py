@@ -85,11 +85,9 @@ class Chain:
 
     Arguments:
         links: in their order.
-        begun: what is there before the first link, by name.
     """
 
     links: Sequence[Named]
-    begun: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def run(self, folder: pathlib.Path, control: Control = Control(), tell: Tell = silent) -> dict[str, Any]:
         """Makes every link that is not finished.
@@ -105,7 +103,7 @@ class Chain:
         Raises:
             Stopped, JaxddError: as in `Link.make`.
         """
-        made = dict(self.begun)
+        made: dict[str, Any] = {}
         for each in self.links:
             link, place = each.link(made), folder / each.folder
             with tell(each.name, link, place) as reporter:
