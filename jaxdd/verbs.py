@@ -263,8 +263,8 @@ def evaluate(
     if folder is not None or kept is not None:
         soft = soft.beside(folder or kept.absolute())  # pyright: ignore[reportOptionalMemberAccess]
     recipes = Recipe.for_students({**found.recipe, **soft.recipe}, recipe, (), found)
-    attached = soft.attach(recipes, found, dataset)
-    return evaluating.evaluate(found, dataset, attached.recipes[0], **options, **attached.options)
+    link, _ = soft.attach(evaluating.Evaluating(found, dataset, recipes, options=options), dataset)
+    return evaluating.evaluate(found, dataset, link.recipes[0], **link.options)
 
 
 def _recovered(

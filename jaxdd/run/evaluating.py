@@ -16,11 +16,12 @@ import itertools
 import json
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxdd import data as data_room
 from jaxdd.core import backend, io
+from jaxdd.core.config import as_dict
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.procedure import Procedure
 from jaxdd.core.types import Examples
@@ -116,6 +117,60 @@ def evaluate(
             place.parent.rmdir()
             place.parent.parent.rmdir()
     return evaluation
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluating:
+    """An evaluation as the link of a chain: students are trained, and a file says how good they are.
+
+    Arguments:
+        distilled: the set.
+        dataset: the real data; None while all that is asked is whether it is finished.
+        recipes: how students are trained, with rows for each of them.
+        seed: of students and baselines.
+        name: of the file, without .json.
+        about: what the file is to say beside the evaluation; `set` there tells two sets apart.
+        options: more of `evaluate`.
+    """
+
+    distilled: DistilledSet
+    dataset: Dataset | None
+    recipes: Sequence[BaseRecipe]
+    seed: int = 0
+    name: str = "eval"
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings that the accuracies depend on."""
+        recipe = self.recipes[0]
+        how = {"seed": self.seed, "recipe": {"protocol": recipe.protocol, **as_dict(recipe)}}
+        return {**how, "set": self.about.get("set")}
+
+    def file(self, place: pathlib.Path) -> pathlib.Path:
+        """The file in the folder `place`."""
+        return place / f"{self.name.removesuffix('.json')}.json"
+
+    def finished(self, place: pathlib.Path) -> bool:
+        """Whether the file in `place` is about this very set, recipe and seed."""
+        path = self.file(place)
+        content = io.read_json(path) if path.is_file() else None
+        return isinstance(content, dict) and all(content.get(name) == value for name, value in self.identity.items())
+
+    def make(self, place: pathlib.Path, control: Control = Control()) -> protocol.Evaluation:
+        """Trains the students and writes the file; finished students are kept on the way where a teacher teaches them.
+
+        Raises:
+            As `evaluate`.
+        """
+        assert self.dataset is not None
+        recipe, *others = self.recipes
+        keep = place / "validation" if recipe.protocol == "soft" else None
+        how = {"seed": self.seed, "control": control, "keep": keep, "others": others, **self.options}
+        evaluation = evaluate(self.distilled, self.dataset, recipe, **how)
+        io.write_json(self.file(place), {**self.about, **evaluation.as_dict()})
+        return evaluation
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

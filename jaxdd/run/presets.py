@@ -168,49 +168,20 @@ def build_chain(
     check_overrides(overrides, classes)
     values["dataset_name"] = data.canonical(FULL.get(named := str(values.get("dataset_name", "digits")), named))
     spec = describe(values["dataset_name"])
-    values, resized = _for_size(values, overrides, file, spec.resolution) if preset else (values, [])
+    resized: list[str] = []
+    if preset:
+        values, resized = published.for_size(values, overrides, str(file.values["dataset_name"]), spec.resolution)
     implied = published.implied(values, resolution=spec.resolution, classes=spec.classes)
     file = dataclasses.replace(file, values={**values, **implied.values})
     built = configs.build(file, classes)
     chain: ChainSettings = built["chain"]
     chain.architecture()
     told = [*file.notices, *resized, *notices, *(implied.notices if file.path == PUBLISHED else ())]
-    told += [] if "r_bn" in overrides else _of_architecture(chain.arch_name)
+    told += [] if "r_bn" in overrides else published.told_of_teacher(chain.arch_name)
     typed = frozenset(key for key, (where, _) in overrides.items() if where != OF_SCRIPT)
     found = Decoupled(file, chain, built["recovery"], _teacher(chain, spec), spec, tuple(told), typed)
     Recipe.of(found.recipe)  # hours before students need it
     return found
-
-
-def _for_size(
-    values: dict[str, Any], overrides: Overrides, preset: ConfigFile, side: int | None
-) -> tuple[dict[str, Any], list[str]]:
-    """A preset's settings for images of another size than those that it was written for, and what to tell of it.
-
-    Arguments:
-        values: the settings.
-        overrides: what was given, which stays.
-        preset: the file.
-        side: of the images, in pixels.
-    """
-    from jaxdd.methods.recovery.published import published_side
-
-    own = published_side(str(preset.values.get("dataset_name")))
-    dropped = [name for name in ("stages", "jitter", "mosaic") if name in values and name not in overrides]
-    if own in (None, side) or side is None or not dropped:
-        return values, []
-    kept = {name: value for name, value in values.items() if name not in dropped}
-    return kept, [f"the preset is for {own} pixels: {', '.join(dropped)} become those for {side}"]
-
-
-def _of_architecture(name: str) -> list[str]:
-    """What is to be told where settings were published for ResNet-18 alone."""
-    if not name.startswith("resnet") or name == "resnet18":
-        return []
-    return [
-        f"r_bn is that of ResNet-18; for {name} none is published, and its statistics weigh more (about 100 times for "
-        "ResNet-50): watch 'ce' beside 'statistics', and set `r_bn`"
-    ]
 
 
 def _file_of_chain(method: str | None, path: str | None, preset: str | None) -> ConfigFile:

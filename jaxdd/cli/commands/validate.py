@@ -10,7 +10,6 @@ from jaxdd.cli.flags.rcig import Eval
 from jaxdd.cli.settings.layers import no_effect
 from jaxdd.cli.settings.students import named_set, of_students
 from jaxdd.core.io import absolute
-from jaxdd.run.chain.students import Labels
 from jaxdd.run.presets import FULL
 
 SAME = (  # flags of `eval` too
@@ -26,10 +25,11 @@ def run(flags: Validate) -> None:
     """Checks, trains students, prints a table and writes the result file; see `cli.main`."""
     same, notices = as_eval(flags), no_effect(flags, NO_EFFECT)
     stored = absolute(flags.fkd_path) if flags.fkd_path else None
-    labels = Labels(tuple(map(absolute, flags.arch_path)), stored, flags.online, flags.checkpoint_every)
 
     from jaxdd.cli.jobs import evaluating
+    from jaxdd.run.chain.students import Labels
 
+    labels = Labels(tuple(map(absolute, flags.arch_path)), stored, flags.online, flags.checkpoint_every)
     evaluating.perform(same, labels, notices, maker="recover")
 
 

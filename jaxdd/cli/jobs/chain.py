@@ -9,7 +9,6 @@ from jaxdd.cli.jobs import evaluating
 from jaxdd.cli.jobs.links import Links, writers
 from jaxdd.cli.session import opened
 from jaxdd.core import io
-from jaxdd.core.config import as_dict
 from jaxdd.core.errors import CheckpointError
 from jaxdd.data import require_grain
 from jaxdd.evaluation.recipe import Recipe
@@ -44,13 +43,9 @@ def perform(flags: Distill, settings: Decoupled) -> None:
         elsewhere = sources.default_folder(settings, flags.random_seed)
         chain = links.chain(writers=writers(files=True), elsewhere=elsewhere)
         chain.run(folder, links.control(), links)
-        if _validated(folder, flags.random_seed):
-            session.screen.say("this chain is finished already", "bold green")
-            session.screen.facts(numbers=folder / "eval.json")
-            return
     same = {name: getattr(flags, name) for name in SAME}
     labels = students.Labels(checkpoint_every=flags.checkpoint_every)
-    evaluating.perform(Eval(checkpoint_path=str(folder), **same), labels)
+    evaluating.perform(Eval(checkpoint_path=str(folder), **same), labels, once=True)
 
 
 def _check(flags: Distill, settings: Decoupled, folder: pathlib.Path) -> None:
@@ -85,14 +80,3 @@ def _refuse_other_labels(manifest: pathlib.Path, settings: Decoupled) -> None:
             expected="labels of the same set, or none",
             remedy="move them away, or choose another --output_dir",
         )
-
-
-def _validated(folder: pathlib.Path, seed: int) -> bool:
-    """Whether `eval.json` is about this very set, recipe and seed."""
-    path, own = folder / "eval.json", io.read_json(folder / "distilled" / "manifest.json")
-    if not path.is_file():
-        return False
-    found, recipe = io.read_json(path), Recipe.of({**own["recipe"], **students.labelled(folder / "labels")})
-    how = {"seed": seed, "set": students.shards(folder / "distilled")}
-    how |= {"recipe": {"protocol": recipe.protocol, **as_dict(recipe)}}
-    return isinstance(found, dict) and all(found.get(name) == value for name, value in how.items())

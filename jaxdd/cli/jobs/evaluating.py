@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -22,9 +23,9 @@ from jaxdd.evaluation.base import BaseRecipe
 from jaxdd.evaluation.protocol import BASELINES, Evaluation, planned
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.models import ALIASES, NAMES, NORMALIZATIONS, TEACHERS
-from jaxdd.run import evaluating
 from jaxdd.run.chain import students as soft
 from jaxdd.run.control import Control
+from jaxdd.run.evaluating import Evaluating
 from jaxdd.run.presets import build, check_overrides, default_config, default_folder
 from jaxdd.run.settings import Settings
 from jaxdd.run.storage import sets
@@ -37,7 +38,12 @@ RECIPE_FLAGS = (
 
 
 def perform(
-    flags: Eval, labels: soft.Labels | None = None, notices: Sequence[str] = (), maker: str = "distill"
+    flags: Eval,
+    labels: soft.Labels | None = None,
+    notices: Sequence[str] = (),
+    *,
+    maker: str = "distill",
+    once: bool = False,
 ) -> None:
     """Evaluates as the flags say.
 
@@ -46,6 +52,7 @@ def perform(
         labels: where soft labels come from; None for what lies beside the set.
         notices: more that the user should be told.
         maker: the command that makes such sets, for advice.
+        once: whether nothing is to be done where the very same evaluation is finished.
 
     Raises:
         JaxddError: anything a user can mend.
@@ -53,12 +60,16 @@ def perform(
     """
     with opened() as session:
         job = _Job(flags, labels or soft.Labels(), maker)
+        if once and job.link.finished(job.folder):
+            session.screen.say("this chain is finished already", "bold green")
+            session.screen.facts(numbers=job.link.file(job.folder))
+            return
         made = job.distilled.provenance
         origin = ", ".join(f"{key} {made[key]}" for key in ("method", "step") if key in made)
         where = f"{job.found.path}" + (f" ({origin})" if origin else "")
         what = f"evaluation of {len(job.distilled)} images of {job.name}, {job.distilled.ipc} per class"
         session.header(what, notices=(*job.settings.notices, *notices), set=where)
-        job.conclude(session, *job.evaluate(session))
+        job.conclude(session, job.evaluate(session))
 
 
 class _Job:
@@ -85,6 +96,10 @@ class _Job:
         self.soft = self.recipes[0].protocol == "soft"
         self.folder = io.absolute(flags.output_dir) if flags.output_dir else self.found.beside
         self.rows: dict[str, Any] = {"baselines": BASELINES if flags.baselines else (), "full_data": flags.full_data}
+        about = {"checkpoint": str(self.found.path)} | ({"set": soft.shards(self.found.path)} if self.soft else {})
+        options = {"zca_folder": flags.zca_path, **self.rows}
+        how = {"seed": flags.random_seed, "name": flags.save_name, "about": about, "options": options}
+        self.link = Evaluating(self.distilled, None, self.recipes, **how)
         self._check()
 
     def _dataset_name(self, told: str) -> str:
@@ -121,29 +136,26 @@ class _Job:
         if not self.flags.output_dir and not self.folder.is_dir():
             raise CheckpointError("no folder for the result", where=str(self.folder), remedy="give an --output_dir")
 
-    def evaluate(self, session: Session) -> tuple[Evaluation, dict[str, Any]]:
-        """Trains the networks; returns their accuracies, and what else the result file is to say."""
-        flags, distilled, recipes, about = self.flags, self.distilled, self.recipes, {}
+    def evaluate(self, session: Session) -> Evaluation:
+        """Trains the networks, and writes the result file."""
+        flags, distilled, screen = self.flags, self.distilled, session.screen
         how = {"resolution": flags.resolution or _shape(distilled)[0], "stream": flags.stream}
         read = partial(data.load, self.name, flags.data_path, **how)
         device, dataset = session.begin(partial(start_one, flags.devices), read)
-        session.screen.fact("data", data_line(dataset, distilled.space))
-        for recipe in recipes:
-            session.screen.fact("network", self._describe(recipe, dataset))
-        session.screen.fact("device", device)
-        options: dict[str, Any] = {"seed": flags.random_seed, "zca_folder": flags.zca_path, **self.rows}
+        screen.fact("data", data_line(dataset, distilled.space))
+        for recipe in self.recipes:
+            screen.fact("network", self._describe(recipe, dataset))
+        screen.fact("device", device)
+        link = dataclasses.replace(self.link, dataset=dataset)
         if self.soft:
-            attached = self.labels.attach(recipes, distilled, dataset)
-            for told in attached.told:
-                session.screen.fact(*told)
-            recipes, about = attached.recipes, {"set": soft.shards(self.found.path), **attached.about}
-            options |= {**attached.options, "keep": self.folder / "validation"}
-        steps = [training.steps for training in planned(distilled, dataset, recipes, **self.rows)]
-        line = Trainings(session.screen, session.should_stop, steps)
+            link, texts = self.labels.attach(link, dataset)
+            for told in texts:
+                screen.fact(*told)
+        steps = [training.steps for training in planned(distilled, dataset, link.recipes, **self.rows)]
+        line = Trainings(screen, session.should_stop, steps)
         line.kept = "finished networks are kept; the same command continues" if self.soft else "nothing was written"
-        options |= {"others": recipes[1:], "control": Control(line, session.should_stop)}
         with line.shown():
-            return evaluating.evaluate(distilled, dataset, recipes[0], **options), about
+            return link.make(self.folder, Control(line, session.should_stop))
 
     def _describe(self, recipe: BaseRecipe, dataset: data.Dataset) -> str:
         """The network of a recipe, and how it is trained."""
@@ -153,15 +165,13 @@ class _Job:
         how = f"{recipe.models_to_test} networks per row, {recipe.summary(first)}"
         return f"{type(module).__name__}, {depth}width {recipe.width}; {how}"
 
-    def conclude(self, session: Session, evaluation: Evaluation, about: Mapping[str, Any]) -> None:
-        """Shows the table, and writes the result file."""
+    def conclude(self, session: Session, evaluation: Evaluation) -> None:
+        """Shows the table, and says where the result file is."""
         screen, flags = session.screen, self.flags
         screen.show(table(evaluation.rows))
         method = self.distilled.provenance.get("method")
         published = students.expected(method, self.name) if self.soft else _published(self.settings, self.name)
-        path = self.folder / f"{flags.save_name.removesuffix('.json')}.json"
-        io.write_json(path, {"checkpoint": str(self.found.path), **about, **evaluation.as_dict()})
-        screen.facts(reference=published, numbers=path)
+        screen.facts(reference=published, numbers=self.link.file(self.folder))
         screen.log_to((io.absolute(flags.log_dir) if flags.log_dir else self.folder) / "log.txt")
         if flags.message and flags.message != Eval.message:
             screen.record(f"message: {flags.message}")

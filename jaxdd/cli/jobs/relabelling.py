@@ -71,7 +71,7 @@ def perform(flags: Relabel, place: pathlib.Path) -> None:
             soft.require_own(own, sources, distilled)
         tell_teachers(session.screen, own, dataset, preprocessing)
         relabelling = Relabelling.by(own, distilled, preprocessing, recipe, flags.prune)
-        relabelling.refuse_others(folder)
+        relabelling.finished(folder)  # or it holds other labels
         if flags.dry_run:
             size = gigabytes(relabelling.bytes)
             session.screen.fact("labels", f"{relabelling.epochs} epochs, at most {size}")

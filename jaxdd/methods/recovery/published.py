@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from jaxdd.core.procedure import Implied
@@ -147,3 +147,36 @@ def _total(stages: Any, otherwise: int) -> int:
         return sum(int(iterations) for _, iterations in stages)
     except (TypeError, ValueError):
         return otherwise
+
+
+def for_size(
+    values: dict[str, Any], given: Collection[str], dataset: str, side: int | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Returns a preset's settings for images of another size than those it was written for, and what to tell of it.
+
+    Arguments:
+        values: the settings.
+        given: names of settings that a user gave, which stay.
+        dataset: that the preset was written for.
+        side: of the images, in pixels.
+    """
+    published = published_side(dataset)
+    dropped = [name for name in ("stages", "jitter", "mosaic") if name in values and name not in given]
+    if published in (None, side) or side is None or not dropped:
+        return values, []
+    kept = {name: value for name, value in values.items() if name not in dropped}
+    return kept, [f"the preset is for {published} pixels: {', '.join(dropped)} become those for {side}"]
+
+
+def told_of_teacher(name: str) -> list[str]:
+    """Returns what to tell where settings were published for ResNet-18 alone.
+
+    Arguments:
+        name: of the teacher's architecture, as in `models.TEACHERS`.
+    """
+    if not name.startswith("resnet") or name == "resnet18":
+        return []
+    return [
+        f"r_bn is that of ResNet-18; for {name} none is published, and its statistics weigh more (about 100 times for "
+        "ResNet-50): watch 'ce' beside 'statistics', and set `r_bn`"
+    ]

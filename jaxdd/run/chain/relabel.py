@@ -206,14 +206,6 @@ class Relabelling:
                 reporter.ends("epoch", {"number": epoch, "own_class": float(state.own_class) / steps})
         return self.read(folder)
 
-    def refuse_others(self, folder: str | os.PathLike) -> None:
-        """Refuses a folder that holds other labels.
-
-        Raises:
-            CheckpointError: see above.
-        """
-        _entries(pathlib.Path(folder), self.identity)
-
     def read(self, folder: str | os.PathLike) -> StoredLabels:
         """The labels of all epochs, verified but not kept in memory: what `evaluation.protocol.evaluate` takes.
 

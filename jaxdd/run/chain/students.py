@@ -5,19 +5,20 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
+from jaxdd import data
 from jaxdd.core import io
+from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError
 from jaxdd.core.io import gigabytes, shorter_path
+from jaxdd.data import Dataset
+from jaxdd.evaluation.students import teacher_accuracies
 from jaxdd.run.chain import sources as known
-
-if TYPE_CHECKING:
-    from jaxdd.core.distilled import DistilledSet
-    from jaxdd.data import Dataset
-    from jaxdd.evaluation.base import BaseRecipe
-    from jaxdd.run.chain.teacher import Teacher
-
+from jaxdd.run.chain import teacher as trained
+from jaxdd.run.chain.relabel import Relabelling
+from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.evaluating import Evaluating
 
 KIND: dict[str, Any] = {"family": "sre2l", "kind": "raw"}  # of the preprocessing
 
@@ -25,22 +26,6 @@ KIND: dict[str, Any] = {"family": "sre2l", "kind": "raw"}  # of the preprocessin
 def shards(folder: pathlib.Path) -> list[str]:
     """sha256 of every shard of a set: the same of the same images and labels."""
     return [shard["sha256"] for shard in io.read_json(folder / "manifest.json")["shards"]]
-
-
-class Attached(NamedTuple):
-    """An evaluation whose students can be taught.
-
-    Arguments:
-        recipes: with their teacher.
-        options: more arguments of `run.evaluating.evaluate`.
-        told: what to tell, names and texts.
-        about: what `eval.json` is to say of it.
-    """
-
-    recipes: tuple[BaseRecipe, ...]
-    options: dict[str, Any]
-    told: list[tuple[str, str]]
-    about: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,8 +77,6 @@ class Labels:
         Raises:
             CheckpointError: see above.
         """
-        from jaxdd.run.chain.teacher import read_manifest
-
         for folder in () if self.loaded else self.teachers:
             if not (folder / "manifest.json").is_file():
                 raise CheckpointError(
@@ -102,39 +85,37 @@ class Labels:
                     expected="the folder of the teacher, which `recover` copies there",
                     remedy="copy it there, or name it by `teacher`",
                 )
-            read_manifest(folder)
+            trained.read_manifest(folder)
 
-    def attach(self, recipes: Sequence[BaseRecipe], distilled: DistilledSet, dataset: Dataset) -> Attached:
-        """The recipes with their teacher, and all that goes with it.
+    def attach(self, link: Evaluating, dataset: Dataset) -> tuple[Evaluating, list[tuple[str, str]]]:
+        """Returns an evaluation whose students have their teacher, and what to tell of it, names and texts.
+
+        Arguments:
+            link: the evaluation, without teachers.
+            dataset: the real data.
 
         Raises:
             CheckpointError: the teacher is another one than the set was made with, or the labels are of another set.
             DataError: the teacher does not know the classes.
         """
-        from jaxdd import data
-        from jaxdd.evaluation.students import teacher_accuracies
-        from jaxdd.run.chain import teacher as trained
-        from jaxdd.run.chain.relabel import Relabelling
-
-        found = list(self.loaded) or [trained.load(folder) for folder in self.teachers]
+        teachers = list(self.loaded) or [trained.load(folder) for folder in self.teachers]
         preprocessing = data.fit(dataset, **KIND)
         if self.own and not self.loaded:
-            require_own(found, self.teachers, distilled)
-        given = tuple(teacher.network for teacher in found), tuple(teacher.variables for teacher in found)
-        reached = teacher_accuracies(*given, data.test_examples(dataset, preprocessing))
-        told = list(map(telling, found, reached))
-        taught: Any = tuple(dataclasses.replace(recipe, teachers=given[0]) for recipe in recipes)  # pyright: ignore
-        options: dict[str, Any] = {"networks": given[1], "checkpoint_every": self.checkpoint_every}
-        each = [{"digest": own.digest, "accuracy": share} for own, share in zip(found, reached, strict=True)]
-        about: dict[str, Any] = {"teachers": each, "labels": "online"}
+            require_own(teachers, self.teachers, link.distilled)
+        networks, variables = zip(*((teacher.network, teacher.variables) for teacher in teachers), strict=True)
+        reached = teacher_accuracies(networks, variables, data.test_examples(dataset, preprocessing))
+        told = list(map(telling, teachers, reached))
+        recipes: Any = [dataclasses.replace(recipe, teachers=networks) for recipe in link.recipes]  # pyright: ignore
+        options = {**link.options, "networks": variables, "checkpoint_every": self.checkpoint_every}
+        each = [{"digest": one.digest, "accuracy": share} for one, share in zip(teachers, reached, strict=True)]
+        about = {**link.about, "teachers": each, "labels": "online"}
         if self.stored is not None:
             keep = io.read_json(self.stored / "manifest.json").get("keep")
-            labels = Relabelling(taught[0], distilled, preprocessing, given[1], keep)
-            options["labels"] = labels.read(self.stored)
-            size = gigabytes(options["labels"].nbytes)
+            labels = Relabelling(recipes[0], link.distilled, preprocessing, variables, keep).read(self.stored)
+            size = gigabytes(labels.nbytes)
             told.append(("labels", f"{shorter_path(self.stored)}, {size}; the baselines ask the teacher"))
-            about["labels"] = str(self.stored)
-        return Attached(taught, options, told, about)
+            options["labels"], about["labels"] = labels, str(self.stored)
+        return dataclasses.replace(link, dataset=dataset, recipes=recipes, options=options, about=about), told
 
 
 def telling(teacher: Teacher, reached: float) -> tuple[str, str]:
