@@ -1,4 +1,4 @@
-"""What `import jaxdd` offers: every method by its name, from data in memory, with or without a folder.
+"""The functions of `import jaxdd`: every method by its name, from data in memory, with or without a folder.
 
 Defaults are those of the command line: for the digits the packaged quick settings, for a data set that a method's paper
 has results for the published ones. What a user should be told comes as a warning of the kind `core.errors.Notice`.
@@ -315,7 +315,7 @@ def _pretraining(
 
 
 def _settings(dataset: Dataset, method: str, given: Mapping[str, Any], config: str | None) -> Settings:
-    """Settings as the command line would have them for these data."""
+    """Returns settings as the command line would have them for these data."""
     overrides = {"method": ("method", method), "dataset_name": ("data", dataset.name)}
     overrides |= {name: ("jaxdd.distill", value) for name, value in given.items()}
     path, told = (config, []) if config else presets.for_dataset(dataset.name, method)
@@ -325,7 +325,7 @@ def _settings(dataset: Dataset, method: str, given: Mapping[str, Any], config: s
 
 
 def _chain(dataset: Dataset, method: str, given: Mapping[str, Any], config: str | None) -> Decoupled:
-    """The same of a chain."""
+    """Returns the settings of a chain as the command line would have them."""
     side, _, channels = dataset.image_shape
     spec = DataSpec(dataset.name, side, channels, dataset.classes)
     overrides = {"dataset_name": ("data", dataset.name)}
@@ -345,7 +345,7 @@ def _given(settings: Mapping[str, Any], ipc: int | None, max_steps: int | None =
 
 
 def _method(method: str | None, config: str | None) -> str:
-    """The method that is named, or the config's."""
+    """Returns the method that is named, or the config's."""
     file = configs.read_config(configs.find_config(config)).values if config else {}
     return choose(str(method or file.get("method", "rcig")), METHODS, kind="method", where="method")
 
@@ -357,7 +357,7 @@ def _refuse(method: str, **given: Any) -> None:
 
 
 def _writers() -> chain.Writers:
-    """What draws and publishes; matplotlib, which it takes, makes folders of its own where it is imported."""
+    """Returns what draws and publishes; matplotlib, which it takes, makes folders of its own where it is imported."""
     from jaxdd.publish import image_folder
     from jaxdd.publish.grid import grid
 
@@ -366,7 +366,7 @@ def _writers() -> chain.Writers:
 
 @contextlib.contextmanager
 def _room(folder: Folder | None) -> Iterator[pathlib.Path]:
-    """The folder that is named, or one that is gone afterwards."""
+    """Returns the folder that is named, or one that is gone afterwards."""
     if folder is not None:
         yield absolute(folder)
         return
@@ -375,7 +375,7 @@ def _room(folder: Folder | None) -> Iterator[pathlib.Path]:
 
 
 def _set(distilled: DistilledSet | Folder, dataset: str) -> tuple[DistilledSet, pathlib.Path | None]:
-    """A set, and the folder that results about it belong to, if it has one."""
+    """Returns a set, and the folder that results about it belong to, if it has one."""
     if isinstance(distilled, DistilledSet):
         return distilled, None
     found = sets.find(absolute(distilled), name="distilled")
@@ -383,7 +383,7 @@ def _set(distilled: DistilledSet | Folder, dataset: str) -> tuple[DistilledSet, 
 
 
 def _known_teachers(teacher: Any, found: DistilledSet, folder: pathlib.Path | None) -> tuple[Teacher, ...]:
-    """Those that are named, those kept in memory, or those that lie beside the set.
+    """Returns the teachers that are named, those kept in memory, or those that lie beside the set.
 
     Raises:
         CheckpointError: there is none.
@@ -407,13 +407,13 @@ def _known_teachers(teacher: Any, found: DistilledSet, folder: pathlib.Path | No
 
 
 def _teachers(given: Any) -> tuple[Teacher, ...]:
-    """Teachers from what a user has."""
+    """Returns teachers from what a user has."""
     some = given if isinstance(given, list | tuple) else [given]
     return tuple(each if isinstance(each, Teacher) else teachers.load(each) for each in some)
 
 
 def _networks(given: Any) -> Networks:
-    """Networks trained beforehand, from what a user has."""
+    """Returns networks trained beforehand, from what a user has."""
     if isinstance(given, Networks):
         return given
     if isinstance(given, str | os.PathLike):
@@ -423,7 +423,7 @@ def _networks(given: Any) -> Networks:
 
 
 def _dataset(data: Any, *, test: bool) -> Dataset:
-    """A data set from what a user has."""
+    """Returns a data set from what a user has."""
     if isinstance(data, Dataset):
         return data
     pairs = data if isinstance(data, tuple | list) and len(data) == 2 else None

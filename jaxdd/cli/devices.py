@@ -16,7 +16,7 @@ MODES = ("shard", "pool")  # how a run may lie on several devices
 
 
 def is_one_of_several(flags: Run) -> bool:
-    """Whether the flags make this process one of several."""
+    """Returns whether the flags make this process one of several."""
     by_hand = (flags.coordinator_address, flags.num_processes, flags.process_id)
     return flags.distributed or any(given is not None for given in by_hand)
 
@@ -32,7 +32,7 @@ def join(flags: Run) -> bool:
 
 
 def start(flags: Run) -> tuple[Layout, str]:
-    """How the run lies on its devices, and that in words.
+    """Starts the devices; returns how the run lies on them, and that in words.
 
     Raises:
         UsageError: fewer devices are there.
@@ -44,7 +44,7 @@ def start(flags: Run) -> tuple[Layout, str]:
 
 
 def start_several(count: int | None, mode: str = "shard") -> tuple[Layout, str]:
-    """The same of one process.
+    """Starts the devices of one process; returns as `start`.
 
     Arguments:
         count: of devices; -1 for all, None for one.
@@ -61,7 +61,7 @@ def start_several(count: int | None, mode: str = "shard") -> tuple[Layout, str]:
 
 
 def start_one(count: int | None) -> str:
-    """One device, in words.
+    """Starts one device; returns it in words.
 
     Raises:
         UsageError: more are asked for.

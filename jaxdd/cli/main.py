@@ -81,7 +81,7 @@ def _run(words: list[str], script: str | None) -> None:
 
 
 def _called(command: str, *, by_script: bool) -> str:
-    """How a user types this command, given how he typed the present one."""
+    """Returns how a user types this command, given how he typed the present one."""
     if not by_script:
         return f"jaxdd {command}"
     place = pathlib.Path(sys.argv[0]).parent.absolute()
@@ -103,7 +103,7 @@ def _wants_traceback(words: Sequence[str]) -> bool:
 
 
 def _report(error: JaxddError, *, debug: bool) -> None:
-    """A few lines on the standard error: what, where, expected, remedy."""
+    """Prints a few lines on the standard error: what, where, expected, remedy."""
     import rich.console
     import rich.text
 

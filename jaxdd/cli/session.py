@@ -56,7 +56,7 @@ class Session:
 
 @contextlib.contextmanager
 def opened(screen: Screen | None = None, *, interruptible: bool = True) -> Iterator[Session]:
-    """A command at work; errors are kept in its log too.
+    """Opens a command at work; errors are kept in its log too.
 
     Arguments:
         screen: where it is shown; None for the terminal.
@@ -75,7 +75,7 @@ def opened(screen: Screen | None = None, *, interruptible: bool = True) -> Itera
 
 
 def data_line(dataset: Dataset, space: str) -> str:
-    """`digits: 1438 train and 359 test images, 8x8x1, 10 classes, standardised`."""
+    """Returns `digits: 1438 train and 359 test images, 8x8x1, 10 classes, standardised`."""
     shape = "x".join(map(str, dataset.image_shape))
     counts = f"{len(dataset.train_images)} train and {len(dataset.test_images)} test images"
     streamed = ", streamed" * isinstance(dataset, LargeDataset)

@@ -17,7 +17,7 @@ def never() -> int | None:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Control:
-    """What the maker of a run is given beside what the run is.
+    """A reporter, a wish to stop and devices: all that the maker of a run is given beside the run itself.
 
     Arguments:
         reporter: hears about the run.

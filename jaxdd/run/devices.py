@@ -31,7 +31,7 @@ WHOLE, SPLIT = PartitionSpec(), PartitionSpec(sharding.AXIS)
 
 
 def choose(count: int | None = None) -> list[Any]:
-    """The first `count` devices; `ALL` takes all; None takes one, or all in a run of several processes.
+    """Returns the first `count` devices; `ALL` takes all; None takes one, or all in a run of several processes.
 
     Raises:
         UsageError: fewer devices are there, or several processes are not to use all of theirs.
@@ -58,7 +58,7 @@ def choose(count: int | None = None) -> list[Any]:
 
 
 def mesh(devices: list[Any] | tuple[Any, ...]) -> jax.sharding.Mesh:
-    """A mesh of one axis, `data`, along which batches or networks are split."""
+    """Returns a mesh of one axis, `data`, along which batches or networks are split."""
     auto = (jax.sharding.AxisType.Auto,)
     return jax.make_mesh((len(devices),), (sharding.AXIS,), axis_types=auto, devices=devices)
 
@@ -93,13 +93,13 @@ class Layout:
         return jax.sharding.SingleDeviceSharding(self.devices[0])
 
     def put(self, tree: PyTree) -> PyTree:
-        """The tree on every device; an explicit transfer, and none where it lies there already."""
+        """Puts the tree on every device; an explicit transfer, and none where it lies there already."""
         if hosts.several():
             return jax.tree.map(lambda leaf: hosts.place(leaf, self.everywhere), tree)
         return jax.device_put(tree, self.everywhere)
 
     def of_state(self, procedure: Procedure, template: PyTree) -> PyTree:
-        """Where each leaf of the state lies.
+        """Returns the sharding of each leaf of the state.
 
         Arguments:
             procedure: names the parts that lie on the devices one by one (`Procedure.per_device`).
@@ -112,7 +112,7 @@ class Layout:
         return jax.tree.map(self._placed, self._specs(procedure, template))
 
     def spread(self, fn: Callable, procedure: Procedure, template: PyTree) -> Callable:
-        """`fn(state, *others) -> (state, metrics)` as it is to be compiled for all devices.
+        """Returns `fn(state, *others) -> (state, metrics)` in the form that is compiled for all devices.
 
         Arguments:
             fn: the program of one device.
@@ -137,7 +137,7 @@ class Layout:
         return spread
 
     def within(self, fn: Callable, *args: Any) -> Any:
-        """`fn(*args)` as it is traced for these devices: `core.sharding` knows of them."""
+        """Calls `fn(*args)` as it is traced for these devices: `core.sharding` knows of them."""
         if not self.several:
             return fn(*args)
         context = sharding.split_over(self.mesh) if self.mode == "shard" else sharding.one_of(len(self.devices))

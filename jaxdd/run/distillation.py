@@ -38,7 +38,7 @@ Picture = Callable[[DistilledSet, pathlib.Path], Any]
 
 
 class Validate(Protocol):
-    """What looks at the set every so many steps (`run.evaluating`)."""
+    """An observer of the set every so many steps (`run.evaluating`)."""
 
     @property
     def every(self) -> int:
@@ -129,7 +129,7 @@ class Distillation:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the run's numbers depend on, and what a state on disk needs to be read again."""
+        """The settings that the run's numbers depend on; a state on disk needs them to be read again."""
         given: dict[str, Any] = {}
         if self.networks:
             given["networks"] = {"count": len(self.networks), "digest": self.networks.digest}
@@ -151,7 +151,7 @@ class Distillation:
 
     @property
     def other(self) -> dict[str, Any]:
-        """What they do not depend on."""
+        """The settings that the run's numbers do not depend on."""
         return {
             "max_steps": self.steps,
             "checkpoint_iters": list(self.checkpoint_iters),
@@ -160,7 +160,7 @@ class Distillation:
         }
 
     def plan(self, layout: Layout | None = None, *, count_operations: bool = False) -> Plan:
-        """What the run needs, from shapes alone; `layout` and `count_operations` as in `run.plan.plan`."""
+        """Returns the run's needs, from shapes alone; `layout` and `count_operations` as in `run.plan.plan`."""
         shape, labels = self.dataset.train_images.shape, self.dataset.train_labels
         how = {"dtype": resident_type(shape, self.preprocessing.space), "largest": int(np.bincount(labels).max())}
         examples = self._supplied(shapes(shape, self.dataset.classes, **how))
@@ -205,7 +205,7 @@ class Distillation:
         return None if limit is None else int(limit * 1e9)
 
     def storage(self, folder: Any, *, other: Mapping[str, Any] | None = None, **options: Any) -> Storage:
-        """The run's output folder, not yet opened.
+        """Returns the run's output folder, not yet opened.
 
         Arguments:
             folder: where.
@@ -221,7 +221,7 @@ class Distillation:
         return Storage(folder, self.identity, {**self.other, **(other or {})}, **options)
 
     def describe(self, result: DistilledSet, step: int) -> DistilledSet:
-        """The method's result with its meaning: true colours, data set, recipe and provenance."""
+        """Returns the method's result with its meaning: true colours, data set, recipe and provenance."""
         versions = {"jaxdd": __version__, "jax": jax.__version__, "flax": flax.__version__}
         pixels = data_room.clip(self.preprocessing.invert(result.images)).astype(np.float32)
         return result.replace(pixels=pixels, **meaning(self.identity, self.other, versions, step))
@@ -310,11 +310,11 @@ class Distilling:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the run's numbers depend on."""
+        """The settings that the run's numbers depend on."""
         return self.run.identity
 
     def finished(self, place: pathlib.Path) -> bool:
-        """Whether the run's set is in `place/distilled`, after all steps."""
+        """Returns whether the run's set is in `place/distilled`, after all steps."""
         made, wanted = identities.origin(place) or {}, identities.as_json(self.identity)
         return made.get("step", -1) >= self.run.steps and all(
             made.get(name) == wanted[name] for name in ("method", "settings", "seed")

@@ -149,11 +149,11 @@ class Evaluating:
         return {**how, "set": self.about.get("set")}
 
     def file(self, place: pathlib.Path) -> pathlib.Path:
-        """The file in the folder `place`."""
+        """Returns the file in the folder `place`."""
         return place / f"{self.name.removesuffix('.json')}.json"
 
     def finished(self, place: pathlib.Path) -> bool:
-        """Whether the file in `place` is about this very set, recipe and seed."""
+        """Returns whether the file in `place` is about this very set, recipe and seed."""
         path = self.file(place)
         content = io.read_json(path) if path.is_file() else None
         return isinstance(content, dict) and all(content.get(name) == value for name, value in self.identity.items())
@@ -175,7 +175,7 @@ class Evaluating:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Validation:
-    """What a run does every so many steps; pass it to `Distillation.drive`.
+    """An evaluation every so many steps of a run; pass it to `Distillation.drive`.
 
     Arguments:
         every: steps between two evaluations.
@@ -221,6 +221,6 @@ class Validation:
         self.report(step, row, best)
 
     def told(self) -> list[dict[str, Any]]:
-        """The evaluations so far."""
+        """Returns the evaluations so far."""
         path = self.folder / "evaluations.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []

@@ -1,4 +1,4 @@
-"""What a stream has for each dispatch of a run, put on the devices while the dispatch before is under way."""
+"""Batches of a stream for each dispatch of a run, put on the devices while the dispatch before is under way."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Feed:
         return tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
 
     def __call__(self, start: int, stop: int) -> dict[str, PyTree]:
-        """The batches of the steps `start` to `stop - 1` on the devices, each leaf `[steps_per_dispatch, ...]`.
+        """Returns the batches of the steps `start` to `stop - 1` on the devices, each leaf `[steps_per_dispatch, ...]`.
 
         The rest of a dispatch that is cut short is zeros, which no step reads.
 

@@ -64,12 +64,12 @@ def _named(coordinator: str | None, processes: int | None, process: int | None) 
 
 
 def several() -> bool:
-    """Whether this process is one of several."""
+    """Returns whether this process is one of several."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def first() -> bool:
-    """Whether this process is the one that prints and writes."""
+    """Returns whether this process is the one that prints and writes."""
     return not several() or jax.process_index() == 0
 
 
@@ -99,7 +99,7 @@ def on_first(fn: Callable[[], Any]) -> Any:
 
 
 def _told(message: dict[str, Any]) -> dict[str, Any]:
-    """The message of process 0."""
+    """Sends the message of process 0 to all; returns it."""
     from jax.experimental import multihost_utils
 
     text = np.frombuffer(json.dumps(message).encode(), np.uint8)
@@ -109,13 +109,13 @@ def _told(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def place(value: Any, sharding: jax.sharding.Sharding) -> Array:
-    """An array that lies on the devices of all processes, each of which holds the whole of it in its memory."""
+    """Makes an array that lies on the devices of all processes; each of them holds the whole of it in its memory."""
     content = np.asarray(value)
     return jax.make_array_from_callback(content.shape, sharding, lambda part: content[part])
 
 
 def voted(value: tuple[int, ...], mesh: jax.sharding.Mesh) -> Array:
-    """`[devices, len(value)]` int32 over the mesh, in which every process has written its `value` at its own devices.
+    """Returns `[devices, len(value)]` int32 over the mesh; every process has written its `value` at its own devices.
 
     It goes into a step's program, which gives back the maximum: so all processes come to the same numbers at the same
     step without ever waiting for each other.

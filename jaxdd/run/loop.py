@@ -40,7 +40,7 @@ class Observer(Protocol):
     """Looks at the result so far. `result` may share the state's buffers: copy what is kept beyond the call."""
 
     def __call__(self, step: int, result: Any, metrics: Mapping[str, float]) -> None:
-        """`metrics` are those of the last finished step; none at step 0."""
+        """Looks at a result; `metrics` are those of the last finished step, and none at step 0."""
 
 
 def run(procedure: Procedure, data: Examples, *, steps: int, seed: int, **options: Any) -> Any:
@@ -192,11 +192,11 @@ class _Course:
             self._observe({})
 
     def signal(self) -> int | None:
-        """The number of the signal that ends the run here, if one does."""
+        """Returns the number of the signal that ends the run here, if one does."""
         return self.voted[0] if hosts.several() else self.should_stop()
 
     def advance(self) -> None:
-        """One dispatch: from here to the next boundary."""
+        """Makes one dispatch: from here to the next boundary."""
         boundary = self._next_boundary()
         start, stop = self.layout.put((np.int32(self.step), np.int32(boundary)))
         for period, program in zip(self.programs.periods, self.programs.events, strict=True):
@@ -226,7 +226,7 @@ class _Course:
         self.reporter.saved(self.step, time.perf_counter() - start)
 
     def _next_boundary(self) -> int:
-        """The first step after this one at which the host has something to do, or a full dispatch ends."""
+        """Returns the first step after this one at which the host has something to do, or a full dispatch ends."""
         periods = (self.log_every, *self.programs.periods)
         marks = [self.steps, self.step + self.programs.steps_per_dispatch]
         marks += [self.step - self.step % period + period for period in periods]
@@ -240,7 +240,7 @@ class _Course:
             return program(*arguments)
 
     def _votes(self) -> tuple[Array, ...]:
-        """What this process says about stopping and saving; nothing where there is no other to agree with."""
+        """Returns this process's votes on stopping and saving; none where there is no other process."""
         if not hosts.several():
             return ()
         due = self.storage is not None and self.storage.due()
@@ -292,7 +292,7 @@ class _Course:
                 observer(self.step, result, metrics)
 
     def _require_finite(self, consequence: str) -> None:
-        """A NaN must never reach a file: one fused check on the device, one small read."""
+        """Refuses a state with a NaN, which must never reach a file: one fused check on the device, one small read."""
         finite = jax.device_get(self.programs.finite(self.state))
         bad = [path for (path, _), good in zip(trees.paths(self.state), finite, strict=True) if not good]
         if bad:

@@ -39,7 +39,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a run will need.
+    """The needs of a run.
 
     Arguments:
         parts: the state's parts, in order.
@@ -70,13 +70,13 @@ class Plan:
 
     @property
     def peak_bytes(self) -> int:
-        """Of one device's memory while a step runs: an estimate from shapes."""
+        """Bytes of one device's memory while a step runs: an estimate from shapes."""
         return self.state_bytes + self.data_bytes + self.demand.bytes
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """What the first steps of a run told.
+    """Measurements of the first steps of a run.
 
     Arguments:
         compile_seconds: of the step; little where the compilation cache held it.

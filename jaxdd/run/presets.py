@@ -33,7 +33,7 @@ Overrides = Mapping[str, tuple[str, Any]]  # setting -> where it was given (a fl
 
 
 def build(path: str | None, overrides: Overrides, *, notices: Sequence[str] = (), at_hand: bool = False) -> Settings:
-    """Settings from a config file and what overrides it.
+    """Returns settings from a config file and from what overrides it.
 
     Arguments:
         path: of the file; None for the method's on the digits, PUBLISHED for what the method itself has.
@@ -73,13 +73,14 @@ def build(path: str | None, overrides: Overrides, *, notices: Sequence[str] = ()
 
 
 def default_folder(dataset: str, ipc: int, method: str = RunSettings.method) -> pathlib.Path:
-    """`output_dir/cifar10_10`, or `frepo_cifar10_10` by another method; of nested names and paths, one word remains."""
+    """Returns `output_dir/cifar10_10`, or `frepo_cifar10_10` by another method; of nested names and paths, one word
+    remains."""
     name = one_word(dataset) if method == RunSettings.method else f"{method}_{one_word(dataset)}"
     return pathlib.Path("output_dir", f"{name}_{ipc}").absolute()
 
 
 def default_config(method: Any) -> str:
-    """The packaged config that runs a method on the digits: `<method>/digits.txt`, or that of its family."""
+    """Returns the packaged config that runs a method on the digits: `<method>/digits.txt`, or that of its family."""
     packaged = configs.packaged_configs()
     if f"{method}/digits.txt" in packaged:
         return f"configs_final/{method}/digits.txt"
@@ -87,7 +88,7 @@ def default_config(method: Any) -> str:
 
 
 def for_dataset(dataset: str, method: Any) -> tuple[str | None, list[str]]:
-    """The file for a data set where none is named, and what to tell of it.
+    """Returns the file for a data set where none is named, and what to tell of it.
 
     What a matching method has published for a data set it knows itself; of other methods a file that was written for
     the data set is named, but not taken: it may need days.
@@ -115,7 +116,7 @@ def _read(path: str, historical: Mapping[str, str] | None = None) -> ConfigFile:
 
 
 def _require_known_data(config: ConfigFile) -> None:
-    """The data set's name exists; light, so that a typo costs nothing."""
+    """Refuses an unknown data set; light, so that a typo costs nothing."""
     from jaxdd.data.registry import spec, user_kind
 
     name = config.values.get("dataset_name", "cifar10")
@@ -139,7 +140,7 @@ def build_chain(
     describe: Callable[[str], DataSpec],
     notices: Sequence[str] = (),
 ) -> Decoupled:
-    """Settings of a chain from preset or config file and what overrides them.
+    """Returns the settings of a chain from a preset or config file and from what overrides them.
 
     Arguments:
         method: that is named; None for the file's.
@@ -185,7 +186,7 @@ def build_chain(
 
 
 def _file_of_chain(method: str | None, path: str | None, preset: str | None) -> ConfigFile:
-    """The config file that is named, or the preset's, or none.
+    """Returns the config file that is named, or the preset's, or none.
 
     Raises:
         ConfigError, UsageError: there is none; or it is another method's than the one that is named.
@@ -216,7 +217,7 @@ def _file_of_chain(method: str | None, path: str | None, preset: str | None) -> 
 
 
 def _teacher(chain: ChainSettings, spec: DataSpec) -> Recipe:
-    """The teacher's recipe: as published, with what the group `squeeze` says."""
+    """Returns the teacher's recipe: as published, with what the group `squeeze` says."""
     from jaxdd.training import teacher
 
     usual = teacher.published(chain.dataset_name, spec.resolution or 32)

@@ -52,12 +52,14 @@ class Program:
         reporter.compiled(self.name, time.perf_counter() - start)
 
     def cost(self, *args: Any) -> float:
-        """Floating-point operations of one call as XLA counts them (nan if it does not); compiles nothing."""
+        """Returns the floating-point operations of one call as XLA counts them (nan if it does not); compiles
+        nothing."""
         analysis = self.lower(*args).cost_analysis()
         return float((analysis or {}).get("flops", float("nan")))
 
     def memory(self) -> Memory | None:
-        """What one call takes, as XLA's buffer assignment tells (None if it does not); only once it is compiled."""
+        """Returns the bytes of one call by XLA's buffer assignment (None if it does not tell); only once it is
+        compiled."""
         told = self._compiled.memory_analysis()
         if told is None:
             return None
@@ -65,7 +67,7 @@ class Program:
         return Memory(told.argument_size_in_bytes + told.temp_size_in_bytes + results, told.temp_size_in_bytes)
 
     def lower(self, *args: Any) -> jax.stages.Lowered:
-        """The program for arguments like these, not compiled yet."""
+        """Lowers the program for arguments like these; it is not compiled yet."""
         return self._fn.lower(*args)
 
     def __call__(self, *args: Any) -> Any:
@@ -103,12 +105,12 @@ class Turns:
         self.end.ready(reporter, state, data, seed, start, *others)
 
     def cost(self, state: PyTree, data: Examples, seed: Any, start: Any, *others: Any) -> float:
-        """As in `Program`: of the whole step."""
+        """Returns the operations of the whole step, as `Program.cost`."""
         index = np.int32(0)
         return sum(len(p._indices) * p.program.cost(state, data, seed, start, index) for p in self.parts)
 
     def memory(self) -> Memory | None:
-        """As in `Program`: the most that one of them takes."""
+        """Returns the most that one of the programs takes, as `Program.memory`."""
         told = [program.memory() for program in (*(part.program for part in self.parts), self.end)]
         return max((memory for memory in told if memory is not None), default=None)
 
@@ -119,7 +121,7 @@ class Turns:
 
 
 class Programs:
-    """What a procedure becomes on the devices: `init`, `advance` and one program per event.
+    """The programs of a procedure on the devices: `init`, `advance` and one per event.
 
     init(data, seed) -> state
     advance(state, data, seed, start, stop, streamed, votes) -> state, metrics, end
@@ -190,7 +192,7 @@ def programs_for(
     layout: Layout | None = None,
     streamed: Hashable = None,
 ) -> Programs:
-    """The programs for this procedure on data of this shape; shared between runs, so five seeds compile once.
+    """Returns the programs for this procedure on data of this shape; shared between runs, so five seeds compile once.
 
     Arguments:
         procedure, data, steps_per_dispatch, layout: as in `Programs`.
@@ -219,12 +221,12 @@ _cached = functools.lru_cache(maxsize=16)(_programs)
 
 
 def template(procedure: Procedure, data: Examples) -> PyTree:
-    """The shapes and types of the state that `procedure` has for these data, or data of these shapes."""
+    """Returns the shapes and types of the state that `procedure` has for these data, or data of these shapes."""
     return jax.eval_shape(lambda examples: initial(procedure, examples, np.uint32(0)), data)
 
 
 def initial(procedure: Procedure, data: Examples, seed: Any) -> PyTree:
-    """The state before step 0, with the strong types that every later state has.
+    """Returns the state before step 0, with the strong types that every later state has.
 
     Arguments:
         procedure: what will run.

@@ -1,4 +1,4 @@
-"""What a run tells while it runs: numbers through a `Reporter`, never text on a terminal. cli/ draws them."""
+"""Progress of a run: numbers through a `Reporter`, never text on a terminal. cli/ draws them."""
 
 from __future__ import annotations
 
@@ -17,45 +17,46 @@ class Reporter:
     """
 
     def compiling(self, name: str) -> None:
-        """The program `name` is about to be compiled."""
+        """Hears that the program `name` is about to be compiled."""
 
     def compiled(self, name: str, seconds: float) -> None:
-        """It is compiled; no step was made in that time."""
+        """Hears that it is compiled; no step was made in that time."""
 
     def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
-        """Once, after the second dispatch: how long the steps that remained at the start of this run take in all."""
+        """Hears, once, after the second dispatch, how long the steps that remained at the start of this run take in
+        all."""
 
     def progress(
         self, step: int, steps: int, metrics: Mapping[str, float], seconds_per_step: float, remaining_seconds: float
     ) -> None:
-        """At every logged step with its metrics; about once a second in between with no metrics."""
+        """Hears of every logged step with its metrics; about once a second in between with no metrics."""
 
     def saving(self, step: int) -> None:
-        """A checkpoint is about to be written."""
+        """Hears that a checkpoint is about to be written."""
 
     def saved(self, step: int, seconds: float) -> None:
-        """It is on disk with its checksums; the loop stood still for `seconds`."""
+        """Hears that it is on disk with its checksums; the loop stood still for `seconds`."""
 
     def resumed(self, step: int) -> None:
-        """The run continues after `step` finished steps."""
+        """Hears that the run continues after `step` finished steps."""
 
     def begins(self, piece: object, number: int, pieces: int) -> None:
-        """Piece `number`, from 0, of `pieces` begins: a network, a chunk, the initial images of a class."""
+        """Hears that piece `number`, from 0, of `pieces` begins: a network, a chunk, the initial images of a class."""
 
     def ends(self, piece: object, facts: Mapping[str, Any]) -> None:
-        """A piece is finished: an epoch that was tested, a chunk, a network; with what is known of it."""
+        """Hears that a piece is finished: an epoch that was tested, a chunk, a network; with the facts known of it."""
 
     def notice(self, name: str, text: str) -> None:
-        """Something worth telling that is no warning, such as where a finished teacher was taken from."""
+        """Hears something worth telling that is no warning, such as where a finished teacher was taken from."""
 
     def warning(self, text: str) -> None:
-        """Something the user should know, such as a damaged checkpoint that was passed over."""
+        """Hears something that the user should know, such as a damaged checkpoint that was passed over."""
 
     def finished(self, step: int) -> None:
-        """All steps are made; more than asked for if an earlier run in the same folder went further."""
+        """Hears that all steps are made; more than asked for if an earlier run in the same folder went further."""
 
     def stopped(self, step: int, signal: int) -> None:
-        """A signal ended the run after `step` steps; its state is saved if it has a folder."""
+        """Hears that a signal ended the run after `step` steps; its state is saved if it has a folder."""
 
 
 class Pace:
@@ -67,7 +68,7 @@ class Pace:
         self.seconds_per_step = float("nan")
 
     def mark(self, step: int) -> bool:
-        """Step number `step` has just ended; returns whether this gave the first measurement."""
+        """Notes that step number `step` has just ended; returns whether this gave the first measurement."""
         now, first = time.perf_counter(), self.seconds_per_step != self.seconds_per_step
         if self._start is None:
             self._start = (step, now)  # the first dispatch pays for transfers and warm-up: it only starts the clock
@@ -77,14 +78,14 @@ class Pace:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside is not a step: a checkpoint, an observer, a compilation."""
+        """Leaves out time in which no step is made: a checkpoint, an observer, a compilation."""
         began = time.perf_counter()
         yield
         if self._start is not None:
             self._start = (self._start[0], self._start[1] + time.perf_counter() - began)
 
     def ticked(self) -> bool:
-        """Whether progress was last reported long enough ago; if so, counts as reporting it."""
+        """Returns whether progress was last reported long enough ago; if so, this counts as a report."""
         now = time.perf_counter()
         due = now - self._ticked >= TICK
         if due:

@@ -31,7 +31,8 @@ class RunSettings:
     )
 
     def stored_recipe(self, method: Any) -> dict[str, Any]:
-        """The evaluation recipe that goes into the artefact: networks of the method's own size unless told otherwise.
+        """Returns the evaluation recipe that goes into the artefact: networks of the method's own size unless told
+        otherwise.
 
         Arguments:
             method: the procedure, of which `width` and `depth` are read where it has them, and the family, whose
@@ -46,7 +47,8 @@ class RunSettings:
 
 
 def _as_matched(method: Any, protocol: str) -> dict[str, Any]:
-    """The architecture that a matching method's networks have, and in DC's family the strategy that they train with."""
+    """Returns the architecture of a matching method's networks and, in DC's family, the strategy that they train
+    with."""
     network, norm, strategy = (getattr(method, name, None) for name in ("net_type", "norm_type", "aug_type"))
     own = {} if network in (None, "convnet") else {"eval_arch": "resnet_idc" if network == "resnet" else network}
     own |= {} if norm in (None, "instance") else {"normalization": norm}
@@ -55,7 +57,7 @@ def _as_matched(method: Any, protocol: str) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a run is made of.
+    """All settings of a run.
 
     Arguments:
         config: the file, with everything that overrides it.

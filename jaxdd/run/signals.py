@@ -24,13 +24,13 @@ class Stopped(Exception):  # noqa: N818 (it is no error)
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects: 143 after SIGTERM, 130 after SIGINT."""
+        """The code that a shell expects: 143 after SIGTERM, 130 after SIGINT."""
         return 128 + self.signal
 
 
 @contextlib.contextmanager
 def caught() -> Iterator[Callable[[], int | None]]:
-    """Within this block SIGINT, SIGTERM and SIGHUP are noted instead of obeyed; pass what it yields as `should_stop`.
+    """Notes SIGINT, SIGTERM and SIGHUP within this block instead of obeying them; pass what it yields as `should_stop`.
 
     A second SIGINT raises `KeyboardInterrupt` at once. Outside the main thread, where Python can install no handler,
     nothing changes. The handlers that were there before are put back. A signal that is ignored already stays ignored:

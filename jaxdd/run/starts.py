@@ -21,7 +21,7 @@ from jaxdd.data import Dataset
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Start:
-    """What a distilled set starts from.
+    """Images that a run starts from, taken from a distilled set.
 
     Arguments:
         pixels: `[p, side, side, channels]` float32 in [0, 1], class-major, equally many of every class.
@@ -38,7 +38,7 @@ class Start:
 
     @classmethod
     def of(cls, distilled: DistilledSet, method: Method, dataset: Dataset) -> Start:
-        """The start that a set makes for a run of `method` on `dataset`.
+        """Returns the start that a set makes for a run of `method` on `dataset`.
 
         Raises:
             ConfigError: another number of images or classes, or another size; or the set has no true colours.

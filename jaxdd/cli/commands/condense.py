@@ -41,7 +41,7 @@ def run(flags: matching_flags.Condense) -> None:
 
 
 def _output_folder(flags: matching_flags.Condense, settings: Settings) -> pathlib.Path:
-    """`--output_dir`, or `output_dir/dream_cifar10_10_f2_tag` in the working directory."""
+    """Returns `--output_dir`, or `output_dir/dream_cifar10_10_f2_tag` in the working directory."""
     if flags.output_dir:
         return absolute(flags.output_dir)
     usual = default_folder(settings.run.dataset_name, settings.ipc, settings.run.method)

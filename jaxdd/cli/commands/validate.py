@@ -34,7 +34,7 @@ def run(flags: Validate) -> None:
 
 
 def as_eval(flags: Validate) -> Eval:
-    """The same as flags of `eval`.
+    """Returns these flags as those of `eval`.
 
     Raises:
         UsageError: no set is named.
@@ -50,7 +50,7 @@ def as_eval(flags: Validate) -> Eval:
 
 
 def settings(flags: Validate) -> dict[str, Any]:
-    """What the flags say of the students' recipe.
+    """Returns the students' recipe as far as flags set it.
 
     Raises:
         UsageError: an unknown way of mixing.

@@ -64,7 +64,7 @@ def _ignoring(*names: str) -> Callable[[type[T]], type[T]]:
 
 @dataclasses.dataclass(frozen=True)
 class Shared:
-    """What all four commands have.
+    """Flags of all four commands.
 
     Arguments:
         dataset: cifar10, cifar100, tiny_imagenet, imagenet1k, imagenet10, or your own as folder:DIR, npz:FILE,
@@ -197,7 +197,7 @@ class Recover(Shared):
 
 @dataclasses.dataclass(frozen=True)
 class Labelled(Shared):
-    """What the commands have that make soft labels, or train by them.
+    """Flags of the commands that make soft labels, or train by them.
 
     Arguments:
         checkpoint_path: Output folder of recover, also --data.

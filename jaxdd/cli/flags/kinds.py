@@ -18,7 +18,7 @@ _SET = "(default: the set's recipe)"
 
 
 def default(value: str) -> str:
-    """How the help states a value."""
+    """Returns a value as the help states it."""
     return f"(default: {value})"
 
 
@@ -73,7 +73,7 @@ def made(kind: type, help: str, hint: str = "", *forms: str, metavar: str = "") 
 
 
 def extended(flags: type[T], more: Mapping[str, Any]) -> type[T]:
-    """A subclass of `flags` with more of them, name -> as `made`, which are None where they are not given."""
+    """Returns a subclass of `flags` with more of them, name -> as `made`, which are None where they are not given."""
     fields = [(name, flag, None) for name, flag in more.items()]
     namespace = {"__doc__": flags.__doc__, "__module__": flags.__module__}
     return dataclasses.make_dataclass(flags.__name__, fields, bases=(flags,), namespace=namespace, frozen=True)

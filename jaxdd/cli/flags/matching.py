@@ -69,7 +69,7 @@ _LIST = tyro.conf.UseAppendAction[tuple[str, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Matching:
-    """What the two commands share.
+    """Flags of both commands.
 
     Arguments:
         dataset: cifar10, cifar100, svhn, mnist, fashion, tinyimagenet, imagenet, ..., or your own as folder:DIR; else
@@ -161,7 +161,7 @@ class Pretrain(Matching):
 
 @functools.cache
 def condense() -> type[Condense]:
-    """`Condense` with a flag for every setting."""
+    """Returns `Condense` with a flag for every setting."""
     from jaxdd.core.config import settings_of
     from jaxdd.methods.condensation.settings import CondensationSettings
 
@@ -170,17 +170,17 @@ def condense() -> type[Condense]:
 
 @functools.cache
 def pretrain() -> type[Pretrain]:
-    """`Pretrain` with a flag for every setting of the networks' training."""
+    """Returns `Pretrain` with a flag for every setting of the networks' training."""
     return _with(Pretrain, OF_NETWORKS)
 
 
 def flag_of(setting: str) -> str:
-    """The flag that gives a setting."""
+    """Returns the flag that gives a setting."""
     return NAMES.get(setting, setting)
 
 
 def _with(flags: type[T], names: Iterable[str]) -> type[T]:
-    """`flags` with more of them: one for each setting named, and those that have no effect."""
+    """Returns `flags` with more of them: one for each setting named, and those that have no effect."""
     from jaxdd.methods.condensation.settings import CondensationSettings
 
     fields = {field.name: field for field in dataclasses.fields(CondensationSettings)}
@@ -202,6 +202,6 @@ def _sentence(text: str) -> str:
 
 
 def _kind(annotation: Any) -> type:
-    """bool, int, float or str."""
+    """Returns bool, int, float or str."""
     options = [option for option in (typing.get_args(annotation) or (annotation,)) if option is not type(None)]
     return options[0] if options[0] in (bool, int, float) else str

@@ -10,7 +10,7 @@ from jaxdd.cli.flags import kinds
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What every command that distils has.
+    """Flags of every command that distils.
 
     Arguments:
         data_path: Folder with local files in DIR/<dataset_name>/; otherwise TensorFlow Datasets' folder.

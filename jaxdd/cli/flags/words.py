@@ -115,7 +115,7 @@ def parse(flags: type[T], argv: Sequence[str], program: str) -> T:
 
 
 def normalise(flags: type, argv: Sequence[str]) -> list[str]:
-    """Every flag as one word `--name=value`, checked; booleans as True or False; `--help` as it is.
+    """Returns every flag as one word `--name=value`, checked; booleans as True or False; `--help` as it is.
 
     Raises:
         UsageError: see `parse`.
@@ -154,7 +154,7 @@ def normalise(flags: type, argv: Sequence[str]) -> list[str]:
 
 
 def _flag(word: str, kinds: dict[str, Any], short: dict[str, str]) -> str:
-    """`name` or `name=value` of one word, with the name known and in underscores."""
+    """Returns `name` or `name=value` of one word, with the name known and in underscores."""
     letters, equals, value = word.partition("=")
     if letters in short:
         return f"{short[letters]}{equals}{value}"
@@ -195,7 +195,7 @@ def _nearest_flag(name: str, kinds: dict[str, Any]) -> str:
 
 @functools.cache
 def _short_forms(flags: type) -> dict[str, str]:
-    """`-d` -> the flag's name, as the flags' annotations tell tyro."""
+    """Returns `-d` -> the flag's name, as the flags' annotations tell tyro."""
     hints = typing.get_type_hints(flags, include_extras=True)
     notes = [(name, note) for name, hint in hints.items() for note in typing.get_args(hint)]
     return {short: name for name, note in notes for short in getattr(note, "aliases", None) or ()}
@@ -203,7 +203,7 @@ def _short_forms(flags: type) -> dict[str, str]:
 
 @functools.cache
 def _kinds(flags: type) -> dict[str, Any]:
-    """bool, int, float, str or (for repeatable flags) tuple, by name."""
+    """Returns bool, int, float, str or (for repeatable flags) tuple, by name."""
     hints = typing.get_type_hints(flags)
     return {field.name: _kind(hints[field.name]) for field in dataclasses.fields(flags)}
 

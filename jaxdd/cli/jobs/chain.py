@@ -49,7 +49,7 @@ def perform(flags: Distill, settings: Decoupled) -> None:
 
 
 def _check(flags: Distill, settings: Decoupled, folder: pathlib.Path) -> None:
-    """What can be refused before a device is touched or an image is read."""
+    """Refuses all that can be before a device is touched or an image is read."""
     recipe = Recipe.of(settings.recipe)
     recipe.check(settings.image_shape[0])
     recipe.network(settings.image_shape, settings.spec.classes, settings.dataset)
@@ -68,7 +68,7 @@ def _check(flags: Distill, settings: Decoupled, folder: pathlib.Path) -> None:
 
 
 def _refuse_other_labels(manifest: pathlib.Path, settings: Decoupled) -> None:
-    """A set that grows leaves its labels behind: that is said before its images are made."""
+    """Refuses a set that grows beside labels of a smaller one, before its images are made."""
     if settings.chain.labels != "stored" or not manifest.is_file():
         return
     shape = ((io.read_json(manifest) or {}).get("set") or {}).get("shape") or [0]

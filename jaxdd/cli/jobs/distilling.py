@@ -159,7 +159,7 @@ class _Job:
         screen.say(text, "bold green")
 
     def _link(self, run: Distillation, line: Line) -> Distilling:
-        """The run in its folder."""
+        """Returns the run as a link in its folder."""
         from jaxdd.publish.grid import grid  # with PIL and matplotlib: not before something is to be drawn
 
         flags = self.flags
@@ -191,7 +191,7 @@ class _Job:
         return Distillation.of(self.settings, dataset, seed=flags.random_seed, **options)
 
     def _validation(self, run: Distillation, line: Line, picture: Picture) -> Validation | None:
-        """What evaluates the set while it is being made."""
+        """Returns the evaluation of the set while it is being made."""
         if self.evaluate_every is None:
             return None
         recipe = Recipe.of(run.recipe)

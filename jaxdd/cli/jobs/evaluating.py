@@ -103,7 +103,7 @@ class _Job:
         self._check()
 
     def _dataset_name(self, told: str) -> str:
-        """The data set: the set knows it best; a flag may only agree."""
+        """Returns the data set's name: the set knows it best; a flag may only agree."""
         own = sets.dataset_of(self.distilled, self.flags.dataset_name, self.found.path)
         if not own and not told:
             raise UsageError(
@@ -114,7 +114,7 @@ class _Job:
         return own or told
 
     def _check(self) -> None:
-        """What can be refused before a device is touched or an image is read."""
+        """Refuses all that can be before a device is touched or an image is read."""
         if self.soft:
             self.labels.require()
         shape = _shape(self.distilled)
@@ -158,7 +158,7 @@ class _Job:
             return link.make(self.folder, Control(line, session.should_stop))
 
     def _describe(self, recipe: BaseRecipe, dataset: data.Dataset) -> str:
-        """The network of a recipe, and how it is trained."""
+        """Returns the network of a recipe, and how it is trained."""
         first, *_ = planned(self.distilled, dataset, [recipe], baselines=())
         module: Any = recipe.network(_shape(self.distilled), self.distilled.classes, self.name).module
         depth = f"depth {module.depth}, " if hasattr(module, "depth") else ""
@@ -178,7 +178,7 @@ class _Job:
 
 
 def _require_known_network(flags: Eval) -> None:
-    """A misspelt name is refused before anything is looked for on disk."""
+    """Refuses a misspelt name before anything is looked for on disk."""
     known = dict.fromkeys((*NAMES, *ALIASES, *TEACHERS))
     for name in _architectures(flags):
         choose(name.lower(), known, kind="architecture", where="--eval_arch")
@@ -193,7 +193,8 @@ def _architectures(flags: Eval) -> tuple[str, ...]:
 def _recipes(
     flags: Eval, settings: Settings, distilled: DistilledSet, labelled: Mapping[str, Any]
 ) -> tuple[BaseRecipe, ...]:
-    """The config's recipe if a config was named, else the set's own; flags and `--set` override; one per architecture.
+    """Returns one recipe per architecture: the config's if one was named, else the set's own; flags and `--set`
+    override.
 
     Another protocol than the stored one takes over what all protocols have.
 
@@ -222,7 +223,7 @@ def _shape(distilled: DistilledSet) -> tuple[int, int, int]:
 
 
 def _published(settings: Settings, dataset: str) -> str:
-    """What the config's header says about this data set's accuracy."""
+    """Returns the accuracy of this data set in the config's header."""
     header = settings.config.header
     own = header.get("accuracy", "") if settings.run.dataset_name == dataset else ""
     return header.get(f"accuracy {dataset}".lower(), own)

@@ -1,4 +1,4 @@
-"""What commands say of the links of a chain while `run.chain` makes them; nothing is decided here."""
+"""Words of the commands on the links of a chain while `run.chain` makes them; nothing is decided here."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Links:
         self.layout: Layout
 
     def header(self, what: str) -> None:
-        """What is going to be done."""
+        """Says what is going to be done."""
         self.session.header(what, notices=self.settings.notices, output=self.folder)
 
     def begin(self) -> None:
@@ -67,7 +67,7 @@ class Links:
         return Control(line or Line(self.screen), self.should_stop, self.layout)
 
     def chain(self, **options: Any) -> Chain:
-        """All that comes before the students; options as in `run.chain.chain.of_recovery`."""
+        """Returns the chain of all that comes before the students; options as in `run.chain.chain.of_recovery`."""
         options |= {"seed": self.flags.random_seed, "checkpoint_every": self.flags.checkpoint_every}
         return of_recovery(self.settings, self.dataset, self.preprocessing, **options)
 
@@ -83,11 +83,11 @@ class Links:
             self.screen.facts(set=place / "distilled", pictures=place / "distilled" / "grid.png")
 
     def tell_verifier(self, second: Teacher, reached: float) -> None:
-        """The accuracy of a second network on the recovered images, in [0, 1]."""
+        """Tells the accuracy of a second network on the recovered images, in [0, 1]."""
         self.screen.fact("verifier", f"{second}; {100 * reached:.1f} % of the recovered images")
 
     def sizes(self, images: int) -> None:
-        """What is going to be made, in numbers; needs no data."""
+        """Tells the sizes of images and labels; needs no data."""
         side, _, channels = self.settings.image_shape
         iterations = images * sum(stage.iterations for stage in plan(self.settings.recovery, side))
         work = f"{iterations:,} image-iterations" if iterations else "chosen, not optimised"
@@ -108,20 +108,20 @@ class Links:
         return self.chunks(link)
 
     def chunks(self, link: Recovering, shard: tuple[int, int] = (0, 1), indices: range | None = None) -> Line:
-        """The line of a recovery, or of a part of it, as in `Recovering.recover`."""
+        """Returns the line of a recovery, or of a part of it, as in `Recovering.recover`."""
         chunks = share(link.chunks(indices), shard)
         steps = sum(stage.steps for stage in link.stages)
         return Chunks(self.screen, self.should_stop, [steps] * len(chunks), len(chunks[0]) if chunks else 1)
 
 
 def labelling(session: Session, link: Relabelling, place: pathlib.Path) -> Line:
-    """The line of a labelling; says first how large it will be."""
+    """Returns the line of a labelling; says first how large it will be."""
     session.screen.fact("labels", f"{link.epochs} epochs, at most {gigabytes(link.bytes)}, in {place}")
     return Epochs(session.screen, session.should_stop, link.epochs)
 
 
 def writers(*, files: bool) -> Writers:
-    """What draws pictures and, where `files` are wanted, writes the images."""
+    """Returns what draws pictures and, where `files` are wanted, writes the images."""
     from jaxdd.publish import image_folder  # with PIL and matplotlib: not before something is to be drawn
     from jaxdd.publish.grid import grid
 
@@ -129,7 +129,7 @@ def writers(*, files: bool) -> Writers:
 
 
 def tell_teachers(screen: Screen, teachers: Sequence[Teacher], dataset: Dataset, preprocessing: Preprocessing) -> None:
-    """What the teachers are, and their accuracy on the real test images: without it nothing after can be right.
+    """Tells of teachers and their accuracy on the real test images: without it nothing after can be right.
 
     Raises:
         DataError: one does not know the classes.

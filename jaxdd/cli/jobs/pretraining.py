@@ -49,7 +49,7 @@ def perform(flags: Pretrain, settings: Settings, epochs: int, folder: pathlib.Pa
 
 
 def _check(flags: Pretrain, settings: Settings, folder: pathlib.Path) -> None:
-    """Everything that can be refused before a device is touched or an image is read."""
+    """Refuses all that can be before a device is touched or an image is read."""
     name = settings.run.dataset_name
     data.check_available(name, flags.data_path)
     spec = data.describe(name, flags.data_path, resolution=flags.resolution)
@@ -61,7 +61,7 @@ def _check(flags: Pretrain, settings: Settings, folder: pathlib.Path) -> None:
 
 
 def _complete(flags: Pretrain, settings: Settings, recipe: dict[str, object], folder: pathlib.Path) -> bool:
-    """Whether nothing is missing, by what the manifest tells without the images."""
+    """Returns whether nothing is missing, by what the manifest tells without the images."""
     if not (folder / "manifest.json").exists():
         return False
     found = networks.read_manifest(folder)

@@ -107,7 +107,7 @@ def _recover(
 
 
 def _unfinished(recovering: Recovering, folder: pathlib.Path, shard: tuple[int, int]) -> str:
-    """What is said where no set is put together; the empty text otherwise."""
+    """Returns why no set is put together; the empty text otherwise."""
     if shard != (0, 1) or not recovering.complete(folder / "recovered"):
         return f"this part; when all parts are, the same command with --merge {shorter_path(folder)}"
     if recovering.exceeded(folder / "recovered"):
@@ -133,12 +133,12 @@ def _merge(links: Links, flags: Recover) -> None:
 
 
 def _publishes(flags: Recover) -> bool:
-    """Whether images are written into files too."""
+    """Returns whether images are written into files too."""
     return flags.store_best_images or flags.store_last_images
 
 
 def _shard(text: str | None) -> tuple[int, int]:
-    """`0/4` -> (0, 4)."""
+    """Reads `0/4` as (0, 4)."""
     if text is None:
         return 0, 1
     first, _, second = text.partition("/")
@@ -153,7 +153,7 @@ def _shard(text: str | None) -> tuple[int, int]:
 
 
 def _indices(flags: Recover, settings: Decoupled) -> range:
-    """Which images of every class."""
+    """Returns which images of every class are asked for."""
     stop = settings.ipc if flags.ipc_end is None else min(flags.ipc_end, settings.ipc)
     if flags.ipc_start >= stop:
         raise UsageError(
@@ -166,7 +166,7 @@ def _indices(flags: Recover, settings: Decoupled) -> range:
 
 
 def _verifiers(flags: Recover) -> tuple[tuple[pathlib.Path, ...], dict[str, Any]]:
-    """The folder or the file of the second network, if there is one, and the architecture of what is in a file.
+    """Returns the folder or the file of the second network, if there is one, and the architecture of what is in a file.
 
     Raises:
         UsageError: its architecture is unknown.

@@ -46,7 +46,7 @@ def perform(flags: Squeeze, settings: Decoupled) -> None:
 
 
 def _made(links: Links, weights: pathlib.Path | None) -> Teacher:
-    """The teacher, trained or made of a file with weights."""
+    """Returns the teacher, trained or made of a file with weights."""
     folder, architecture = links.folder, links.settings.chain.architecture()
     if weights:
         return teacher.imported(weights, links.dataset, links.preprocessing, architecture, folder=folder)

@@ -46,7 +46,7 @@ class Line(Reporter):
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[Line]:
-        """While this is open, the line is on the terminal; what a signal leaves is said at the end."""
+        """Keeps the line on the terminal while this is open; says at the end what a signal leaves."""
         try:
             with self._screen.live(self._now, self.above):
                 yield self
@@ -56,11 +56,11 @@ class Line(Reporter):
             raise
 
     def above(self) -> Any:
-        """What a terminal shows above the line; None for nothing."""
+        """Returns what a terminal shows above the line; None for nothing."""
         return None
 
     def doing(self, what: str) -> None:
-        """Something that takes a while has begun."""
+        """Notes that something has begun that takes a while."""
         self._doing, self._since = what, time.monotonic()
 
     def compiling(self, name: str) -> None:
@@ -97,7 +97,7 @@ class Line(Reporter):
         self._screen.fact(name, text)
 
     def evaluating(self, step: int) -> None:
-        """The set of one step is evaluated on the way."""
+        """Notes that the set of one step is evaluated on the way."""
         self.doing(f"evaluating step {step}")
         self._screen.progress(f"evaluating step {step} ...", last=True)
 
@@ -140,12 +140,12 @@ SHOWN = ("loss", "accuracy")
 
 
 def shown_metric(name: str, value: float) -> str:
-    """`loss 0.412` or `accuracy 78.1 %`."""
+    """Returns `loss 0.412` or `accuracy 78.1 %`."""
     return f"{name} {100 * value:.1f} %" if name == "accuracy" else f"{name} {value:.4g}"
 
 
 def pace(seconds_per_step: float) -> str:
-    """`0.031 s/step`."""
+    """Returns `0.031 s/step`."""
     return f"{seconds_per_step:.3g} s/step" if seconds_per_step == seconds_per_step else "? s/step"
 
 
@@ -284,10 +284,10 @@ class Epochs(Line):
         self._first: tuple[int, float] | None = None  # the first new epoch, and when it was ready
 
     def estimate(self, seconds_per_step: float, total_seconds: float) -> None:
-        """Of one epoch: said by `ends`."""
+        """Says nothing: `ends` tells how long one epoch takes."""
 
     def _step(self, step: int, steps: int, seconds_per_step: float, left: float) -> None:
-        """Within an epoch: nothing is said."""
+        """Says nothing within an epoch."""
 
     def ends(self, piece: object, facts: Mapping[str, Any]) -> None:
         epoch, share = facts["number"], facts["own_class"]
@@ -301,22 +301,23 @@ class Epochs(Line):
 
 
 def _numbers(named: Mapping[str, float]) -> str:
-    """`ce 2.58  loss 2.94`."""
+    """Returns `ce 2.58  loss 2.94`."""
     return "  ".join(f"{name} {value:.4g}" for name, value in named.items())
 
 
 def label(row: Row) -> str:
-    """What a row was trained on."""
+    """Returns the name of what a row was trained on."""
     return f"{row.name} + augmentation" if row.augmented else row.name
 
 
 def percent(row: Row) -> str:
-    """`53.9 +- 1.0 %`."""
+    """Returns `53.9 +- 1.0 %`."""
     return f"{100 * row.mean:.1f} +- {100 * row.std:.1f} %"
 
 
 def table(rows: Sequence[Row]) -> rich.table.Table:
-    """The rows with mean, standard deviation and every run; architectures and best tests where there are several."""
+    """Returns the rows with mean, standard deviation and every run; architectures and best tests where there are
+    several."""
     several, tested = len({row.architecture for row in rows}) > 1, any(row.best for row in rows)
     mixed = len({row.augmented for row in rows}) > 1  # else the head says how all were trained
     shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)

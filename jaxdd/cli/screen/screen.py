@@ -1,4 +1,4 @@
-"""What the user sees: lines, tables and one live line; and the same in log.txt, without the live line."""
+"""The screen: lines, tables and one live line; and the same in log.txt, without the live line."""
 
 from __future__ import annotations
 
@@ -36,34 +36,34 @@ class Screen:
         self._interval, self._spoken = QUIET_AT_FIRST, float("-inf")
 
     def say(self, text: str, style: str = "") -> None:
-        """One line."""
+        """Prints one line."""
         self.console.print(rich.text.Text(text, style=style))
         self.record(text)
 
     def fact(self, name: str, text: str, style: str = "") -> None:
-        """One line of the header or of the closing words: a name in a column of its own, and what there is to it."""
+        """Prints one line of the header or of the closing words: a name in a column of its own, and a text."""
         self.console.print(rich.text.Text(f"{name:<10}", style="bold cyan").append(text, style=style or "default"))
         self.record(f"{name:<10}{text}")
 
     def facts(self, **texts: object) -> None:
-        """Several such lines, by name, of which there is something to say."""
+        """Prints several such lines, by name; those without a text are left out."""
         for name, text in texts.items():
             if text:
                 self.fact(name, str(text))
 
     def note(self, text: str) -> None:
-        """Something that the user should know."""
+        """Prints something that the user should know."""
         self.fact("note", text, "yellow")
 
     def show(self, renderable: Any) -> None:
-        """A table."""
+        """Prints a table."""
         self.console.print(renderable)
         paper = rich.console.Console(file=io.StringIO(), width=LOG_WIDTH, highlight=False)
         paper.print(renderable)
         self.record(paper.file.getvalue().rstrip("\n"))  # pyright: ignore[reportAttributeAccessIssue]
 
     def record(self, text: str) -> None:
-        """Into the log alone."""
+        """Writes into the log alone."""
         if self._log is None:
             self._waiting.append(text)
             return
@@ -72,7 +72,7 @@ class Screen:
             self._log.flush()
 
     def log_to(self, path: pathlib.Path) -> None:
-        """From now on everything is also written into this file, after what was said before."""
+        """Writes everything into this file too from now on, after what was said before."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._log = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed in `close`)
         moment = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
@@ -88,7 +88,7 @@ class Screen:
 
     @contextlib.contextmanager
     def live(self, line: Callable[[], str], above: Callable[[], Any] = lambda: None) -> Iterator[None]:
-        """While this is open, a terminal shows the text that `line` returns now, below everything that is said.
+        """Shows on a terminal, while this is open, the text that `line` returns now, below everything that is said.
 
         Arguments:
             line: the text.
@@ -102,7 +102,7 @@ class Screen:
             yield
 
     def progress(self, text: str, *, last: bool = False) -> None:
-        """On a pipe and in the log: one line of progress, less and less often; a terminal has its live line."""
+        """Prints one line of progress on a pipe and in the log, less and less often; a terminal has its live line."""
         now = time.monotonic()
         if not last and now - self._spoken < self._interval:
             return
@@ -111,7 +111,7 @@ class Screen:
         self.finding(text)
 
     def finding(self, text: str) -> None:
-        """On a pipe and in the log: one line; a terminal shows it above its live line."""
+        """Prints one line on a pipe and in the log; a terminal shows it above its live line."""
         if not self.console.is_terminal:
             self.console.print(rich.text.Text(text))
         self.record(text)
@@ -134,7 +134,7 @@ class _Line:
 
 
 def duration(seconds: float) -> str:
-    """A time span for people: `0.8 s`, `12 s`, `4 min 10 s`, `3 h 5 min`, `2 d 4 h`."""
+    """Returns a time span for people: `0.8 s`, `12 s`, `4 min 10 s`, `3 h 5 min`, `2 d 4 h`."""
     if seconds != seconds:
         return "?"
     if seconds < 10:

@@ -33,12 +33,12 @@ OF_DISTILL = {"n_images": "n_images", "max_steps": "iterations", "width": "width
 
 
 def of_squeeze(flags: Squeeze) -> Decoupled:
-    """What `squeeze` is to do."""
+    """Returns the settings of `squeeze`."""
     return build(flags, given(flags, OF_TEACHER), None)
 
 
 def of_recover(flags: Recover) -> Decoupled:
-    """What `recover` is to do.
+    """Returns the settings of `recover`.
 
     Raises:
         UsageError, ConfigError: as in `build`; or flags that contradict each other.
@@ -52,7 +52,7 @@ def of_recover(flags: Recover) -> Decoupled:
 
 
 def of_distill(flags: Distill, method: str) -> Decoupled:
-    """What `distill` is to do by a method of this family."""
+    """Returns the settings of `distill` by a method of this family."""
     overrides = given(flags, OF_DISTILL)
     for name in ("use_x64", "skip_tune", "naive_loss", "init_random_noise", "init_from"):
         if getattr(flags, name) is not None:
@@ -78,7 +78,7 @@ def of_distill(flags: Distill, method: str) -> Decoupled:
 
 
 def method_of(flags: Distill) -> str | None:
-    """The method of this family that `distill` is asked for, by flag, by `--set` or in the config file."""
+    """Returns the method of this family that `distill` is asked for, by flag, by `--set` or in the config file."""
     named = configs.parse_assignments(flags.set).get("method", flags.method)
     if named is None and flags.config_path:
         named = configs.read_config(configs.find_config(flags.config_path)).values.get("method")
@@ -86,7 +86,7 @@ def method_of(flags: Distill) -> str | None:
 
 
 def build(flags: Shared, overrides: Overrides, method: str | None) -> Decoupled:
-    """Settings from preset, config file and what overrides them.
+    """Returns settings from preset, config file and what overrides them.
 
     Arguments:
         flags: of any of the commands.
@@ -114,7 +114,7 @@ def build(flags: Shared, overrides: Overrides, method: str | None) -> Decoupled:
 
 
 def _preset(flags: Shared) -> str | None:
-    """The preset that is named; that of the digits where there are no others data."""
+    """Returns the preset that is named; that of the digits where there are no others data."""
     if flags.preset is None:
         return "digits" if not flags.config_path and flags.dataset in (None, "digits") else None
     if flags.config_path:

@@ -39,7 +39,7 @@ def resolve(flags: Distill) -> Settings:
 
 
 def given(flags: Any, names: Mapping[str, str] | Iterable[str]) -> Overrides:
-    """What flags say: setting -> the flag it came by, and its value.
+    """Returns what flags say: setting -> the flag it came by, and its value.
 
     Arguments:
         flags: of a command.
@@ -51,12 +51,12 @@ def given(flags: Any, names: Mapping[str, str] | Iterable[str]) -> Overrides:
 
 
 def assigned(flags: Any) -> Overrides:
-    """The same of --set."""
+    """Returns what `--set` says, as `given`."""
     return {name: ("--set", value) for name, value in configs.parse_assignments(flags.set).items()}
 
 
 def no_effect(flags: Any, reasons: Mapping[str, str] = NO_EFFECT) -> list[str]:
-    """One notice per flag that the originals have and that does nothing here.
+    """Returns one notice per flag that the originals have and that does nothing here.
 
     Arguments:
         flags: of a command.

@@ -28,7 +28,7 @@ CLASSES = 10  # of ImageNet, unless --nclass says otherwise
 
 
 def resolve(flags: Condense) -> Settings:
-    """What `condense` is to do.
+    """Returns the settings of `condense`.
 
     Raises:
         ConfigError, UsageError: as in `cli.settings.layers.resolve`; or flags that contradict each other.
@@ -56,7 +56,7 @@ def resolve(flags: Condense) -> Settings:
 
 
 def resolve_pretraining(flags: Pretrain) -> tuple[Settings, int]:
-    """The matching method whose networks `pretrain` is to train, and for how many epochs.
+    """Returns the matching method whose networks `pretrain` is to train, and for how many epochs.
 
     Raises:
         ConfigError, UsageError: as in `resolve`.
@@ -109,7 +109,7 @@ def advised(settings: Settings, *, epochs: int | None, data_path: str | None, re
 
 
 def data_path(flags: Condense | Pretrain, dataset: str) -> str | None:
-    """Where local files are looked for."""
+    """Returns where local files are looked for."""
     return flags.imagenet_dir if flags.imagenet_dir and dataset.startswith("imagenet") else flags.data_path
 
 
@@ -130,14 +130,14 @@ def require_one_process(flags: Condense) -> None:
 
 
 def evaluate_every(flags: Condense, settings: Settings) -> int | None:
-    """Steps between two evaluations on the way; --val_interval counts outer iterations."""
+    """Returns the steps between two evaluations on the way; --val_interval counts outer iterations."""
     if flags.val_interval is None:
         return None
     return flags.val_interval * settings.method.inner_loop  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _common(flags: Condense | Pretrain, names: list[str]) -> tuple[Overrides, list[str]]:
-    """What both commands take from their flags, and what to tell."""
+    """Returns what both commands take from their flags, and what to tell."""
     overrides = given(flags, {flag_of(name): name for name in names if name not in OWN})
     said = {name: value for name, (_, value) in overrides.items()}
     notices = no_effect(flags, {name: why for name, (_, why) in NO_EFFECT.items()})
@@ -165,7 +165,7 @@ def _common(flags: Condense | Pretrain, names: list[str]) -> tuple[Overrides, li
 
 
 def _dataset(flags: Matching) -> str:
-    """The data set's name; of ImageNet, with the classes that several flags choose (`data.imagenet`)."""
+    """Returns the data set's name; of ImageNet, with the classes that several flags choose (`data.imagenet`)."""
     if flags.dataset == "imagenet":
         count = max(flags.nclass_sub or 0, 0) or flags.nclass or CLASSES
         return f"imagenet{count}:{max(flags.phase or 0, 0)}:{max(flags.dseed or 0, 0)}"
@@ -181,7 +181,7 @@ def _dataset(flags: Matching) -> str:
 
 
 def _built(path: str | None, overrides: Overrides, notices: list[str]) -> Settings:
-    """As `build`, without a depth that the scripts ignore; only the built method shows whether it has ConvNets."""
+    """Builds settings without a depth that the scripts ignore; only the built method shows whether it has ConvNets."""
     settings = build(path, overrides, notices=notices)
     flag, depth = overrides.get("depth", ("", None))
     if flag != "--depth" or depth <= MOST_DEPTH or settings.method.net_type != "convnet":  # pyright: ignore
@@ -192,7 +192,7 @@ def _built(path: str | None, overrides: Overrides, notices: list[str]) -> Settin
 
 
 def _with_iterations(settings: Settings, flags: Condense) -> Settings:
-    """With --niter as the number of steps."""
+    """Returns settings with --niter as the number of steps."""
     if flags.niter is None:
         return settings
     if flags.max_steps is not None:
@@ -204,7 +204,7 @@ def _with_iterations(settings: Settings, flags: Condense) -> Settings:
 
 
 def _told_of_interval(settings: Settings, flags: Condense) -> Settings:
-    """With a notice where --val_interval is too long for any evaluation."""
+    """Adds a notice where --val_interval is too long for any evaluation."""
     every, steps = evaluate_every(flags, settings), settings.run.max_steps
     if every is None or every <= steps:
         return settings

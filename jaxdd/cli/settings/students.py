@@ -1,4 +1,4 @@
-"""What flags say of a set with soft labels and of its students, and which accuracy a packaged config expects."""
+"""Flags of sets with soft labels and of their students as settings; and the accuracy that a packaged config expects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIXES = ("cutmix", "mixup", "none")
 
 
 def named_set(flags: Relabel | Validate) -> str:
-    """The set that flags name, as they name it.
+    """Returns the set that flags name, as they name it.
 
     Raises:
         UsageError: they name none, or settings, which the set has with it.
@@ -39,7 +39,7 @@ def named_set(flags: Relabel | Validate) -> str:
 
 
 def of_students(flags: Relabel | Validate) -> dict[str, Any]:
-    """What flags of both commands say of the students' recipe.
+    """Returns the students' recipe as far as flags of both commands set it.
 
     Raises:
         UsageError: an unknown way of mixing, or two.
@@ -48,7 +48,7 @@ def of_students(flags: Relabel | Validate) -> dict[str, Any]:
 
 
 def _mixing(flags: Relabel | Validate) -> dict[str, Any]:
-    """How --mix-type, --cutmix and --mixup have images mixed, as settings of the recipe.
+    """Returns how --mix-type, --cutmix and --mixup have images mixed, as settings of the recipe.
 
     Raises:
         UsageError: an unknown way of mixing, or two.
@@ -64,7 +64,7 @@ def _mixing(flags: Relabel | Validate) -> dict[str, Any]:
 
 
 def expected(method: Any, dataset: str) -> str:
-    """What the header of a packaged config says of this method's accuracy on this data set."""
+    """Returns the accuracy of this method on this data set in the header of a packaged config."""
     for name, path in configs.packaged_configs().items():
         if name.startswith(f"cda/{method}_"):
             file = configs.read_config(path)

@@ -34,11 +34,11 @@ class Link(Protocol):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What its numbers depend on; JSON types."""
+        """The settings and digests that its numbers depend on; JSON types."""
         ...
 
     def finished(self, place: pathlib.Path) -> bool:
-        """Whether what it makes is in `place`, whole.
+        """Returns whether the result is in `place`, whole.
 
         Raises:
             CheckpointError: the place holds that of another run.
@@ -123,7 +123,7 @@ class Given:
         return {"teachers": [teacher.digest for teacher in self.teachers]}
 
     def finished(self, place: pathlib.Path) -> bool:
-        """Whether they lie there."""
+        """Returns whether these teachers lie there."""
         return [load(folder).digest for folder in sources.beside(place)] == self.identity["teachers"]
 
     def make(self, place: pathlib.Path, control: Control = Control()) -> tuple[Teacher, ...]:
@@ -138,7 +138,7 @@ class Given:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Writers:
-    """What draws pictures and writes image files: of another room, so handed in.
+    """Functions that draw pictures and write image files: they belong to another room, so they are handed in.
 
     Arguments:
         picture: draws a set into a file (`publish.grid.grid`); None draws nothing.

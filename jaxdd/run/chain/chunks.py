@@ -16,7 +16,8 @@ KEYS = ("ipc_index", "first")
 
 
 def published(pixels: np.ndarray, store: str, quality: int) -> tuple[np.ndarray, list[bytes]]:
-    """Images as whoever reads the files will see them, and the files; none, and the images as they are, for `none`.
+    """Returns images as readers of the files will see them, and the files; for `none`, the images as they are and no
+    files.
 
     Arguments:
         pixels: `[n, side, side, channels]` uint8.
@@ -29,7 +30,7 @@ def published(pixels: np.ndarray, store: str, quality: int) -> tuple[np.ndarray,
 
 
 def to_arrays(chunk: Chunk, images: np.ndarray, files: list[bytes]) -> dict[str, np.ndarray]:
-    """What the file of a chunk holds: images, labels, index and, end to end, the image files."""
+    """Returns the arrays of a chunk's file: images, labels, index and, end to end, the image files."""
     return {
         "images": images,
         "labels": chunk.labels,
@@ -40,7 +41,7 @@ def to_arrays(chunk: Chunk, images: np.ndarray, files: list[bytes]) -> dict[str,
 
 
 def files_of(arrays: Mapping[str, np.ndarray]) -> list[bytes]:
-    """The image files in what `to_arrays` made."""
+    """Returns the image files in what `to_arrays` made."""
     ends = np.cumsum(arrays["sizes"])
     return [arrays["files"][end - size : end].tobytes() for end, size in zip(ends, arrays["sizes"], strict=True)]
 
@@ -74,5 +75,5 @@ def _listed(ranges: list[list[int]]) -> str:
 
 
 def of_entry(entry: Mapping[str, Any]) -> Chunk:
-    """The chunk that an entry of a manifest is about."""
+    """Returns the chunk that an entry of a manifest is about."""
     return Chunk(int(entry["ipc_index"]), int(entry["first"]), int(entry["stop"]))

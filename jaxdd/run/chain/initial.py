@@ -1,4 +1,4 @@
-"""What a recovery starts from: real images chosen once per run and kept in files of their own, by class.
+"""Initial images of a recovery: real images that are chosen once per run and kept in files, by class.
 
 A file holds some images of one class in a row, a function of (seed, class, teacher, settings); what is there when a run
 goes on is verified and left alone. A set that grows by more images per class has more files.
@@ -78,7 +78,7 @@ class Initial:
                     pieces.add(f"class-{label:05d}-{first:03d}", {"images": chosen[first:stop]}, about)
 
     def of_class(self, label: int) -> np.ndarray:
-        """`[n_images, side, side, channels]` uint8: chosen now, whatever is kept."""
+        """Chooses the images of one class anew, `[n_images, side, side, channels]` uint8, whatever is kept."""
         key, of = jax.random.fold_in(key_for(self.seed, "initial"), label), self.settings
         pixels = self.images_of(label)
         if of.initialise == "random":
@@ -92,7 +92,7 @@ class Initial:
         return truncate(np.asarray(made))
 
     def of(self, chunk: Chunk) -> np.ndarray:
-        """`[n, side, side, channels]` uint8: what a chunk starts from, of classes that are prepared.
+        """Returns the initial images of a chunk, `[n, side, side, channels]` uint8; its classes are prepared.
 
         Raises:
             CheckpointError: a file is missing or unreadable.
@@ -116,7 +116,7 @@ class Initial:
 
 
 def _gaps(there: Iterable[tuple[int, ...]], label: int, count: int) -> list[tuple[int, int]]:
-    """Of the images 0 .. count - 1 of a class the ranges that are in no file."""
+    """Returns the ranges of the images 0 .. count - 1 of a class that are in no file."""
     found, at = [], 0
     for first, stop in sorted((first, stop) for own, first, stop in there if own == label):
         if at < min(first, count):

@@ -74,7 +74,7 @@ def merge(
 
 
 def _common(places: Sequence[pathlib.Path], ipc: int | None, with_recipe: bool) -> tuple[dict[str, Any], int]:
-    """What `config.json` says, with what it says of a set of this size, and the size: the largest, if none is given."""
+    """Returns the content of `config.json` for a set of this size, and the size: the largest, if none is given."""
     found = []
     for place in places:
         path = place / "config.json"
@@ -110,7 +110,7 @@ def _common(places: Sequence[pathlib.Path], ipc: int | None, with_recipe: bool) 
 
 
 def _intact(places: Sequence[pathlib.Path], wanted: Sequence[Chunk]) -> dict[Chunk, tuple[Pieces, dict[str, Any]]]:
-    """Where each chunk lies, verified; of two copies the first one that is whole."""
+    """Returns the place of each chunk, verified; of two copies the first one that is whole."""
     found: dict[Chunk, tuple[Pieces, dict[str, Any]]] = {}
     needed = set(wanted)
     damaged: dict[Chunk, str] = {}
@@ -131,7 +131,7 @@ def _intact(places: Sequence[pathlib.Path], wanted: Sequence[Chunk]) -> dict[Chu
 
 
 def _provenance(about: Mapping[str, Any], ipc: int) -> dict[str, Any]:
-    """How the set was made."""
+    """Returns the provenance of the set."""
     identity = about["identity"]
     return {
         "method": identity["settings"]["method"],

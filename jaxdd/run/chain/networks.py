@@ -17,17 +17,17 @@ from jaxdd.run.settings import Settings
 
 
 def needed(settings: Settings) -> bool:
-    """Whether the method starts from networks trained beforehand."""
+    """Returns whether the method starts from networks trained beforehand."""
     return getattr(settings.method, "source", "random") == "pretrained"
 
 
 def default_folder(settings: Settings, seed: int) -> pathlib.Path:
-    """`pretrained/cifar10/convnet_0`, with what is not as published in the middle."""
+    """Returns `pretrained/cifar10/convnet_0`; the name also holds settings that are not as published."""
     return pathlib.Path("pretrained", one_word(settings.run.dataset_name), f"{_network(settings)}_{seed}").absolute()
 
 
 def existing(settings: Settings) -> tuple[pathlib.Path, ...]:
-    """The folders where `pretrain` puts such networks, whatever the seed, as far as they are there."""
+    """Returns the folders that `pretrain` has made for such networks, whatever their seeds."""
     usual = default_folder(settings, 0)
     wanted = re.compile(re.escape(usual.name.removesuffix("_0")) + r"_\d+")
     found = (path.parent for path in sorted(usual.parent.glob("*/manifest.json")))
@@ -35,14 +35,14 @@ def existing(settings: Settings) -> tuple[pathlib.Path, ...]:
 
 
 def count(settings: Settings) -> int:
-    """How many networks lie in `pretrain`'s default folders, whatever their seeds."""
+    """Returns how many networks lie in `pretrain`'s default folders, whatever their seeds."""
     from jaxdd.run.storage.networks import read_manifest
 
     return sum(len(read_manifest(folder)["networks"]) for folder in existing(settings))
 
 
 def recorded(output: pathlib.Path) -> tuple[pathlib.Path, ...]:
-    """The folders that a run began with, by its `config.json`; none without a run, or where they are no longer there.
+    """Returns the folders that a run began with, by its `config.json`; none without a run, or where they have gone.
 
     A run that is continued stays with them, whatever else has been trained in the meantime.
     """
@@ -75,7 +75,7 @@ def find(
     remedy: str,
     named: Sequence[str | pathlib.Path] = (),
 ) -> tuple[pathlib.Path, ...]:
-    """The folders of networks that a run starts from, checked.
+    """Returns the folders of networks that a run starts from, checked.
 
     Arguments:
         settings: of the run.
@@ -125,7 +125,7 @@ def of_networks(settings: Settings) -> Settings:
 
 
 def describe(folder: pathlib.Path) -> str:
-    """`5 networks of pretrained/cifar10/convnet_0: cifar10, 2 epochs, test accuracy 61.3 %`."""
+    """Returns `5 networks of pretrained/cifar10/convnet_0: cifar10, 2 epochs, test accuracy 61.3 %`."""
     from jaxdd.run.storage.networks import read_manifest
 
     found = read_manifest(folder)
@@ -137,7 +137,8 @@ def describe(folder: pathlib.Path) -> str:
 
 
 def unlike(folder: pathlib.Path, found: Mapping[str, Any], settings: Settings, resolution: int | None) -> list[str]:
-    """One line for everything in which networks differ from those needed, as far as is known without the images.
+    """Returns one line for every difference between networks and those needed, as far as it is known without the
+    images.
 
     Arguments:
         folder: where they lie.
@@ -175,7 +176,8 @@ def _network(settings: Settings) -> str:
 
 
 def _config(output: pathlib.Path, part: str) -> dict[str, Any]:
-    """A part of a run's `config.json`; empty without a run, or where the file is damaged, which `Storage` tells."""
+    """Returns a part of a run's `config.json`; an empty one without a run, or where the file is damaged (`Storage` says
+    so)."""
     path = output / "config.json"
     found = io.read_json(path) if path.is_file() else None
     inner = found.get(part) if isinstance(found, dict) else None

@@ -72,7 +72,7 @@ class Pretraining:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the networks depend on, for their manifest."""
+        """The settings that the networks depend on, for their manifest."""
         return {
             "dataset": {"name": self.dataset.name, "digest": self.dataset.digest},
             "preprocessing": self.preprocessing.describe(),
@@ -83,11 +83,11 @@ class Pretraining:
 
     @property
     def steps(self) -> int:
-        """Of one network's training."""
+        """Number of steps of one network's training."""
         return self.epochs * self._per_epoch
 
     def finished(self, place: str | os.PathLike) -> bool:
-        """Whether all networks are there.
+        """Returns whether all networks are there.
 
         Raises:
             CheckpointError: the place holds networks of another kind.
@@ -164,5 +164,5 @@ class Pretraining:
 
 
 def _with_axes(leaf: jax.Array, several: tuple[int, int]) -> jax.Array:
-    """`[epochs, networks, ...]` from a leaf that lacks each of the two axes whose length is 1."""
+    """Returns a leaf as `[epochs, networks, ...]`; it lacks each of the two axes whose length is 1."""
     return leaf.reshape(several + leaf.shape[sum(count > 1 for count in several) :])

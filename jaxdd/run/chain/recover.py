@@ -103,12 +103,12 @@ class Recovering:
 
     @functools.cached_property
     def stages(self) -> tuple[Stage, ...]:
-        """What every chunk goes through."""
+        """The stages of every chunk."""
         return plan(self.settings, self.dataset.resolution, len(self.teachers))
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the numbers depend on, for `config.json`."""
+        """The settings and digests that the numbers depend on, for `config.json`."""
         return {
             "settings": self.settings.identity,
             "dataset": {"name": self.dataset.name, "digest": self.dataset.digest},
@@ -119,7 +119,7 @@ class Recovering:
 
     @property
     def meaning(self) -> dict[str, Any]:
-        """What the set will say of itself beside that."""
+        """Facts that the set will hold beside its identity."""
         return {
             "class_names": list(self.dataset.class_names),
             "image_shape": list(self.dataset.image_shape),
@@ -134,17 +134,17 @@ class Recovering:
         return self.preprocessing.mean, self.preprocessing.std
 
     def chunks(self, ipc_indices: Iterable[int] | None = None) -> tuple[Chunk, ...]:
-        """All of them, or those of some images of every class, in the published order."""
+        """Returns all chunks, or those of some images of every class, in the published order."""
         indices = range(self.settings.n_images) if ipc_indices is None else ipc_indices
         return chunks(self.dataset.classes, indices, self.settings.batch_size, self.settings.statistics_group)
 
     def complete(self, folder: str | os.PathLike) -> bool:
-        """Whether every chunk of the set is there."""
+        """Returns whether every chunk of the set is there."""
         present = Pieces(folder, KEYS).present()
         return all((chunk.ipc_index, chunk.first) in present for chunk in self.chunks())
 
     def exceeded(self, folder: str | os.PathLike) -> bool:
-        """Whether there are chunks of a larger set."""
+        """Returns whether there are chunks of a larger set."""
         return any(index >= self.settings.n_images for index, _ in Pieces(folder, KEYS).entries())
 
     def claim(self, folder: str | os.PathLike, warn: Callable[[str], None] = _nothing) -> None:
@@ -169,7 +169,7 @@ class Recovering:
                 warn(f"begun with another version ({line}): the last bits of what follows may differ")
 
     def finished(self, place: pathlib.Path) -> bool:
-        """Whether the set in `place/distilled` is the one that is meant."""
+        """Returns whether the set in `place/distilled` is the one that is meant."""
         return self.set_in(place) is not None
 
     def set_in(self, place: pathlib.Path) -> DistilledSet | None:
@@ -286,7 +286,7 @@ class Recovering:
     def _optimised(
         self, chunk: Chunk, patches: np.ndarray, active: pathlib.Path, options: dict[str, Any]
     ) -> tuple[np.ndarray, dict[str, float]]:
-        """The images of a chunk after all stages, in the networks' space, and the last losses."""
+        """Returns the images of a chunk after all stages, in the networks' space, and the last losses."""
         group = min(self.settings.statistics_group, self.settings.batch_size, self.dataset.classes)
         images, adam, metrics = jax.device_put(patches), None, {}
         given = {"steps_per_dispatch": backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH), **options}
@@ -324,6 +324,6 @@ class Recovering:
 
 
 def _last_metrics(path: pathlib.Path) -> dict[str, float]:
-    """What was logged after the last step."""
+    """Returns the metrics of the last step."""
     lines: Sequence[str] = path.read_text().splitlines() if path.is_file() else ()
     return {name: value for name, value in json.loads(lines[-1]).items() if name != "step"} if lines else {}

@@ -59,7 +59,7 @@ OF_LABELS = (  # settings of the recipe that decide what the teacher sees and sa
 
 
 def store_bytes(images: int, epochs: int, classes: int, *, keep: int | None = None) -> int:
-    """Bytes on disk, files' headers included, at the most: on paper, before anything is made.
+    """Returns the most bytes on disk that labels need, files' headers included, before anything is made.
 
     Arguments:
         images: that are labelled in each epoch.
@@ -118,7 +118,7 @@ class Relabelling:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the labels depend on; JSON types."""
+        """The settings and digests that the labels depend on; JSON types."""
         return self._identity
 
     @functools.cached_property
@@ -160,7 +160,7 @@ class Relabelling:
         return cls(recipe, distilled, preprocessing, tuple(t.variables for t in teachers), keep)
 
     def finished(self, place: str | os.PathLike) -> bool:
-        """Whether the labels of every epoch are there.
+        """Returns whether the labels of every epoch are there.
 
         Raises:
             CheckpointError: the place holds other labels.
@@ -168,7 +168,7 @@ class Relabelling:
         return len(_entries(pathlib.Path(place), self.identity)) >= self.epochs
 
     def make(self, place: str | os.PathLike, control: Control = Control()) -> StoredLabels:
-        """Labels what is not labelled yet.
+        """Labels the epochs that are not labelled yet.
 
         Arguments:
             place: the folder; it need not exist.
@@ -207,7 +207,7 @@ class Relabelling:
         return self.read(folder)
 
     def read(self, folder: str | os.PathLike) -> StoredLabels:
-        """The labels of all epochs, verified but not kept in memory: what `evaluation.protocol.evaluate` takes.
+        """Returns the labels of all epochs, verified but not kept in memory, for `evaluation.protocol.evaluate`.
 
         Raises:
             CheckpointError: there are none, or not all; they are others; or a file is missing or damaged.
@@ -250,7 +250,7 @@ class Relabelling:
         io.write_json(folder / "manifest.json", {"jaxdd_labels": FORMAT, **self.identity, "epochs": ordered})
 
     def _intact(self, folder: pathlib.Path, reporter: Reporter) -> dict[str, Any]:
-        """The entries of the epochs that are there as they were written; the others are made again."""
+        """Returns the entries of the epochs whose files are as they were written; the others are made again."""
         intact = {}
         for epoch, entry in _entries(folder, self.identity).items():
             if shards.intact(folder, entry):
@@ -280,7 +280,7 @@ def _write(folder: pathlib.Path, epoch: int, labels: Labels) -> dict[str, Any]:
 
 
 def _entries(folder: pathlib.Path, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What the manifest says of every finished epoch; nothing where there is no manifest.
+    """Returns the manifest's entry of every finished epoch; none where there is no manifest.
 
     Raises:
         CheckpointError: it is of other labels, or damaged.

@@ -1,4 +1,4 @@
-"""What a chain of squeeze, select, recover, relabel and validate is made of, beside the settings of each link.
+"""Settings of a chain of squeeze, select, recover, relabel and validate, beside the settings of each link.
 
     squeeze     `training.teacher.Recipe`               the group "squeeze" of a config file
     recover     `methods.recovery.settings.Recovery`    keys of the file itself
@@ -43,14 +43,14 @@ class ChainSettings:
     )
 
     def architecture(self) -> dict[str, Any]:
-        """The teacher's, as arguments of `models.build`."""
+        """Returns the teacher's architecture as arguments of `models.build`."""
         from jaxdd import models
 
         return models.teacher_architecture(self.arch_name, self.width)
 
 
 def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with others in their place; `squeeze.epochs` is the key `epochs` of the group `squeeze`."""
+    """Returns settings with others in their place; `squeeze.epochs` is the key `epochs` of the group `squeeze`."""
     found = {**values, **{group: dict(values.get(group) or {}) for group in GROUPS if group in values}}
     for key, value in overrides.items():
         group, dot, inner = key.partition(".")
@@ -65,7 +65,7 @@ def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
 
 @dataclasses.dataclass(frozen=True)
 class Decoupled:
-    """What a chain is made of.
+    """All settings of a chain: the teacher's, the images' and the students' are decoupled, each link has its own.
 
     Arguments:
         config: the file, with everything that overrides it.
@@ -121,6 +121,6 @@ class Decoupled:
         return {"protocol": "soft", **student, **usual, **self.chain.recipe}
 
     def label_bytes(self, images: int) -> int:
-        """Of the logits of so many images in every epoch of a student, in 16 bits."""
+        """Returns the bytes of the logits of so many images in every epoch of a student, in 16 bits."""
         recipe = self.recipe
         return images * (recipe.get("pool") or recipe.get("epochs", 300)) * self.spec.classes * 2

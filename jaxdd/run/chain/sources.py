@@ -26,25 +26,25 @@ WEIGHTS = ".safetensors"
 
 
 def default_folder(settings: Decoupled, seed: int) -> pathlib.Path:
-    """`teachers/tiny_imagenet/resnet18_0`, with the width in the middle where it is not the published one."""
+    """Returns `teachers/tiny_imagenet/resnet18_0`; a width that is not the published one stands in the middle."""
     chain = settings.chain
     width = "" if chain.width == 128 else f"_w{chain.width}"
     return pathlib.Path("teachers", one_word(chain.dataset_name), f"{chain.arch_name}{width}_{seed}").absolute()
 
 
 def place(folder: pathlib.Path, number: int) -> pathlib.Path:
-    """Where teacher `number` of a set lies, from 0."""
+    """Returns the folder of teacher `number` of a set, from 0."""
     return folder / (f"teacher-{number}" if number else "teacher")
 
 
 def beside(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
-    """The teachers that lie in a set's output folder."""
+    """Returns the teachers that lie in a set's output folder."""
     places = (place(folder, number) for number in itertools.count())
     return tuple(itertools.takewhile(_is_one, places))
 
 
 def named(given: Sequence[str]) -> tuple[pathlib.Path, ...]:
-    """Folders of teachers and files with weights, as the user names them.
+    """Returns folders of teachers and files with weights, which the user names.
 
     Raises:
         UsageError: one of them is neither.
@@ -59,7 +59,7 @@ def named(given: Sequence[str]) -> tuple[pathlib.Path, ...]:
 def find(
     settings: Decoupled, given: Sequence[str], output: pathlib.Path, seed: int, remedy: str
 ) -> tuple[pathlib.Path, ...]:
-    """Folders of teachers, or files with weights.
+    """Returns folders of teachers, or files with weights.
 
     Arguments:
         settings: of the chain.

@@ -83,7 +83,7 @@ class Squeezing:
         seed: int = 0,
         **options: Any,
     ) -> Squeezing:
-        """A teacher for a data set in memory or, as `load` may give it, in files.
+        """Returns the squeezing of a teacher for a data set in memory or, as `load` may give it, in files.
 
         Arguments:
             dataset: the real images; those in files are cropped on the host, from their own size.
@@ -119,7 +119,7 @@ class Squeezing:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the teacher depends on."""
+        """The settings and digests that the teacher depends on."""
         return {**self.about, "recipe": as_dict(self.recipe), "seed": self.seed}
 
     @property
@@ -134,11 +134,11 @@ class Squeezing:
 
     @property
     def steps(self) -> int:
-        """Of the whole training."""
+        """Number of steps of the whole training."""
         return self.procedure.steps
 
     def finished(self, place: str | os.PathLike) -> bool:
-        """Whether the teacher is there.
+        """Returns whether the teacher is there.
 
         Raises:
             CheckpointError: the place holds another one.
@@ -203,7 +203,7 @@ class Squeezing:
 
     @property
     def _most_steps(self) -> int:
-        """Of one dispatch, whose batches of a stream are on the device together."""
+        """Number of steps of one dispatch; its batches of a stream are on the device together."""
         if self.stream is None:
             return backend.TRAINING_STEPS_PER_DISPATCH
         batch = self.recipe.batch_size * math.prod(self.train.image_shape)
@@ -217,7 +217,7 @@ class _Tests:
         self._squeezing, self._path, self._reporter = squeezing, path, reporter
 
     def __call__(self, step: int, result: PyTree, metrics: Mapping[str, float]) -> None:
-        """One test."""
+        """Tests the network once."""
         squeezing, file = self._squeezing, MetricsFile(self._path)
         epoch = step // squeezing.procedure.steps_per_epoch
         reached = accuracy(squeezing.network, jax.device_get(result), squeezing.test)  # from wherever it lies
@@ -228,5 +228,5 @@ class _Tests:
 
     @property
     def accuracies(self) -> list[float]:
-        """Of every test so far."""
+        """Accuracies of all tests so far."""
         return [json.loads(line)["accuracy"] for line in self._path.read_text().splitlines()]

@@ -24,7 +24,7 @@ KIND: dict[str, Any] = {"family": "sre2l", "kind": "raw"}  # of the preprocessin
 
 
 def shards(folder: pathlib.Path) -> list[str]:
-    """sha256 of every shard of a set: the same of the same images and labels."""
+    """Returns the sha256 of every shard of a set: equal for equal images and labels."""
     return [shard["sha256"] for shard in io.read_json(folder / "manifest.json")["shards"]]
 
 
@@ -51,7 +51,7 @@ class Labels:
     loaded: tuple[Teacher, ...] = ()
 
     def beside(self, folder: pathlib.Path) -> Labels:
-        """The same with what lies in a set's output folder, as far as nothing else is named.
+        """Returns these labels with teachers and labels from a set's output folder, where none are named.
 
         Raises:
             CheckpointError: the labels that are named are none.
@@ -124,7 +124,7 @@ def telling(teacher: Teacher, reached: float) -> tuple[str, str]:
 
 
 def labelled(stored: pathlib.Path) -> dict[str, Any]:
-    """Settings of a student's recipe that labels on disk are for; none where there are none."""
+    """Returns settings of a student's recipe that labels on disk were made for; none where there are no labels."""
     if not (stored / "manifest.json").is_file():
         return {}
     found, intended = io.read_json(stored / "manifest.json"), stored / "epochs.json"

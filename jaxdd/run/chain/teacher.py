@@ -88,7 +88,7 @@ class Teacher:
             )
 
     def __str__(self) -> str:
-        """`resnet18, width 64; squeezed in 50 epochs`."""
+        """Returns `resnet18, width 64; squeezed in 50 epochs`."""
         kind, recipe = self.about["architecture"], self.about["recipe"]
         width = "" if kind["width"] == 128 else f", width {kind['width']}"
         squeezed = f"squeezed in {recipe.get('epochs')} epochs"
@@ -96,11 +96,11 @@ class Teacher:
         return f"{models.called(kind['name'], kind.get('depth'))}{width}; {origin}"
 
     def accuracy(self, dataset: data_room.Dataset, preprocessing: data_room.Preprocessing) -> float:
-        """On the real test images, in [0, 1]."""
+        """Returns the accuracy on the real test images, in [0, 1]."""
         return accuracy(self.network, self.variables, data_room.test_examples(dataset, preprocessing))
 
     def accuracy_on(self, made: DistilledSet, preprocessing: data_room.Preprocessing) -> float:
-        """On the images of a raw set, in [0, 1]."""
+        """Returns the accuracy on the images of a raw set, in [0, 1]."""
         constants = (preprocessing.mean, preprocessing.std)
         labels = jnp.asarray(made.class_indices, jnp.int32)
         return accuracy(
@@ -109,12 +109,12 @@ class Teacher:
 
 
 def words(architecture: Mapping[str, Any], image_shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
-    """What a manifest says of an architecture: all that `models.build` needs; JSON types."""
+    """Returns an architecture as manifests hold it: all that `models.build` needs, as JSON types."""
     return {**architecture, "image_shape": list(image_shape), "classes": classes}
 
 
 def network(words: Mapping[str, Any], precision: Precision = "float32") -> Network:
-    """The network that a manifest describes.
+    """Returns the network that a manifest describes.
 
     Raises:
         UsageError: there is no such network.
@@ -124,7 +124,7 @@ def network(words: Mapping[str, Any], precision: Precision = "float32") -> Netwo
 
 
 def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
-    """What is said of the teacher in a folder; reads no network.
+    """Returns the manifest of a teacher's folder; reads no network.
 
     Raises:
         CheckpointError: there is none.
@@ -141,7 +141,7 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
 
 
 def load(folder: str | os.PathLike, precision: Precision = "float32") -> Teacher:
-    """The teacher of a folder, verified.
+    """Loads the teacher of a folder, verified.
 
     Raises:
         CheckpointError: there is none, or a file is missing or damaged.

@@ -109,7 +109,7 @@ class Storage:
         self._open.close()
 
     def due(self) -> bool:
-        """Whether it is time for the next checkpoint."""
+        """Returns whether it is time for the next checkpoint."""
         return time.monotonic() - self._saved_at >= self._interval
 
     def save(self, step: int, state: PyTree) -> None:
@@ -160,7 +160,7 @@ class Storage:
         return step, state
 
     def _usable(self, template: PyTree, warn: Callable[[str], None]) -> int | None:
-        """The newest step that can be loaded; what is not of it or before it goes."""
+        """Returns the newest step that can be loaded; metrics after it are dropped."""
         steps, newest = self._steps(), self._newest()
         require_space(self.folder, max(1, KEPT + 1 - len(steps)) * trees.byte_size(template))
         problems = [] if newest is None or newest in steps else [f"checkpoint of step {newest} is missing"]
@@ -230,7 +230,7 @@ class Storage:
             )
 
     def _steps(self) -> list[int]:
-        """Steps that have a directory, newest first."""
+        """Returns the steps that have a directory, newest first."""
         return sorted((int(path.name) for path in self._states.glob("*") if path.name.isdigit()), reverse=True)
 
     def _newest(self) -> int | None:
@@ -262,7 +262,8 @@ def _orbax() -> Any:
 
 @contextlib.contextmanager
 def _without_log() -> Iterator[None]:
-    """Orbax logs the tracebacks of all its threads before it raises; the error that `save` makes of it says it all."""
+    """Silences Orbax, which logs the tracebacks of all its threads before it raises; the error of `save` says it
+    all."""
     log = logging.getLogger("absl")
     level = log.level
     log.setLevel(logging.CRITICAL)

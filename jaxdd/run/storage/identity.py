@@ -53,12 +53,12 @@ def network_of_text(text: str) -> dict[str, Any]:
 
 
 def as_json(content: Mapping[str, Any]) -> dict[str, Any]:
-    """As it will be read back: tuples become lists, and what JSON cannot hold is a TypeError."""
+    """Returns settings as they will be read back: tuples become lists, and what JSON cannot hold is a TypeError."""
     return json.loads(json.dumps(content, allow_nan=False))
 
 
 def digest(identity: Mapping[str, Any]) -> str:
-    """One word for all settings."""
+    """Returns one word for all settings."""
     return io.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode())
 
 
@@ -162,7 +162,7 @@ def _require_format(found: Mapping[str, Any], path: pathlib.Path) -> None:
 
 
 def origin(folder: pathlib.Path) -> dict[str, Any] | None:
-    """What the set in `folder/distilled` says of how it was made; None where there is none, or nothing readable."""
+    """Returns the provenance of the set in `folder/distilled`; None where there is none, or nothing readable."""
     try:
         found = json.loads((folder / "distilled" / "manifest.json").read_text())
         return dict(found.get("provenance") or {})
@@ -171,7 +171,7 @@ def origin(folder: pathlib.Path) -> dict[str, Any] | None:
 
 
 def changes(old: Any, new: Any, path: str = "") -> list[str]:
-    """One line `key: old -> new` for everything in which two nested settings differ."""
+    """Returns one line `key: old -> new` for every difference of two nested settings."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
         before, after = json.dumps(old), json.dumps(new)
         return [] if before == after else [f"{path}: {before} -> {after}"]

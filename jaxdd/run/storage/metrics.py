@@ -45,7 +45,7 @@ class MetricsFile:
             self._write_events(step, values)
 
     def at(self, step: int) -> dict[str, float]:
-        """The last line's values if it is that of `step`, else none."""
+        """Returns the last line's values if it is that of `step`, else none."""
         lines = self._path.read_text(errors="replace").splitlines() if self._path.is_file() else []
         if not lines or _step_of(lines[-1]) != step:
             return {}
@@ -75,7 +75,7 @@ class MetricsFile:
 
 
 def _step_of(line: str) -> float:
-    """The step of one line; infinity for a line that is not whole."""
+    """Returns the step of one line; infinity for a line that is not whole."""
     try:
         step = json.loads(line)["step"] if line.endswith("\n") else None
     except (ValueError, KeyError, TypeError):

@@ -42,12 +42,12 @@ class Networks:
 
     @functools.cached_property
     def digest(self) -> str:
-        """What the result of a run that uses them depends on."""
+        """The digest that the result of a run with these networks depends on."""
         return digest(self.variables)
 
 
 def digest(tree: PyTree) -> str:
-    """sha256 of names, shapes and numbers."""
+    """Returns the sha256 of names, shapes and numbers."""
     hasher = hashlib.sha256()
     for path, leaf in trees.paths(tree):
         array = np.ascontiguousarray(leaf)
@@ -83,7 +83,7 @@ def add(
 
 
 def finished(folder: str | os.PathLike, about: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the manifest says of each network that is there already; none where there is no manifest.
+    """Returns the manifest's entry of each network that is there already; none where there is no manifest.
 
     Raises:
         CheckpointError: the folder holds networks of another kind, or something else.
@@ -100,7 +100,7 @@ def finished(folder: str | os.PathLike, about: Mapping[str, Any]) -> list[dict[s
 
 
 def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
-    """The manifest of a folder of networks; reads no network.
+    """Returns the manifest of a folder of networks; reads no network.
 
     Raises:
         CheckpointError: there is none, or none of this version.
@@ -125,7 +125,7 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
 
 
 def load(folder: str | os.PathLike) -> Networks:
-    """The networks of one folder, verified.
+    """Loads the networks of one folder, verified.
 
     Raises:
         CheckpointError: there are none, or a file is missing or damaged.
@@ -135,7 +135,7 @@ def load(folder: str | os.PathLike) -> Networks:
 
 
 def load_all(folders: Sequence[str | os.PathLike]) -> Networks:
-    """The networks of several folders, in order.
+    """Loads the networks of several folders, in order.
 
     Raises:
         CheckpointError: as `load`; or the folders hold different architectures.

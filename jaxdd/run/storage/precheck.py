@@ -1,4 +1,4 @@
-"""What can be refused before a device is touched or an image is read: folders that cannot be, or are another run's.
+"""Refusals before a device is touched or an image is read: folders that cannot be, or are another run's.
 
 Nothing here imports JAX or writes a file.
 """
@@ -121,7 +121,7 @@ def _images_per_class(provenance: Mapping[str, Any]) -> int:
 
 
 def _comparable(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what may change from one run to the next of the same set."""
+    """Returns a provenance without what may change from one run to the next of the same set."""
     settings = {name: value for name, value in (provenance.get("settings") or {}).items() if name != "n_images"}
     others = {name: value for name, value in provenance.items() if name != "versions"}
     return {"method": None, **others, "settings": settings}
@@ -146,13 +146,13 @@ def refuse_foreign_set(folder: Any) -> None:
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """`old` with what `new` says, data set facts merged key by key, settings replaced as a whole."""
+    """Returns `old` with what `new` says, data set facts merged key by key, settings replaced as a whole."""
     dataset = {**(old.get("dataset") or {}), **new.get("dataset", {})}
     return {**old, **new, "dataset": dataset}
 
 
 def _problem(path: pathlib.Path) -> str:
-    """Why a folder cannot be written, or the empty text."""
+    """Returns why a folder cannot be written, or the empty text."""
     try:
         existing = next(place for place in (path, *path.parents) if place.exists())
     except OSError as error:  # a name that is too long, a parent that may not be entered

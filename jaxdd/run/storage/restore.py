@@ -1,4 +1,5 @@
-"""What a result means, from the run's identity; and the distilled set inside a saved state, read without its data."""
+"""The meaning of a result, from the run's identity; and the distilled set inside a saved state, read without its
+data."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ from jaxdd.run.storage import identity as identities
 def meaning(
     identity: Mapping[str, Any], other: Mapping[str, Any], versions: Mapping[str, str], step: int
 ) -> dict[str, Any]:
-    """The fields of a `DistilledSet` that a method leaves open, from what `config.json` holds.
+    """Returns the fields of a `DistilledSet` that a method leaves open, from what `config.json` holds.
 
     Arguments:
         identity, other, versions: as in `config.json`.
@@ -51,7 +52,7 @@ def meaning(
 
 
 def restore(step_folder: pathlib.Path) -> DistilledSet:
-    """The distilled set inside one saved state of a run; true colours are left out, they need the data set.
+    """Returns the distilled set inside one saved state of a run; true colours are left out, they need the data set.
 
     Arguments:
         step_folder: `<output folder>/checkpoints/<step>`.
@@ -87,7 +88,7 @@ def restore(step_folder: pathlib.Path) -> DistilledSet:
 
 
 def _read_state(folder: pathlib.Path, template: PyTree, identity: Mapping[str, Any]) -> PyTree:
-    """One saved state, verified; unlike `Storage.load` it takes no lock and changes nothing, so a run may go on."""
+    """Reads one saved state, verified; it takes no lock and changes nothing, so a run may go on."""
     try:
         told = seal.verify(folder, step=int(folder.name), run=identities.digest(identity))
     except seal.Damaged as finding:
@@ -107,7 +108,7 @@ def _read_state(folder: pathlib.Path, template: PyTree, identity: Mapping[str, A
 
 
 def shapes(images: Iterable[int], classes: int, *, dtype: Any = np.float32, largest: int = 0) -> Examples:
-    """A train split's shapes and types in place of its numbers.
+    """Returns a train split's shapes and types in place of its numbers.
 
     Arguments:
         images: shape of the train images.
@@ -121,5 +122,5 @@ def shapes(images: Iterable[int], classes: int, *, dtype: Any = np.float32, larg
 
 
 def precision(method: Method) -> contextlib.AbstractContextManager:
-    """Float64 where a method asks for it: arrays stay float32 unless they are made otherwise."""
+    """Returns a context of float64 where a method asks for it: arrays stay float32 unless they are made otherwise."""
     return float64(method.needs_float64)

@@ -1,4 +1,4 @@
-"""What `--checkpoint_path` may name, and the distilled set in it."""
+"""The paths that may name a distilled set (`checkpoint_path`), and the set in them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Found:
     beside: pathlib.Path
 
     def read(self, *, dataset: str, flip: bool) -> DistilledSet:
-        """The set.
+        """Reads the set.
 
         Arguments:
             dataset, flip: what an original file does not say.
@@ -51,7 +51,7 @@ class Found:
 
 
 def dataset_of(distilled: DistilledSet, asked: str | None, where: pathlib.Path) -> str:
-    """The data set of a set, which knows it best; the empty text if nobody does.
+    """Returns the data set of a set, which knows it best; the empty text if nobody does.
 
     Arguments:
         asked: what a flag says, which may only agree; but a user's own data may have moved.
@@ -76,7 +76,7 @@ def dataset_of(distilled: DistilledSet, asked: str | None, where: pathlib.Path) 
 
 
 def find(path: pathlib.Path, maker: str = "distill", name: str = "checkpoint_path") -> Found:
-    """What a path names.
+    """Finds the set that a path names.
 
     Arguments:
         path: absolute.

@@ -1,0 +1,56 @@
+"""The words of docstrings: a function's begins with a verb in the third person, none begins with a riddle."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.house import ROOT, House, Source
+
+ROOMS_DONE = ("", "cli", "run")  # rooms of `jaxdd/` that hold the rule already; the empty name stands for `jaxdd/*.py`
+RIDDLES = ("What", "Of", "That", "Whose", "Those", "See", "Everything", "As")
+NO_VERBS = {  # words that end as a verb does
+    *("accuracies", "always", "args", "arguments", "arrays", "as", "bytes", "chunks", "classes", "counts", "epochs"),
+    *("files", "flags", "folders", "has", "images", "is", "its", "labels", "less", "links", "losses", "names"),
+    *("networks", "numbers", "others", "rows", "seconds", "settings", "shards", "sizes", "steps", "teachers", "this"),
+    *("those", "times", "units", "variables", "was", "weights", "windows"),
+}
+SHARE = 0.95  # of a room's functions, at the least
+
+
+def documented(source: Source):
+    """Yields `(node, whether it is a function and no property, docstring)` of all that has a docstring."""
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
+            marks = [ast.unparse(mark).rpartition(".")[2] for mark in getattr(node, "decorator_list", ())]
+            function = isinstance(node, ast.FunctionDef) and not {"property", "cached_property"} & set(marks)
+            yield node, function, text
+
+
+def is_verb(word: str) -> bool:
+    """Whether a word looks like a verb in the third person: `Returns`."""
+    word = word.rstrip(".,:;")
+    return word[:1].isupper() and word.endswith("s") and word.lower() not in NO_VERBS
+
+
+@pytest.fixture(scope="module")
+def house() -> House:
+    return House(ROOT)
+
+
+@pytest.mark.parametrize("room", ROOMS_DONE)
+def test_docstrings_begin_with_plain_words(room, house):
+    riddles, silent, functions = [], [], 0
+    for source in house.package:
+        if source.room == room:
+            for node, function, text in documented(source):
+                first = text.split()[0]
+                where = f"{source.path}:{getattr(node, 'lineno', 1)}: {text.splitlines()[0]}"
+                if first.rstrip(",.") in RIDDLES or text.startswith("The same"):
+                    riddles.append(where)
+                functions += function
+                if function and not is_verb(first):
+                    silent.append(where)
+    assert not riddles, "\n".join(riddles)
+    assert len(silent) <= (1 - SHARE) * functions, "\n".join(silent)
