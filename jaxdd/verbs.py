@@ -137,15 +137,17 @@ def squeeze(
         JaxddError: an unknown setting, a bad value, or weights of another architecture.
     """
     dataset = _dataset(data, test=True)
-    own = {name: settings.pop(name) for name in ("arch_name", "width") if name in settings}
-    found = _chain(dataset, method, {**own, **{f"squeeze.{name}": value for name, value in settings.items()}}, None)
-    _tell(found.notices)
+    architecture = {name: settings.pop(name) for name in ("arch_name", "width") if name in settings}
+    chosen = _chain(
+        dataset, method, {**architecture, **{f"squeeze.{name}": value for name, value in settings.items()}}, None
+    )
+    _tell(chosen.notices)
     preprocessing = data_room.fit(dataset, **students.KIND)
     with _room(output_dir) as place:
         if weights is not None:
             sources.require_weights(path := pathlib.Path(weights))
-            return teachers.imported(path, dataset, preprocessing, found.chain.architecture(), folder=place)
-        (first, *_) = chain.of_recovery(found, dataset, preprocessing, seed=seed).links
+            return teachers.imported(path, dataset, preprocessing, chosen.chain.architecture(), folder=place)
+        (first, *_) = chain.of_recovery(chosen, dataset, preprocessing, seed=seed).links
         return first.link({}).make(place)
 
 
@@ -202,17 +204,17 @@ def relabel(
     Raises:
         JaxddError: the set learns from no teacher, the teacher is not there, or the folder holds other labels.
     """
-    found, folder = _set(distilled, "")
-    if found.recipe.get("protocol") != "soft":
+    small, folder = _set(distilled, "")
+    if small.recipe.get("protocol") != "soft":
         raise UsageError(
             "the set learns from no teacher",
             where="distilled",
             expected="one that was recovered from a teacher: sre2l, cda, rded, sre2l_pp or fadrm",
             remedy="distil it by one of these methods",
         )
-    known = _known_teachers(teacher, found, folder)
-    (how,) = Recipe.for_students(found.recipe, recipe, (), found)
-    labels = Relabelling.by(known, found, Preprocessing.of_raw(found.preprocessing), how, keep)
+    known = _known_teachers(teacher, small, folder)
+    (how,) = Recipe.for_students(small.recipe, recipe, (), small)
+    labels = Relabelling.by(known, small, Preprocessing.of_raw(small.preprocessing), how, keep)
     if output_dir is not None:
         return labels.make(absolute(output_dir))
     room = tempfile.mkdtemp()
@@ -254,23 +256,23 @@ def evaluate(
         JaxddError: another data set than the set's own, a bad recipe, or a teacher that is not there.
     """
     dataset = _dataset(data, test=True)
-    found, folder = _set(distilled, dataset.name)
+    small, folder = _set(distilled, dataset.name)
     options: dict[str, Any] = {"seed": seed, "baselines": tuple(baselines), "full_data": full_data}
-    if found.recipe.get("protocol") != "soft":
-        return evaluating.evaluate(found, dataset, Recipe.of({**found.recipe, **recipe}), **options)
+    if small.recipe.get("protocol") != "soft":
+        return evaluating.evaluate(small, dataset, Recipe.of({**small.recipe, **recipe}), **options)
     kept = labels.folder if isinstance(labels, StoredLabels) else None if labels is None else pathlib.Path(labels)
-    soft = students.Labels(stored=kept and kept.absolute(), loaded=_known_teachers(teacher, found, folder))
+    soft = students.Labels(stored=kept and kept.absolute(), loaded=_known_teachers(teacher, small, folder))
     if folder is not None or kept is not None:
         soft = soft.beside(folder or kept.absolute())  # pyright: ignore[reportOptionalMemberAccess]
-    recipes = Recipe.for_students({**found.recipe, **soft.recipe}, recipe, (), found)
-    link, _ = soft.attach(evaluating.Evaluating(found, dataset, recipes, options=options), dataset)
-    return evaluating.evaluate(found, dataset, link.recipes[0], **link.options)
+    recipes = Recipe.for_students({**small.recipe, **soft.recipe}, recipe, (), small)
+    link, _ = soft.attach(evaluating.Evaluating(small, dataset, recipes, options=options), dataset)
+    return evaluating.evaluate(small, dataset, link.recipes[0], **link.options)
 
 
 def _recovered(
     dataset: Dataset,
     method: str,
-    given: Mapping[str, Any],
+    changes: Mapping[str, Any],
     steps: int | None,
     seed: int,
     config: str | None,
@@ -278,9 +280,9 @@ def _recovered(
     teacher: Any,
 ) -> DistilledSet:
     """Runs a chain; the set has its teachers with it."""
-    settings = _chain(dataset, method, given, config)
+    settings = _chain(dataset, method, changes, config)
     if steps is not None and settings.recovery.iterations:
-        settings = _chain(dataset, method, {**given, "iterations": steps}, config)
+        settings = _chain(dataset, method, {**changes, "iterations": steps}, config)
     elif steps is not None:
         warnings.warn(f"{method} optimises nothing: steps={steps} has no effect", Notice, stacklevel=3)
     _tell(settings.notices)
@@ -314,22 +316,22 @@ def _pretraining(
     return Pretraining(method, dataset, preprocessing, epochs or published_epochs(dataset.name), seed, count)
 
 
-def _settings(dataset: Dataset, method: str, given: Mapping[str, Any], config: str | None) -> Settings:
+def _settings(dataset: Dataset, method: str, changes: Mapping[str, Any], config: str | None) -> Settings:
     """Returns settings as the command line would have them for these data."""
     overrides = {"method": ("method", method), "dataset_name": ("data", dataset.name)}
-    overrides |= {name: ("jaxdd.distill", value) for name, value in given.items()}
+    overrides |= {name: ("jaxdd.distill", value) for name, value in changes.items()}
     path, told = (config, []) if config else presets.for_dataset(dataset.name, method)
     settings = presets.build(path, overrides, notices=told, at_hand=True)
     _tell(settings.notices)
     return settings
 
 
-def _chain(dataset: Dataset, method: str, given: Mapping[str, Any], config: str | None) -> Decoupled:
+def _chain(dataset: Dataset, method: str, changes: Mapping[str, Any], config: str | None) -> Decoupled:
     """Returns the settings of a chain as the command line would have them."""
     side, _, channels = dataset.image_shape
     spec = DataSpec(dataset.name, side, channels, dataset.classes)
     overrides = {"dataset_name": ("data", dataset.name)}
-    overrides |= {name: ("jaxdd.distill", value) for name, value in given.items()}
+    overrides |= {name: ("jaxdd.distill", value) for name, value in changes.items()}
     preset = "digits" if config is None and dataset.name == "digits" else None
     return presets.build_chain(method, overrides, path=config, preset=preset, describe=lambda name: spec)
 
@@ -378,11 +380,11 @@ def _set(distilled: DistilledSet | Folder, dataset: str) -> tuple[DistilledSet, 
     """Returns a set, and the folder that results about it belong to, if it has one."""
     if isinstance(distilled, DistilledSet):
         return distilled, None
-    found = sets.find(absolute(distilled), name="distilled")
-    return found.read(dataset=dataset, flip=True), found.beside
+    place = sets.find(absolute(distilled), name="distilled")
+    return place.read(dataset=dataset, flip=True), place.beside
 
 
-def _known_teachers(teacher: Any, found: DistilledSet, folder: pathlib.Path | None) -> tuple[Teacher, ...]:
+def _known_teachers(teacher: Any, small: DistilledSet, folder: pathlib.Path | None) -> tuple[Teacher, ...]:
     """Returns the teachers that are named, those kept in memory, or those that lie beside the set.
 
     Raises:
@@ -390,8 +392,8 @@ def _known_teachers(teacher: Any, found: DistilledSet, folder: pathlib.Path | No
     """
     if teacher is not None:
         return _teachers(teacher)
-    if found.teachers:
-        return found.teachers
+    if small.teachers:
+        return small.teachers
     if folder is None:
         raise UsageError(
             "the set's teacher is not at hand",
@@ -402,24 +404,24 @@ def _known_teachers(teacher: Any, found: DistilledSet, folder: pathlib.Path | No
     beside = students.Labels(online=True).beside(folder)
     beside.require()
     known = _teachers(list(beside.teachers))
-    students.require_own(known, beside.teachers, found)
+    students.require_own(known, beside.teachers, small)
     return known
 
 
-def _teachers(given: Any) -> tuple[Teacher, ...]:
+def _teachers(known: Any) -> tuple[Teacher, ...]:
     """Returns teachers from what a user has."""
-    some = given if isinstance(given, list | tuple) else [given]
+    some = known if isinstance(known, list | tuple) else [known]
     return tuple(each if isinstance(each, Teacher) else teachers.load(each) for each in some)
 
 
-def _networks(given: Any) -> Networks:
+def _networks(known: Any) -> Networks:
     """Returns networks trained beforehand, from what a user has."""
-    if isinstance(given, Networks):
-        return given
-    if isinstance(given, str | os.PathLike):
-        given = [given]
-    is_folders = isinstance(given, Sequence) and all(isinstance(each, str | os.PathLike) for each in given)
-    return stored.load_all(list(given)) if is_folders else Networks(given)
+    if isinstance(known, Networks):
+        return known
+    if isinstance(known, str | os.PathLike):
+        known = [known]
+    is_folders = isinstance(known, Sequence) and all(isinstance(each, str | os.PathLike) for each in known)
+    return stored.load_all(list(known)) if is_folders else Networks(known)
 
 
 def _dataset(data: Any, *, test: bool) -> Dataset:

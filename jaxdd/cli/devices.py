@@ -18,7 +18,7 @@ MODES = ("shard", "pool")  # how a run may lie on several devices
 def is_one_of_several(flags: Run) -> bool:
     """Returns whether the flags make this process one of several."""
     by_hand = (flags.coordinator_address, flags.num_processes, flags.process_id)
-    return flags.distributed or any(given is not None for given in by_hand)
+    return flags.distributed or any(value is not None for value in by_hand)
 
 
 def join(flags: Run) -> bool:

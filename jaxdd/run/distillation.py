@@ -130,11 +130,11 @@ class Distillation:
     @property
     def identity(self) -> dict[str, Any]:
         """The settings that the run's numbers depend on; a state on disk needs them to be read again."""
-        given: dict[str, Any] = {}
+        more: dict[str, Any] = {}
         if self.networks:
-            given["networks"] = {"count": len(self.networks), "digest": self.networks.digest}
+            more["networks"] = {"count": len(self.networks), "digest": self.networks.digest}
         if self.start:
-            given["start"] = self.start.digest
+            more["start"] = self.start.digest
         return {
             "method": self.name,
             "settings": as_dict(self.method),
@@ -146,7 +146,7 @@ class Distillation:
                 "digest": self.dataset.digest,
             },
             "preprocessing": self.preprocessing.describe(),
-            **given,
+            **more,
         }
 
     @property
@@ -192,12 +192,12 @@ class Distillation:
         return self._supplied(data_room.examples(self.dataset, self.preprocessing))
 
     def _supplied(self, examples: Examples) -> Examples:
-        given: dict[str, Any] = {}
+        more: dict[str, Any] = {}
         if self.networks is not None:
-            given["networks"] = self.networks.variables
+            more["networks"] = self.networks.variables
         if self.start is not None:
-            given["start"] = self.preprocessing.apply(self.start.pixels)
-        return dataclasses.replace(examples, **given)
+            more["start"] = self.preprocessing.apply(self.start.pixels)
+        return dataclasses.replace(examples, **more)
 
     @property
     def _memory_limit(self) -> int | None:
@@ -277,9 +277,9 @@ class Distillation:
             except Stopped:
                 if storage is not None and folder is not None and storage.saved_step:
                     held = template(self.method, examples)
-                    found = storage.load(held, places=layout.of_state(self.method, held))
-                    assert found is not None  # it was just saved
-                    _write(self.describe(self.method.result(found[1]), found[0]), folder, picture)
+                    saved = storage.load(held, places=layout.of_state(self.method, held))
+                    assert saved is not None  # it was just saved
+                    _write(self.describe(self.method.result(saved[1]), saved[0]), folder, picture)
                 raise
             distilled = self.describe(self.method.result(state), step)
         if folder is not None:

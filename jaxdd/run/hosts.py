@@ -33,11 +33,11 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
     Raises:
         UsageError: the three contradict each other, nothing can be found out, or the others did not come.
     """
-    given = [name for name, value in _named(coordinator, processes, process).items() if value is not None]
-    if given and len(given) < 3:
+    named = [name for name, value in _named(coordinator, processes, process).items() if value is not None]
+    if named and len(named) < 3:
         raise UsageError(
             "several processes need all three flags",
-            where=" ".join(given),
+            where=" ".join(named),
             expected="`coordinator_address=HOST:PORT` `num_processes=N` `process_id=I`",
             remedy="give all three, or `distributed` alone where Slurm, Kubernetes or Cloud TPU started the processes",
         )

@@ -177,9 +177,9 @@ class _Course:
         if self.storage is not None:
             shapes = template(self.procedure, self.data)
             places = self.layout.of_state(self.procedure, shapes)
-            found = self.storage.load(shapes, self.reporter.warning, places)
-            if found is not None:
-                self.step, self.state = found
+            saved = self.storage.load(shapes, self.reporter.warning, places)
+            if saved is not None:
+                self.step, self.state = saved
                 self.begun_at = self.finite_at = self.step
                 self.reporter.resumed(self.step)
                 if self.step in self.observe_at:

@@ -180,9 +180,9 @@ def build_chain(
     told = [*file.notices, *resized, *notices, *(implied.notices if file.path == PUBLISHED else ())]
     told += [] if "r_bn" in overrides else published.told_of_teacher(chain.arch_name)
     typed = frozenset(key for key, (where, _) in overrides.items() if where != OF_SCRIPT)
-    found = Decoupled(file, chain, built["recovery"], _teacher(chain, spec), spec, tuple(told), typed)
-    Recipe.of(found.recipe)  # hours before students need it
-    return found
+    settings = Decoupled(file, chain, built["recovery"], _teacher(chain, spec), spec, tuple(told), typed)
+    Recipe.of(settings.recipe)  # hours before students need it
+    return settings
 
 
 def _file_of_chain(method: str | None, path: str | None, preset: str | None) -> ConfigFile:
@@ -206,9 +206,9 @@ def _file_of_chain(method: str | None, path: str | None, preset: str | None) -> 
     if not path:
         return ConfigFile(PUBLISHED, {})
     file = configs.read_config(configs.find_config(path))
-    if method not in (None, own := file.values.get("method", method)):
+    if method not in (None, method_of_file := file.values.get("method", method)):
         raise UsageError(
-            f"the config file is for {own}, not for {method}",
+            f"the config file is for {method_of_file}, not for {method}",
             where=f"`method={method}`, `config_path={path}`",
             expected="one method",
             remedy=f"take configs_final/cda/{method}_*.txt, or `preset` with `method`",

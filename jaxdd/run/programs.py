@@ -239,8 +239,8 @@ def initial(procedure: Procedure, data: Examples, seed: Any) -> PyTree:
 
 def _step(procedure, state, data, seed, step, streamed, place):
     batch = sample(data, procedure.batch_rule, sharding.own(key_for(seed, "batch", step)))
-    own = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, place, keepdims=False), streamed)
-    batch = dataclasses.replace(batch, **own)
+    of_step = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, place, keepdims=False), streamed)
+    batch = dataclasses.replace(batch, **of_step)
     new, metrics = procedure.step(state, batch, sharding.own(key_for(seed, "step", step)))
     _require_same(f"{type(procedure).__name__}.step", state, new)
     return new, sharding.mean(metrics)

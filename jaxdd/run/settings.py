@@ -42,17 +42,17 @@ class RunSettings:
         protocol = self.recipe.get("protocol", family if family in SGD_PROTOCOLS else "rcig")
         how = {"protocol": protocol} if protocol in SGD_PROTOCOLS else {"test_aug": self.test_aug}
         sizes = {name: getattr(method, name, None) for name in ("width", "depth")}
-        own = {name: size for name, size in sizes.items() if size is not None}
-        return {**how, **own, **_as_matched(method, protocol), **self.recipe}
+        of_method = {name: size for name, size in sizes.items() if size is not None}
+        return {**how, **of_method, **_as_matched(method, protocol), **self.recipe}
 
 
 def _as_matched(method: Any, protocol: str) -> dict[str, Any]:
     """Returns the architecture of a matching method's networks and, in DC's family, the strategy that they train
     with."""
     network, norm, strategy = (getattr(method, name, None) for name in ("net_type", "norm_type", "aug_type"))
-    own = {} if network in (None, "convnet") else {"eval_arch": "resnet_idc" if network == "resnet" else network}
-    own |= {} if norm in (None, "instance") else {"normalization": norm}
-    return own | ({"dsa_strategy": strategy} if strategy and protocol == "dc" else {})
+    recipe = {} if network in (None, "convnet") else {"eval_arch": "resnet_idc" if network == "resnet" else network}
+    recipe |= {} if norm in (None, "instance") else {"normalization": norm}
+    return recipe | ({"dsa_strategy": strategy} if strategy and protocol == "dc" else {})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,25 +43,25 @@ class Start:
         Raises:
             ConfigError: another number of images or classes, or another size; or the set has no true colours.
         """
-        factor, own = distilled.decode.factor, getattr(method, "factor", 1)
+        factor, of_method = distilled.decode.factor, getattr(method, "factor", 1)
         pixels, labels = distilled.pixels, distilled.class_indices
         if pixels is None:
             raise ConfigError(
                 "the set has no true colours", where="init_from", remedy="name a folder that a run has written"
             )
-        if own == 1 and factor > 1:
+        if of_method == 1 and factor > 1:
             how = distilled.decode.formation
             labels = labels[formation.sources(len(pixels), factor, how)]
             pixels = np.asarray(formation.decode(pixels, factor, how))
         counts, wanted = np.bincount(labels, minlength=dataset.classes), method.n_images
-        fits = pixels.shape[1:] == dataset.image_shape and len(counts) == dataset.classes and own in (1, factor)
+        fits = pixels.shape[1:] == dataset.image_shape and len(counts) == dataset.classes and of_method in (1, factor)
         if not fits or (counts != wanted).any():
             shape = "x".join(map(str, pixels.shape[1:]))
-            found = f"{len(pixels)} images {shape} of {distilled.classes} classes, factor {factor}"
+            described = f"{len(pixels)} images {shape} of {distilled.classes} classes, factor {factor}"
             raise ConfigError(
-                f"the set to start from has {found}",
+                f"the set to start from has {described}",
                 where="init_from",
-                expected=f"{wanted} images per class of '{dataset.name}', of its size, factor {own}",
+                expected=f"{wanted} images per class of '{dataset.name}', of its size, factor {of_method}",
                 remedy="ask for as many images per class (of a multi-formation set: factor^2 times as many), or start "
                 "from another set",
             )

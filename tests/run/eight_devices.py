@@ -264,7 +264,7 @@ def check_refusals() -> str:
             loop.final_state(method, data, steps=1, seed=0, layout=where)
         except error as caught:
             texts.append(str(caught))
-    assert len(texts) == 2 and "pool_model_count=8" in texts[0] and "--devices_mode shard" in texts[1], texts
+    assert len(texts) == 2 and "pool_model_count=8" in texts[0] and "`devices_mode=shard`" in texts[1], texts
     return texts[0]
 
 

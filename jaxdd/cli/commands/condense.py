@@ -32,8 +32,8 @@ def run(flags: matching_flags.Condense) -> None:
         named = flags.model_path or pretrained.recorded(folder)
         how = matching_flags.Pretrain(data_path=flags.data_path, resolution=flags.resolution)
         if flags.pretrain and not flags.dry_run and not named and pretrained.count(settings) < how.repeat:
-            own, place = pretrained.of_networks(settings), pretrained.default_folder(settings, how.random_seed)
-            pretraining.perform(how, own, wanted, place)
+            place = pretrained.default_folder(settings, how.random_seed)
+            pretraining.perform(how, pretrained.of_networks(settings), wanted, place)
         networks = matching.networks_for(settings, flags, epochs=wanted, named=named)
         pretrained.require_count(folder, networks)
     every = matching.evaluate_every(flags, settings)

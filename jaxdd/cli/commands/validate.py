@@ -55,14 +55,14 @@ def settings(flags: Validate) -> dict[str, Any]:
     Raises:
         UsageError: an unknown way of mixing.
     """
-    given = of_students(flags) | ({} if flags.width is None else {"width": flags.width})
+    recipe = of_students(flags) | ({} if flags.width is None else {"width": flags.width})
     if flags.cos is not None:
-        given["schedule"] = "cosine" if flags.cos else "linear"
+        recipe["schedule"] = "cosine" if flags.cos else "linear"
     of_adamw = flags.adamw_lr is not None or flags.adamw_weight_decay is not None
     sgd = flags.learning_rate is not None and not of_adamw if flags.sgd is None else flags.sgd
     said = flags.sgd is not None or sgd or of_adamw  # else it is the set's own optimiser that --weight-decay is for
-    given |= {"optimizer": "sgd" if sgd else "adamw"} if said else {}
+    recipe |= {"optimizer": "sgd" if sgd else "adamw"} if said else {}
     rate = flags.learning_rate if sgd else flags.adamw_lr
     decay = flags.adamw_weight_decay if said and not sgd else flags.weight_decay
-    given |= {"eval_lr": rate} if rate is not None else {}
-    return given | ({"weight_decay": decay} if decay is not None else {})
+    recipe |= {"eval_lr": rate} if rate is not None else {}
+    return recipe | ({"weight_decay": decay} if decay is not None else {})

@@ -61,9 +61,10 @@ def _check(flags: Distill, settings: Decoupled, folder: pathlib.Path) -> None:
     _refuse_other_labels(folder / "labels" / "manifest.json", settings)
     height, width, channels = settings.image_shape
     require_writable(folder, settings.ipc * settings.spec.classes * height * width * channels)
-    own = settings.recovery.identity
-    known = {"settings": own, "seed": flags.random_seed}
-    refuse_other_set(folder, {**known, "method": own["method"], "settings": {**own, "n_images": settings.ipc}})
+    identity = settings.recovery.identity
+    known = {"settings": identity, "seed": flags.random_seed}
+    known_of_set = {**known, "method": settings.method, "settings": {**identity, "n_images": settings.ipc}}
+    refuse_other_set(folder, known_of_set)
     refuse_other_run(folder / "recovered", {**known, "dataset": {"name": settings.dataset}})
 
 

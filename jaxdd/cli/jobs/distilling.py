@@ -131,10 +131,10 @@ class _Job:
         for place in self.networks:
             screen.fact("start", pretrained.describe(place))
         screen.facts(device=device, memory=run.plan(layout).demand.note)
-        asked, found = self.settings.run.img_size, dataset.resolution
-        if asked and found and asked != found:
-            given = f"img_size = {asked} of the config does not decide: the images have {found} pixels"
-            screen.note(f"{given}; --resolution resizes them")
+        asked, side = self.settings.run.img_size, dataset.resolution
+        if asked and side and asked != side:
+            text = f"img_size = {asked} of the config does not decide: the images have {side} pixels"
+            screen.note(f"{text}; --resolution resizes them")
         return run, layout
 
     def make(self, run: Distillation, layout: Layout) -> None:
@@ -184,8 +184,8 @@ class _Job:
         flags, start = self.flags, None
         dataset = data.load(self.settings.run.dataset_name, flags.data_path, resolution=flags.resolution)
         if flags.init_from is not None:
-            found = sets.find(absolute(flags.init_from), name="init_from")
-            start = found.read(dataset=dataset.name, flip=False)
+            place = sets.find(absolute(flags.init_from), name="init_from")
+            start = place.read(dataset=dataset.name, flip=False)
         networks = stored.load_all(self.networks) if self.networks else None
         options = {"networks": networks, "start": start, "zca_folder": flags.zca_path}
         return Distillation.of(self.settings, dataset, seed=flags.random_seed, **options)

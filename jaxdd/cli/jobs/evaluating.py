@@ -104,14 +104,14 @@ class _Job:
 
     def _dataset_name(self, told: str) -> str:
         """Returns the data set's name: the set knows it best; a flag may only agree."""
-        own = sets.dataset_of(self.distilled, self.flags.dataset_name, self.found.path)
-        if not own and not told:
+        name = sets.dataset_of(self.distilled, self.flags.dataset_name, self.found.path)
+        if not name and not told:
             raise UsageError(
                 "this file does not say which data set it was distilled from",
                 where=str(self.found.path),
                 remedy="name it: --dataset_name cifar10 (and --config_path for its recipe)",
             )
-        return own or told
+        return name or told
 
     def _check(self) -> None:
         """Refuses all that can be before a device is touched or an image is read."""
@@ -201,8 +201,8 @@ def _recipes(
     Arguments:
         labelled: settings that stored labels are for.
     """
-    own = {**distilled.recipe, **labelled}
-    stored = settings.run.stored_recipe(settings.method) if flags.config_path else own
+    set_recipe = {**distilled.recipe, **labelled}
+    stored = settings.run.stored_recipe(settings.method) if flags.config_path else set_recipe
     overrides = given(flags, RECIPE_FLAGS) | assigned(flags)
     said = {name: value for name, (_, value) in overrides.items()}
     cls = Recipe.protocol_of({**stored, **said})
@@ -225,5 +225,5 @@ def _shape(distilled: DistilledSet) -> tuple[int, int, int]:
 def _published(settings: Settings, dataset: str) -> str:
     """Returns the accuracy of this data set in the config's header."""
     header = settings.config.header
-    own = header.get("accuracy", "") if settings.run.dataset_name == dataset else ""
-    return header.get(f"accuracy {dataset}".lower(), own)
+    usual = header.get("accuracy", "") if settings.run.dataset_name == dataset else ""
+    return header.get(f"accuracy {dataset}".lower(), usual)

@@ -64,11 +64,11 @@ def _complete(flags: Pretrain, settings: Settings, recipe: dict[str, object], fo
     """Returns whether nothing is missing, by what the manifest tells without the images."""
     if not (folder / "manifest.json").exists():
         return False
-    found = networks.read_manifest(folder)
+    manifest = networks.read_manifest(folder)
     how = {"recipe": recipe, "seed": flags.random_seed}
-    same = identity.as_json(how) == {name: found.get(name) for name in how}
-    fitting = same and not pretrained.unlike(folder, found, settings, flags.resolution)
-    return fitting and len(found["networks"]) >= flags.repeat
+    same = identity.as_json(how) == {name: manifest.get(name) for name in how}
+    fitting = same and not pretrained.unlike(folder, manifest, settings, flags.resolution)
+    return fitting and len(manifest["networks"]) >= flags.repeat
 
 
 def _train(

@@ -74,8 +74,8 @@ def _recover(
     settings, folder = links.settings, links.folder
     height, width, channels = settings.image_shape
     require_writable(folder, settings.spec.classes * len(indices) // shard[1] * height * width * channels)
-    own = settings.recovery.identity
-    refuse_other_set(folder, {"method": own["method"], "settings": own, "seed": flags.random_seed})
+    identity = settings.recovery.identity
+    refuse_other_set(folder, {"method": identity["method"], "settings": identity, "seed": flags.random_seed})
     verifiers, of_verifiers = _verifiers(flags)
     which = f"images {indices.start} to {indices.stop - 1} per class"
     links.header(f"{settings.method.upper()} on {settings.dataset}, {which}")

@@ -42,20 +42,20 @@ def perform(flags: Relabel, place: pathlib.Path) -> None:
         JaxddError: anything a user can mend.
         Stopped: by a signal.
     """
-    found = sets.find(place, "recover")
-    distilled = found.read(dataset="", flip=False)
-    name = sets.dataset_of(distilled, FULL.get(flags.dataset or "", flags.dataset), found.path)
+    place_of_set = sets.find(place, "recover")
+    distilled = place_of_set.read(dataset="", flip=False)
+    name = sets.dataset_of(distilled, FULL.get(flags.dataset or "", flags.dataset), place_of_set.path)
     distilled = distilled.replace(dataset=name)
-    results = absolute(flags.output_dir) if flags.output_dir else found.beside
+    results = absolute(flags.output_dir) if flags.output_dir else place_of_set.beside
     folder = absolute(flags.fkd_path) if flags.fkd_path else results / "labels"
     require_writable(folder)
     sources = teachers.named(flags.arch_path)
     if not sources:
-        labels = soft.Labels(online=True).beside(found.beside)
+        labels = soft.Labels(online=True).beside(place_of_set.beside)
         labels.require()
         sources = labels.teachers
-    given = students.of_students(flags) | configs.parse_assignments(flags.set)
-    (recipe,) = Recipe.for_students(distilled.recipe, given, (), distilled)
+    changes = students.of_students(flags) | configs.parse_assignments(flags.set)
+    (recipe,) = Recipe.for_students(distilled.recipe, changes, (), distilled)
     with opened() as session:
         notices = no_effect(flags, {**NO_EFFECT, **OF_OTHERS})
         session.header(f"labels for {len(distilled)} images of {name}", notices=notices, output=folder)
@@ -64,19 +64,19 @@ def perform(flags: Relabel, place: pathlib.Path) -> None:
         _, dataset = session.begin(start, read)
         preprocessing = data.fit(dataset, **soft.KIND)
         words = teacher_architecture(flags.arch_name or "resnet18", flags.width or 128)
-        own = [teachers.read(source, dataset, preprocessing, words) for source in sources]
-        for teacher in own:
+        known = [teachers.read(source, dataset, preprocessing, words) for source in sources]
+        for teacher in known:
             teachers.require_kind(teacher, flags.arch_name, flags.width)
         if not flags.arch_path:
-            soft.require_own(own, sources, distilled)
-        tell_teachers(session.screen, own, dataset, preprocessing)
-        relabelling = Relabelling.by(own, distilled, preprocessing, recipe, flags.prune)
+            soft.require_own(known, sources, distilled)
+        tell_teachers(session.screen, known, dataset, preprocessing)
+        relabelling = Relabelling.by(known, distilled, preprocessing, recipe, flags.prune)
         relabelling.finished(folder)  # or it holds other labels
         if flags.dry_run:
             size = gigabytes(relabelling.bytes)
             session.screen.fact("labels", f"{relabelling.epochs} epochs, at most {size}")
             return
-        others = own if flags.arch_path else []  # which validate will find beside the labels
+        others = known if flags.arch_path else []  # which validate will find beside the labels
         teachers.refuse_others(others, folder)
         session.screen.log_to(folder / "log.txt")
         with labelling(session, relabelling, folder).shown() as line:

@@ -48,12 +48,12 @@ def _tell_sizes(screen: Screen, run: Distillation, needs: Plan) -> None:
     screen.fact("estimate", f"{gigabytes(needs.peak_bytes)} from shapes alone{step}; the device has {device}")
 
 
-def _tell_costs(screen: Screen, run: Distillation, needs: Plan, found: Trial) -> None:
-    if found.peak_bytes is not None and found.temporary_bytes is not None:
-        inside = f"{gigabytes(found.temporary_bytes)} of it within a step"
-        screen.fact("memory", f"{gigabytes(found.peak_bytes)} at the peak of the compiled step, {inside}")
+def _tell_costs(screen: Screen, run: Distillation, needs: Plan, trial: Trial) -> None:
+    if trial.peak_bytes is not None and trial.temporary_bytes is not None:
+        inside = f"{gigabytes(trial.temporary_bytes)} of it within a step"
+        screen.fact("memory", f"{gigabytes(trial.peak_bytes)} at the peak of the compiled step, {inside}")
     if needs.operations_per_step == needs.operations_per_step:
         screen.fact("work", f"{needs.operations_per_step / 1e9:,.1f} GFLOP per step (loops of unknown length once)")
-    which = f"mean of {found.steps - 1} after the first" if found.steps > 1 else "the first, which warms up"
-    screen.fact("step", f"{found.seconds_per_step:,.3g} s ({which}), after {found.compile_seconds:,.1f} s of compiling")
-    screen.fact("total", f"about {duration(run.steps * found.seconds_per_step)} for {run.steps} steps")
+    which = f"mean of {trial.steps - 1} after the first" if trial.steps > 1 else "the first, which warms up"
+    screen.fact("step", f"{trial.seconds_per_step:,.3g} s ({which}), after {trial.compile_seconds:,.1f} s of compiling")
+    screen.fact("total", f"about {duration(run.steps * trial.seconds_per_step)} for {run.steps} steps")

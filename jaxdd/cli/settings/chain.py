@@ -73,8 +73,8 @@ def of_distill(flags: Distill, method: str) -> Decoupled:
         resolution=flags.resolution,
         stream=flags.stream,
     )
-    found = build(shared, overrides, method)
-    return dataclasses.replace(found, notices=(*found.notices, *no_effect(flags, {**OF_ORIGINALS, **OF_STEPS})))
+    settings = build(shared, overrides, method)
+    return dataclasses.replace(settings, notices=(*settings.notices, *no_effect(flags, {**OF_ORIGINALS, **OF_STEPS})))
 
 
 def method_of(flags: Distill) -> str | None:

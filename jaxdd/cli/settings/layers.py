@@ -46,8 +46,8 @@ def given(flags: Any, names: Mapping[str, str] | Iterable[str]) -> Overrides:
         names: flag -> setting; or flags whose settings have their names.
     """
     names = names if isinstance(names, Mapping) else {name: name for name in names}
-    found = {flag: getattr(flags, flag, None) for flag in names}
-    return {names[flag]: (f"--{flag}", value) for flag, value in found.items() if value is not None}
+    values = {flag: getattr(flags, flag, None) for flag in names}
+    return {names[flag]: (f"--{flag}", value) for flag, value in values.items() if value is not None}
 
 
 def assigned(flags: Any) -> Overrides:

@@ -118,7 +118,7 @@ class Initial:
 def _gaps(there: Iterable[tuple[int, ...]], label: int, count: int) -> list[tuple[int, int]]:
     """Returns the ranges of the images 0 .. count - 1 of a class that are in no file."""
     found, at = [], 0
-    for first, stop in sorted((first, stop) for own, first, stop in there if own == label):
+    for first, stop in sorted((first, stop) for of_class, first, stop in there if of_class == label):
         if at < min(first, count):
             found.append((at, min(first, count)))
         at = max(at, stop)

@@ -30,8 +30,8 @@ def existing(settings: Settings) -> tuple[pathlib.Path, ...]:
     """Returns the folders that `pretrain` has made for such networks, whatever their seeds."""
     usual = default_folder(settings, 0)
     wanted = re.compile(re.escape(usual.name.removesuffix("_0")) + r"_\d+")
-    found = (path.parent for path in sorted(usual.parent.glob("*/manifest.json")))
-    return tuple(folder for folder in found if wanted.fullmatch(folder.name))
+    folders = (path.parent for path in sorted(usual.parent.glob("*/manifest.json")))
+    return tuple(folder for folder in folders if wanted.fullmatch(folder.name))
 
 
 def count(settings: Settings) -> int:
@@ -113,36 +113,36 @@ def wanted(settings: Settings) -> dict[str, Any]:
 
     method: Any = settings.method
     usual = {"norm_type": "instance", "width": 128, "depth": None}
-    own = {name: getattr(method, name) for name in ("net_type", *usual)}
-    own |= {"half_width": method.half_width} if method.net_type in HALVED else {}
-    return {name: value for name, value in own.items() if name not in usual or value != usual[name]}
+    settings_of_networks = {name: getattr(method, name) for name in ("net_type", *usual)}
+    settings_of_networks |= {"half_width": method.half_width} if method.net_type in HALVED else {}
+    return {name: value for name, value in settings_of_networks.items() if name not in usual or value != usual[name]}
 
 
 def of_networks(settings: Settings) -> Settings:
     """Returns the settings by which the networks that a run needs are trained: AccDD's, whatever the run's method."""
-    given = {"dataset_name": settings.run.dataset_name, **wanted(settings), "method": "accdd"}
-    return presets.build(presets.PUBLISHED, {name: ("the run's own", value) for name, value in given.items()})
+    overrides = {"dataset_name": settings.run.dataset_name, **wanted(settings), "method": "accdd"}
+    return presets.build(presets.PUBLISHED, {name: ("the run's own", value) for name, value in overrides.items()})
 
 
 def describe(folder: pathlib.Path) -> str:
     """Returns `5 networks of pretrained/cifar10/convnet_0: cifar10, 2 epochs, test accuracy 61.3 %`."""
     from jaxdd.run.storage.networks import read_manifest
 
-    found = read_manifest(folder)
-    networks, trained = found["networks"], found["recipe"]["epochs"]
+    manifest = read_manifest(folder)
+    networks, trained = manifest["networks"], manifest["recipe"]["epochs"]
     accuracy = statistics.fmean(max(network["accuracies"]) for network in networks)
     plural, epochs = "s" * (len(networks) > 1), f"{trained} epoch{'s' * (trained > 1)}"
-    what = f"{found['dataset']['name']}, {epochs}, test accuracy {100 * accuracy:.1f} %"
+    what = f"{manifest['dataset']['name']}, {epochs}, test accuracy {100 * accuracy:.1f} %"
     return f"{len(networks)} network{plural} of {shorter_path(folder)}: {what}"
 
 
-def unlike(folder: pathlib.Path, found: Mapping[str, Any], settings: Settings, resolution: int | None) -> list[str]:
+def unlike(folder: pathlib.Path, manifest: Mapping[str, Any], settings: Settings, resolution: int | None) -> list[str]:
     """Returns one line for every difference between networks and those needed, as far as it is known without the
     images.
 
     Arguments:
         folder: where they lie.
-        found: their manifest.
+        manifest: theirs.
         settings: of the run that needs them.
         resolution: as in `find`.
 
@@ -154,7 +154,7 @@ def unlike(folder: pathlib.Path, found: Mapping[str, Any], settings: Settings, r
     from jaxdd.run.storage import identity, networks
 
     try:
-        stored = {"dataset": found["dataset"]["name"], **found["architecture"]}
+        stored = {"dataset": manifest["dataset"]["name"], **manifest["architecture"]}
         height, width, channels = stored["image_shape"]
         wanted = architecture(settings.method, (height, width, channels), stored["classes"])  # pyright: ignore
     except (KeyError, ValueError, TypeError) as error:
@@ -179,6 +179,6 @@ def _config(output: pathlib.Path, part: str) -> dict[str, Any]:
     """Returns a part of a run's `config.json`; an empty one without a run, or where the file is damaged (`Storage` says
     so)."""
     path = output / "config.json"
-    found = io.read_json(path) if path.is_file() else None
-    inner = found.get(part) if isinstance(found, dict) else None
+    content = io.read_json(path) if path.is_file() else None
+    inner = content.get(part) if isinstance(content, dict) else None
     return inner if isinstance(inner, dict) else {}

@@ -144,9 +144,9 @@ class Pretraining:
             together = self.training if len(group) == 1 else Ensemble(self.training, tuple(group))
             procedure = Snapshots(together, self._per_epoch, self.epochs - 1) if self.epochs > 1 else together
             control.reporter.begins("network", number, len(groups))
-            found = loop.run(procedure, real, steps=self.steps, seed=group[0], **options)
+            variables = loop.run(procedure, real, steps=self.steps, seed=group[0], **options)
             several = (self.epochs, len(group))
-            stacked = jax.tree.map(lambda leaf, room=several: _with_axes(leaf, room), found)
+            stacked = jax.tree.map(lambda leaf, room=several: _with_axes(leaf, room), variables)
             tests = [accuracies(self.network, trees.take(stacked, epoch), test) for epoch in range(self.epochs)]
             for place, reached in enumerate(zip(*tests, strict=True)):
                 best = max(range(self.epochs), key=reached.__getitem__)

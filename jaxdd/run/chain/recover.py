@@ -177,12 +177,12 @@ class Recovering:
         if not (place / "distilled" / "manifest.json").is_file():
             return None
         try:
-            found, wanted = DistilledSet.load(place / "distilled"), identities.as_json(self.identity)
+            distilled, wanted = DistilledSet.load(place / "distilled"), identities.as_json(self.identity)
         except CheckpointError:  # damaged; the chunks that it was made of are verified when it is put together again
             return None
         wanted["settings"]["n_images"] = self.settings.n_images
-        same = all(found.provenance.get(name) == wanted[name] for name in ("settings", "seed", "teachers"))
-        return found if same and found.recipe == dict(self.recipe) else None
+        same = all(distilled.provenance.get(name) == wanted[name] for name in ("settings", "seed", "teachers"))
+        return distilled if same and distilled.recipe == dict(self.recipe) else None
 
     def make(self, place: pathlib.Path, control: Control = Control()) -> DistilledSet:
         """Recovers what is not finished in `place/recovered`, and puts the set together in `place/distilled`.
@@ -197,8 +197,8 @@ class Recovering:
         Raises:
             As `recover` and `merge`.
         """
-        if (found := self.set_in(place)) is not None:
-            return found
+        if (distilled := self.set_in(place)) is not None:
+            return distilled
         self.recover(place / "recovered", control)
         return self.merge(place)
 
@@ -289,7 +289,7 @@ class Recovering:
         """Returns the images of a chunk after all stages, in the networks' space, and the last losses."""
         group = min(self.settings.statistics_group, self.settings.batch_size, self.dataset.classes)
         images, adam, metrics = jax.device_put(patches), None, {}
-        given = {"steps_per_dispatch": backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH), **options}
+        how = {"steps_per_dispatch": backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH), **options}
         for number, stage in enumerate(self.stages):
             start: dict[str, Any] = {"groups": chunk.groups(group)}
             start |= {"patches": patches} if stage.merge < 1 else {}
@@ -300,8 +300,8 @@ class Recovering:
             about = {**self.identity, "chunk": chunk.name, "stage": number}
             place, seed = active / f"stage-{number}", chunk.seed(self.seed)
             with Storage(place, about, checkpoint_every=self.checkpoint_every) as storage:
-                given |= {"steps": procedure.steps, "seed": seed, "storage": storage}
-                state, _ = loop.final_state(procedure, data, **given)
+                how |= {"steps": procedure.steps, "seed": seed, "storage": storage}
+                state, _ = loop.final_state(procedure, data, **how)
             images, adam, metrics = procedure.result(state), state.adam, _last_metrics(place / "metrics.jsonl")
         return np.asarray(images), metrics
 

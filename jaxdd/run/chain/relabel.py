@@ -198,8 +198,8 @@ class Relabelling:
             for epoch in range(self.epochs):
                 if str(epoch) in entries:
                     continue
-                own = dataclasses.replace(examples, start={"epoch": np.int32(epoch)})
-                state, _ = loop.final_state(procedure, own, **run)
+                of_epoch = dataclasses.replace(examples, start={"epoch": np.int32(epoch)})
+                state, _ = loop.final_state(procedure, of_epoch, **run)
                 logits = np.asarray(state.logits).reshape(-1, state.logits.shape[-1])[: len(examples)]
                 entries[str(epoch)] = _write(folder, epoch, _pruned(logits, self.keep))
                 self._write_manifest(folder, entries)
@@ -232,8 +232,8 @@ class Relabelling:
 
     @functools.cached_property
     def _examples(self) -> Examples:
-        found = placed(self.distilled, self.preprocessing, self.recipe.targets, compact=True)
-        return dataclasses.replace(found, networks=self.networks)
+        examples = placed(self.distilled, self.preprocessing, self.recipe.targets, compact=True)
+        return dataclasses.replace(examples, networks=self.networks)
 
     @property
     def _labelling(self) -> Labelling:
@@ -288,20 +288,20 @@ def _entries(folder: pathlib.Path, identity: Mapping[str, Any]) -> dict[str, Any
     path = folder / "manifest.json"
     if not path.exists():
         return {}
-    found = io.read_manifest(path, "jaxdd_labels", (2, FORMAT), "labels", ANEW)
-    if not isinstance(found.get("epochs"), dict):
+    manifest = io.read_manifest(path, "jaxdd_labels", (2, FORMAT), "labels", ANEW)
+    if not isinstance(manifest.get("epochs"), dict):
         raise garbled("'epochs'", path, ANEW)
-    own = {name: value for name, value in found.items() if name not in ("jaxdd_labels", "epochs")}
-    if found["jaxdd_labels"] == 2:
+    stored = {name: value for name, value in manifest.items() if name not in ("jaxdd_labels", "epochs")}
+    if manifest["jaxdd_labels"] == 2:
         try:
-            own["teachers"] = [
-                {**each, "network": identities.network_of_text(each["network"])} for each in own["teachers"]
+            stored["teachers"] = [
+                {**each, "network": identities.network_of_text(each["network"])} for each in stored["teachers"]
             ]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise garbled(error, path, ANEW) from None
     remedy = "choose another folder, or the teachers, set and settings that these labels were made with"
-    identities.require_same(own, identity, "the folder holds other labels", where=folder, remedy=remedy)
-    return found["epochs"]
+    identities.require_same(stored, identity, "the folder holds other labels", where=folder, remedy=remedy)
+    return manifest["epochs"]
 
 
 def _require_format(folder: pathlib.Path) -> None:

@@ -51,16 +51,16 @@ class ChainSettings:
 
 def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Returns settings with others in their place; `squeeze.epochs` is the key `epochs` of the group `squeeze`."""
-    found = {**values, **{group: dict(values.get(group) or {}) for group in GROUPS if group in values}}
+    settings = {**values, **{group: dict(values.get(group) or {}) for group in GROUPS if group in values}}
     for key, value in overrides.items():
         group, dot, inner = key.partition(".")
         if dot and group in GROUPS:
-            found[group] = {**found.get(group, {}), inner: value}
+            settings[group] = {**settings.get(group, {}), inner: value}
         elif key in GROUPS and isinstance(value, dict):
-            found[key] = {**found.get(key, {}), **value}
+            settings[key] = {**settings.get(key, {}), **value}
         else:
-            found[key] = value
-    return found
+            settings[key] = value
+    return settings
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,13 +43,13 @@ def beside(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
     return tuple(itertools.takewhile(_is_one, places))
 
 
-def named(given: Sequence[str]) -> tuple[pathlib.Path, ...]:
+def named(names: Sequence[str]) -> tuple[pathlib.Path, ...]:
     """Returns folders of teachers and files with weights, which the user names.
 
     Raises:
         UsageError: one of them is neither.
     """
-    paths = tuple(absolute(path) for path in given)
+    paths = tuple(absolute(path) for path in names)
     for path in paths:
         if not path.is_dir():
             require_weights(path)
@@ -57,13 +57,13 @@ def named(given: Sequence[str]) -> tuple[pathlib.Path, ...]:
 
 
 def find(
-    settings: Decoupled, given: Sequence[str], output: pathlib.Path, seed: int, remedy: str
+    settings: Decoupled, names: Sequence[str], output: pathlib.Path, seed: int, remedy: str
 ) -> tuple[pathlib.Path, ...]:
     """Returns folders of teachers, or files with weights.
 
     Arguments:
         settings: of the chain.
-        given: folders or files that the user names.
+        names: folders or files that the user names.
         output: the chain's folder, which may hold some.
         seed: of the default folder.
         remedy: how such a teacher is made, for the message.
@@ -72,8 +72,8 @@ def find(
         UsageError: there is none, or what is named is none.
     """
     usual = default_folder(settings, seed)
-    if found := named(given) or beside(output) or ((usual,) if _is_one(usual) else ()):
-        return found
+    if folders := named(names) or beside(output) or ((usual,) if _is_one(usual) else ()):
+        return folders
     raise UsageError(
         "there is no teacher",
         where=shorter_path(usual),
@@ -148,18 +148,18 @@ def read(
         UsageError, CheckpointError: there is none, its tensors are of another architecture, or it sees other images.
     """
     if source.is_dir():
-        found = teacher.load(source, precision)
+        known = teacher.load(source, precision)
     else:
-        found = teacher.imported(source, dataset, preprocessing, architecture, precision=precision)
+        known = teacher.imported(source, dataset, preprocessing, architecture, precision=precision)
     identity.require_same(
-        {key: found.about["architecture"][key] for key in ("image_shape", "classes")},
+        {key: known.about["architecture"][key] for key in ("image_shape", "classes")},
         {"image_shape": list(dataset.image_shape), "classes": dataset.classes},
         "this teacher sees other images",
         where=source,
         remedy="name one that was trained on this data set: `squeeze`",
         error=UsageError,
     )
-    return found
+    return known
 
 
 def keep(teachers: Sequence[Teacher], folder: pathlib.Path) -> None:
@@ -182,7 +182,7 @@ def refuse_others(teachers: Sequence[Teacher], folder: pathlib.Path) -> None:
         each.refuse_other(place(folder, number))
 
 
-def require_kind(found: Teacher, name: str | None, width: int | None) -> None:
+def require_kind(known: Teacher, name: str | None, width: int | None) -> None:
     """Refuses a teacher of another kind than flags say.
 
     Raises:
@@ -191,8 +191,8 @@ def require_kind(found: Teacher, name: str | None, width: int | None) -> None:
     asked: dict[str, Any] = {} if name is None else models.teacher_architecture(name, 1)
     asked = {key: value for key, value in {**asked, "width": width}.items() if value is not None}
     asked = {key: value for key, value in asked.items() if key in ("name", "depth", "width")}
-    stored = {key: found.about["architecture"].get(key) for key in asked}
-    _require_kind(stored, asked, found, "name another by `teacher`, or leave out `arch_name` and `width`")
+    stored = {key: known.about["architecture"].get(key) for key in asked}
+    _require_kind(stored, asked, known, "name another by `teacher`, or leave out `arch_name` and `width`")
 
 
 def _require_kind(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: object, remedy: str) -> None:

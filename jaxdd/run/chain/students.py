@@ -68,8 +68,8 @@ class Labels:
                 )
             stored = None
         others = self.teachers or (known.beside(stored) if stored else ())
-        found = {"teachers": others or known.beside(folder) or (known.place(folder, 0),), "own": not others}
-        return dataclasses.replace(self, stored=stored, **found, recipe=labelled(stored) if stored else {})
+        known_teachers = {"teachers": others or known.beside(folder) or (known.place(folder, 0),), "own": not others}
+        return dataclasses.replace(self, stored=stored, **known_teachers, recipe=labelled(stored) if stored else {})
 
     def require(self) -> None:
         """Refuses to go on without a teacher: the baselines need one too.
@@ -127,23 +127,23 @@ def labelled(stored: pathlib.Path) -> dict[str, Any]:
     """Returns settings of a student's recipe that labels on disk were made for; none where there are no labels."""
     if not (stored / "manifest.json").is_file():
         return {}
-    found, intended = io.read_json(stored / "manifest.json"), stored / "epochs.json"
+    manifest, intended = io.read_json(stored / "manifest.json"), stored / "epochs.json"
     plan = io.read_json(intended) if intended.is_file() else {}
-    return {**found.get("recipe", {}), **plan}
+    return {**manifest.get("recipe", {}), **plan}
 
 
-def require_own(found: Sequence[Teacher], folders: Sequence[pathlib.Path], distilled: DistilledSet) -> None:
+def require_own(teachers: Sequence[Teacher], folders: Sequence[pathlib.Path], distilled: DistilledSet) -> None:
     """Refuses other teachers than those that a set was made with, or only some of them.
 
     Raises:
         CheckpointError: see above.
     """
-    own = [teacher.digest for teacher in found]
-    made_with = list(distilled.provenance.get("teachers") or own)
-    if own != made_with:
+    digests = [teacher.digest for teacher in teachers]
+    made_with = list(distilled.provenance.get("teachers") or digests)
+    if digests != made_with:
         raise CheckpointError(
             "the teachers beside the set are not those that it was made with",
-            where=", ".join(f"{folder}, digest {digest[:12]}" for folder, digest in zip(folders, own, strict=True)),
+            where=", ".join(f"{folder}, digest {digest[:12]}" for folder, digest in zip(folders, digests, strict=True)),
             expected=" and ".join(digest[:12] for digest in made_with),
             remedy="copy the set's own teachers there, or name others on purpose by `teacher`",
         )

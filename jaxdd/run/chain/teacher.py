@@ -119,8 +119,8 @@ def network(words: Mapping[str, Any], precision: Precision = "float32") -> Netwo
     Raises:
         UsageError: there is no such network.
     """
-    own = dict(words)
-    return models.build(own.pop("name"), **{**own, "image_shape": tuple(own["image_shape"])}, precision=precision)
+    arguments = {**words, "image_shape": tuple(words["image_shape"])}
+    return models.build(arguments.pop("name"), **arguments, precision=precision)
 
 
 def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
@@ -129,15 +129,15 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
     Raises:
         CheckpointError: there is none.
     """
-    found = networks.read_manifest(folder)
-    if not {"name", "image_shape", "classes"} <= set(found.get("architecture") or {}):
+    manifest = networks.read_manifest(folder)
+    if not {"name", "image_shape", "classes"} <= set(manifest.get("architecture") or {}):
         raise CheckpointError(
             "these networks are no teacher",
             where=str(folder),
             expected="a folder that `squeeze` wrote",
             remedy="make one with `squeeze`",
         )
-    return found
+    return manifest
 
 
 def load(folder: str | os.PathLike, precision: Precision = "float32") -> Teacher:

@@ -220,12 +220,12 @@ class Storage:
         shutil.rmtree(aside, ignore_errors=True)
         self._path(step).rename(aside)
 
-    def _require_fit(self, step: int, template: PyTree, found: Mapping[str, str]) -> None:
-        unlike = differences(describe(template), found)
+    def _require_fit(self, step: int, template: PyTree, stored: Mapping[str, str]) -> None:
+        unlike = differences(describe(template), stored)
         if unlike:
             raise CheckpointError(
                 f"the state on disk is not the one this program makes: {unlike[0]}",
-                where=f"{self._path(step)}, {len(unlike)} of {len(found)} arrays",
+                where=f"{self._path(step)}, {len(unlike)} of {len(stored)} arrays",
                 remedy="use the version of jaxdd that wrote it, or another `output_dir`",
             )
 

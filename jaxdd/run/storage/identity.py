@@ -79,17 +79,17 @@ def claim(path: pathlib.Path, identity: dict[str, Any], other: dict[str, Any], v
     """
     before = versions
     if path.exists():
-        found = io.read_json(path)
-        if not isinstance(found, dict) or "identity" not in found or type(found.get("format")) is not int:
+        content = io.read_json(path)
+        if not isinstance(content, dict) or "identity" not in content or type(content.get("format")) is not int:
             raise CheckpointError(
                 "not the settings of a run",
                 where=str(path),
                 expected=f"format {FORMAT}",
                 remedy="choose another `output_dir`, or restore the file",
             )
-        _require_format(found, path)
-        require_same_run(found["identity"], identity, path)
-        before = found.get("versions")
+        _require_format(content, path)
+        require_same_run(content["identity"], identity, path)
+        before = content.get("versions")
     io.write_json(path, {"format": FORMAT, "identity": identity, "other": other, "versions": versions})
     return changes(before, versions)
 
@@ -144,17 +144,17 @@ def refuse_older(folder: pathlib.Path) -> None:
         CheckpointError: names both versions.
     """
     for path in sorted(folder.glob("*/config.json")):
-        found = io.read_json(path)
-        if isinstance(found, dict) and type(found.get("format")) is int:
-            _require_format(found, path)
+        content = io.read_json(path)
+        if isinstance(content, dict) and type(content.get("format")) is int:
+            _require_format(content, path)
 
 
-def _require_format(found: Mapping[str, Any], path: pathlib.Path) -> None:
-    if found["format"] != FORMAT:
-        versions = found.get("versions")
+def _require_format(content: Mapping[str, Any], path: pathlib.Path) -> None:
+    if content["format"] != FORMAT:
+        versions = content.get("versions")
         writer = versions.get("jaxdd", "?") if isinstance(versions, dict) else "?"
         raise CheckpointError(
-            f"an unfinished run of format {found['format']}, begun by jaxdd {writer}",
+            f"an unfinished run of format {content['format']}, begun by jaxdd {writer}",
             where=str(path),
             expected=f"format {FORMAT}, which jaxdd {jaxdd.__version__} reads and writes",
             remedy="finish it with the version that began it; or choose another `output_dir`, or move the folder away",
@@ -164,8 +164,8 @@ def _require_format(found: Mapping[str, Any], path: pathlib.Path) -> None:
 def origin(folder: pathlib.Path) -> dict[str, Any] | None:
     """Returns the provenance of the set in `folder/distilled`; None where there is none, or nothing readable."""
     try:
-        found = json.loads((folder / "distilled" / "manifest.json").read_text())
-        return dict(found.get("provenance") or {})
+        manifest = json.loads((folder / "distilled" / "manifest.json").read_text())
+        return dict(manifest.get("provenance") or {})
     except (OSError, ValueError, AttributeError, TypeError):
         return None
 

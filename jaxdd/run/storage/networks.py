@@ -91,11 +91,11 @@ def finished(folder: str | os.PathLike, about: Mapping[str, Any]) -> list[dict[s
     folder = pathlib.Path(folder)
     if not (folder / "manifest.json").exists():
         return []
-    found = read_manifest(folder)
-    kept = found["networks"]
-    own = {name: value for name, value in found.items() if name not in ("jaxdd_networks", "networks")}
+    manifest = read_manifest(folder)
+    kept = manifest["networks"]
+    stored = {name: value for name, value in manifest.items() if name not in ("jaxdd_networks", "networks")}
     what, remedy = "the folder holds networks of another kind", "choose another `output_dir` or another `seed`"
-    identities.require_same(own, identities.as_json(about), what, where=folder, remedy=remedy)
+    identities.require_same(stored, identities.as_json(about), what, where=folder, remedy=remedy)
     return kept
 
 
@@ -106,22 +106,22 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
         CheckpointError: there is none, or none of this version.
     """
     path = pathlib.Path(folder) / "manifest.json"
-    found = io.read_json(path) if path.is_file() else None
-    known = isinstance(found, dict) and found.get("jaxdd_networks") in (1, FORMAT) and found.get("networks")
-    if not isinstance(found, dict) or not known:
+    manifest = io.read_json(path) if path.is_file() else None
+    known = isinstance(manifest, dict) and manifest.get("jaxdd_networks") in (1, FORMAT) and manifest.get("networks")
+    if not isinstance(manifest, dict) or not known:
         raise CheckpointError(
             "no networks trained beforehand",
             where=str(folder),
             expected="a folder that `pretrain` wrote: manifest.json and a file for every network",
             remedy="make one with `pretrain`; checkpoints of other programs cannot be read",
         )
-    kind = found.get("architecture")
+    kind = manifest.get("architecture")
     if isinstance(kind, dict) and isinstance(kind.get("network"), str):  # of format 1
         try:
-            found["architecture"] = {**kind, "network": identities.network_of_text(kind["network"])}
+            manifest["architecture"] = {**kind, "network": identities.network_of_text(kind["network"])}
         except ValueError as error:
             raise garbled(error, path, AGAIN) from None
-    return found
+    return manifest
 
 
 def load(folder: str | os.PathLike) -> Networks:
@@ -140,8 +140,8 @@ def load_all(folders: Sequence[str | os.PathLike]) -> Networks:
     Raises:
         CheckpointError: as `load`; or the folders hold different architectures.
     """
-    found = [load(folder).variables for folder in folders]
-    each = [jax.tree.map(lambda leaf, i=i: leaf[i], some) for some in found for i in range(len(Networks(some)))]
+    stacks = [load(folder).variables for folder in folders]
+    each = [jax.tree.map(lambda leaf, i=i: leaf[i], some) for some in stacks for i in range(len(Networks(some)))]
     return Networks(_stacked(each, ", ".join(map(str, folders))))
 
 

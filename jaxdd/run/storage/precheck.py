@@ -74,8 +74,8 @@ def refuse_other_run(folder: Any, known: Mapping[str, Any]) -> None:
         return
     with contextlib.suppress(PermissionError), io.folder_lock(folder):
         pass
-    found = io.read_json(config)
-    before = found.get("identity") if isinstance(found, dict) else None
+    content = io.read_json(config)
+    before = content.get("identity") if isinstance(content, dict) else None
     if not isinstance(before, dict):
         return  # which `Storage` reports
     identities.require_same_run(before, _merged(before, identities.as_json(known)), config)

@@ -62,17 +62,17 @@ def dataset_of(distilled: DistilledSet, asked: str | None, where: pathlib.Path) 
     """
     from jaxdd.data.registry import canonical, user_kind
 
-    own, asked = distilled.dataset, canonical(asked or "")
-    if own and asked and own != asked:
-        if user_kind(own) and user_kind(asked):  # whose images must fit, and their digest where one is known
+    name, asked = distilled.dataset, canonical(asked or "")
+    if name and asked and name != asked:
+        if user_kind(name) and user_kind(asked):  # whose images must fit, and their digest where one is known
             return asked
         raise CheckpointError(
-            f"the set was distilled from '{own}', not from '{asked}'",
+            f"the set was distilled from '{name}', not from '{asked}'",
             where=str(where),
-            expected=f"`dataset_name={own}`, or a set of '{asked}'",
+            expected=f"`dataset_name={name}`, or a set of '{asked}'",
             remedy="leave `dataset_name` out, or name another `checkpoint_path`",
         )
-    return own or asked
+    return name or asked
 
 
 def find(path: pathlib.Path, maker: str = "distill", name: str = "checkpoint_path") -> Found:
@@ -94,15 +94,15 @@ def find(path: pathlib.Path, maker: str = "distill", name: str = "checkpoint_pat
             expected=EXPECTED,
             remedy=nearest(path.name, beside, likeness=0.75) or f"distil first: `{maker}`",
         )
-    found = _file(path) if path.is_file() else _folder(path)
-    if found is None:
+    place = _file(path) if path.is_file() else _folder(path)
+    if place is None:
         raise CheckpointError(
             "nothing here that can be evaluated",
             where=f"{path} (`{name}`)",
             expected=EXPECTED,
             remedy=f"name another path, or distil first: `{maker}`",
         )
-    return found
+    return place
 
 
 def _read_set(folder: pathlib.Path) -> DistilledSet:
