@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxdd.core.config import ConfigFile, build, read_config, settings_of
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import MATCHING, METHODS, RCIG, FRePo
 from jaxdd.run.settings import Settings
+from tests.resolved import GOLDEN, checksums
 
 pytestmark = pytest.mark.quick
 
@@ -220,3 +222,8 @@ def test_the_example_states_the_defaults():
     defaults = {field.name: field.default for field in settings_of(RCIG)} | {"n_images": 10}
     stated = {key: tuple(value) if isinstance(value, list) else value for key, value in example.items()}
     assert {key: stated[key] for key in defaults} == defaults
+
+
+def test_every_config_resolves_to_the_settings_that_were_recorded():
+    """Also with another data set and other numbers of images: a key that goes must be implied in each of these cases."""
+    assert checksums() == json.loads(GOLDEN.read_text())
