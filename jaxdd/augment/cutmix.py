@@ -29,7 +29,7 @@ class Box(NamedTuple):
 
 
 def box(height: int, width: int, lam: Array, row: Array, column: Array) -> Box:
-    """The box with its middle at (`row`, `column`), clipped to the image.
+    """Returns the box with its middle at (`row`, `column`), clipped to the image.
 
     Arguments:
         height, width: of the image, in pixels.
@@ -64,7 +64,7 @@ def paste(images: Array, targets: Array, where: Box, permutation: Array) -> tupl
 
 
 def fill(images: Array, where: Box, permutation: Array) -> Array:
-    """The images alone; arguments as in `paste`."""
+    """Returns the images alone; arguments as in `paste`."""
     _, height, width, _ = images.shape
     rows, columns = jnp.arange(height), jnp.arange(width)
     in_rows = (rows >= where.top) & (rows < where.bottom)

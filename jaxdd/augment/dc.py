@@ -1,4 +1,4 @@
-"""What DC (arXiv 2006.05929; also DSA and DM) trains networks with when it evaluates: one operation per image.
+"""Augmentation of DC's evaluation (arXiv 2006.05929; also DSA and DM): one operation per image.
 
 | operation | result                                                                                         |
 |-----------|------------------------------------------------------------------------------------------------|
@@ -86,7 +86,7 @@ def _half_pixels(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_crop(key: Key, images: Array) -> Array:
-    """A crop by -4 to 3 pixels along each axis."""
+    """Returns a crop by -4 to 3 pixels along each axis."""
     rows, columns = (
         jax.random.randint(purpose_key(key, name), images.shape[:1], -CROP, CROP, jnp.int32)
         for name in ("rows", "columns")
@@ -95,7 +95,7 @@ def draw_crop(key: Key, images: Array) -> Array:
 
 
 def draw_scale(key: Key, images: Array) -> Array:
-    """A resize by a uniform factor for each axis, to whole pixels."""
+    """Returns a resize by a uniform factor for each axis, to whole pixels."""
     n, height, width, _ = images.shape
 
     def drawn(name: str, side: int) -> Array:
@@ -110,12 +110,12 @@ def draw_scale(key: Key, images: Array) -> Array:
 
 
 def draw_rotate(key: Key, images: Array) -> Array:
-    """A turn by -45 to 44 degrees."""
+    """Returns a turn by -45 to 44 degrees."""
     return rotate(images, jax.random.randint(key, images.shape[:1], -ANGLE, ANGLE, jnp.int32))
 
 
 def draw_noise(key: Key, images: Array) -> Array:
-    """A little Gaussian noise."""
+    """Returns a little Gaussian noise."""
     return images + NOISE * jax.random.normal(key, images.shape, images.dtype)
 
 

@@ -80,12 +80,12 @@ OPERATIONS: dict[str, Draw] = {
 
 
 def apply(name: str, key: Key, images: Array, count: int) -> Array:
-    """One operation; its draws depend on its own name, not on which others there are."""
+    """Returns one operation; its draws depend on its own name, not on which others there are."""
     return OPERATIONS[name](purpose_key(key, name), images, count)
 
 
 def apply_one(names: tuple[str, ...], key: Key, images: Array, count: int) -> Array:
-    """Exactly one of the operations, drawn uniformly for the whole call."""
+    """Applies exactly one of the operations, drawn uniformly for the whole call."""
     if len(names) == 1:
         return apply(names[0], key, images, count)
     branches = [lambda key, images, name=name: apply(name, key, images, count) for name in names]
@@ -93,12 +93,12 @@ def apply_one(names: tuple[str, ...], key: Key, images: Array, count: int) -> Ar
 
 
 def drawn(key: Key, operations: int) -> Array:
-    """Which of so many operations a call with this key applies, an int32 scalar."""
+    """Returns which of so many operations a call with this key applies, an int32 scalar."""
     return jax.random.randint(purpose_key(key, "operation"), (), 0, operations, jnp.int32)
 
 
 def count_for(images: Array, resolution: int, *, siamese: bool) -> int:
-    """How many draws a call makes.
+    """Returns how many draws a call makes.
 
     Raises:
         UsageError: the images are not of the stated height.

@@ -79,7 +79,7 @@ def warp(images: Array, matrices: Array) -> Array:
 
 
 def neighbours(coordinate: Array, size: int) -> tuple[tuple[Array, Array], Array]:
-    """The even and the odd pixel beside each coordinate, relative to the centre, and the weight of the odd one.
+    """Returns the even and the odd pixel beside each coordinate, relative to the centre, and the weight of the odd one.
 
     See the module's header; what is beyond the edge is on it.
 

@@ -1,4 +1,4 @@
-"""What networks on ImageNet are trained with (IDC, arXiv 2205.14959, and its successors), on images in [0, 1]:
+"""Augmentation for networks on ImageNet (IDC, arXiv 2205.14959, and its successors), on images in [0, 1]:
 
     random resized crop -> flip with probability 1/2 -> jitter of colour -> noise along the principal colours
 

@@ -40,12 +40,12 @@ ANGLE = math.radians(15)
 
 
 def reach(side: int) -> int:
-    """How many pixels a crop or translation moves at the most: 4 of 28 or 32, 8 of 64, 28 of 224."""
+    """Returns the most pixels that a crop or translation moves: 4 of 28 or 32, 8 of 64, 28 of 224."""
     return int(SHIFT * side + 0.5)
 
 
 def hole(side: int) -> int:
-    """The side of the cutout's square in pixels."""
+    """Returns the side of the cutout's square in pixels."""
     return int(CUTOUT * side + 0.5)
 
 
@@ -76,7 +76,7 @@ def contrast(images: Array, u: Array) -> Array:
 
 
 def colour(images: Array, u_brightness: Array, u_saturation: Array, u_contrast: Array) -> Array:
-    """The three above in one pass: saturation keeps the image's mean, so they commute."""
+    """Returns the three above in one pass: saturation keeps the image's mean, so they commute."""
     add, factor = BRIGHTNESS * (u_brightness - 0.5), u_contrast + CONTRAST
     return pixels.colour(images, *(x.astype(images.dtype) for x in (add, factor, SATURATION * u_saturation)))
 
@@ -112,7 +112,7 @@ def crop(images: Array, rows: Array, columns: Array) -> Array:
 
 
 def translate(images: Array, columns: Array) -> Array:
-    """A crop that moves left and right only."""
+    """Returns a crop that moves left and right only."""
     return crop(images, jnp.zeros_like(columns), columns)
 
 

@@ -33,7 +33,7 @@ Mix = Literal["none", "cutmix", "mixup"]
 
 @dataclasses.dataclass(frozen=True)
 class Show:
-    """See the module's header.
+    """Settings of how images are shown; see the module's header.
 
     Arguments:
         size: side of the result in pixels.
@@ -54,7 +54,7 @@ class Show:
     patches: int = 1
 
     def show(self, key: Key, images: Array) -> Array:
-        """Images as a step shows them.
+        """Returns images as a step shows them.
 
         Arguments:
             key: gives all choices.
@@ -123,8 +123,8 @@ def shuffle_patches(key: Key, images: Array, factor: int) -> Array:
 
 
 def padded_crop(key: Key, images: Array, padding: int) -> Array:
-    """A window of each image's own size, anywhere in it and `padding` pixels of black on every side (torchvision's
-    `RandomCrop`)."""
+    """Returns a window of each image's own size, anywhere in it and `padding` pixels of black on every side
+    (torchvision's `RandomCrop`)."""
     n, height, width, _ = images.shape
     framed = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
 

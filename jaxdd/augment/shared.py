@@ -40,14 +40,15 @@ class View(NamedTuple):
 
 
 def see(view: View, images: Array) -> Array:
-    """What is seen of `images` `[n, height, width, channels]`: `[n, size, size, channels]`, in their type."""
+    """Returns the part of `images` `[n, height, width, channels]` that is seen: `[n, size, size, channels]`, in their
+    type."""
     exact = jax.lax.Precision.HIGHEST  # images are not to be rounded to what a GPU multiplies networks with
     tall = jnp.einsum("ih,nhwc->niwc", view.rows, images, precision=exact)
     return jnp.einsum("jw,niwc->nijc", view.columns, tall, precision=exact).astype(images.dtype)
 
 
 def whole(shape: tuple[int, ...], size: int, dtype: Any = jnp.float32) -> View:
-    """All of the images, resized to `size` pixels.
+    """Shows all of the images, resized to `size` pixels.
 
     Arguments:
         shape: of the images, `(n, height, width, channels)`.
@@ -57,7 +58,7 @@ def whole(shape: tuple[int, ...], size: int, dtype: Any = jnp.float32) -> View:
 
 
 def window(box: Boxes, shape: tuple[int, ...], size: int, dtype: Any = jnp.float32) -> View:
-    """What lies in one window, resized to `size` pixels.
+    """Shows one window of the images, resized to `size` pixels.
 
     Arguments:
         box: its first row and column, height and width, scalars.
@@ -69,19 +70,19 @@ def window(box: Boxes, shape: tuple[int, ...], size: int, dtype: Any = jnp.float
 
 
 def flipped(view: View, coin: Array | bool) -> View:
-    """The view, flipped from left to right if `coin`."""
+    """Returns the view, flipped from left to right if `coin`."""
     return view._replace(columns=jnp.where(coin, view.columns[::-1], view.columns))
 
 
 def rolled(view: View, down: Array | int, right: Array | int) -> View:
-    """The view, rolled by so many pixels; what leaves on one side comes in on the other."""
+    """Returns the view, rolled by so many pixels; what leaves on one side comes in on the other."""
     return View(jnp.roll(view.rows, down, 0), jnp.roll(view.columns, right, 0))
 
 
 def crop(
     key: Key, shape: tuple[int, ...], size: int, scale: tuple[float | Array, float], dtype: Any = jnp.float32
 ) -> View:
-    """A random window with torchvision's distribution (`imagenet.draw_boxes`), resized to `size` pixels.
+    """Returns a random window with torchvision's distribution (`imagenet.draw_boxes`), resized to `size` pixels.
 
     Arguments:
         shape: as in `whole`.
@@ -91,29 +92,29 @@ def crop(
 
 
 def draw_box(key: Key, shape: tuple[int, ...], scale: tuple[float | Array, float]) -> Boxes:
-    """The window of `crop`, four scalars."""
+    """Returns the window of `crop`, four scalars."""
     return jax.tree.map(lambda each: each[0], draw_boxes(key, (1, *shape[1:]), scale, RATIO))
 
 
 def flip(key: Key, view: View) -> View:
-    """Flipped with probability 1/2."""
+    """Flips images with probability 1/2."""
     return flipped(view, jax.random.bernoulli(key))
 
 
 def roll(key: Key, view: View, most: int, signed: bool = False) -> View:
-    """Rolled by uniform numbers of pixels, down and right: from 0, or `-most` if signed, to `most` inclusive."""
+    """Rolls images by uniform numbers of pixels, down and right: from 0, or `-most` if signed, to `most` inclusive."""
     return rolled(view, *draw_roll(key, most, signed))
 
 
 def draw_roll(key: Key, most: int, signed: bool = False) -> tuple[Array, Array]:
-    """The two numbers of `roll`, int32 scalars."""
+    """Returns the two numbers of `roll`, int32 scalars."""
     least = -most if signed else 0
     down, right = (jax.random.randint(purpose_key(key, name), (), least, most + 1) for name in ("down", "right"))
     return down, right
 
 
 def _weights(start: Array | int, length: Array | int, side: int, size: int, dtype: Any) -> Array:
-    """`[size, side]`: how the pixels of a window make `size` pixels, along one axis."""
+    """Returns `[size, side]`: how the pixels of a window make `size` pixels, along one axis."""
     length = jnp.asarray(length, dtype)
     place = (jnp.arange(size, dtype=dtype) + 0.5) * (length / size) - 0.5
     place = jnp.clip(place, 0, length - 1) + jnp.asarray(start, dtype)  # what lies beside the window is no part of it

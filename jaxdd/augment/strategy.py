@@ -1,4 +1,4 @@
-"""What an augmentation is, and how a strategy such as `color_crop_cutout` names its operations."""
+"""Augmentations, and how a strategy such as `color_crop_cutout` names its operations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Augmentation = Callable[[Key, Array], Array]  # (key, images [n, height, width, 
 
 
 def parse(strategy: str | None, operations: Iterable[str]) -> tuple[str, ...]:
-    """The operations that a strategy names, in its order.
+    """Returns the operations that a strategy names, in its order.
 
     Arguments:
         strategy: names joined by `_`; None, "" or "none" for none at all.

@@ -42,32 +42,34 @@ _looping: contextvars.ContextVar[bool] = contextvars.ContextVar("jaxdd_looping",
 
 
 def on_cpu() -> bool:
-    """Whether computations run on CPU."""
+    """Returns whether computations run on CPU."""
     return jax.default_backend() == "cpu"
 
 
 def unrolls(length: int) -> bool:
-    """Whether a loop of this known length is unrolled here."""
+    """Returns whether a loop of this known length is unrolled here."""
     return on_cpu() and length <= UNROLL_LIMIT and not _looping.get()
 
 
 def steps_per_dispatch(many: int = STEPS_PER_DISPATCH) -> int:
-    """How many steps one compiled program makes: many on accelerators; one on CPU, where a loop would cost 15x."""
+    """Returns how many steps one compiled program makes: many on accelerators; one on CPU, where a loop would cost
+    15x."""
     return 1 if on_cpu() else many
 
 
 def dispatches_parts() -> bool:
-    """Whether the parts of a step are programs of their own, dispatched in turn, or one program together."""
+    """Returns whether the parts of a step are programs of their own, dispatched in turn, or one program together."""
     return on_cpu()
 
 
 def classes_at_once(count: int) -> int:
-    """Of how many classes the gradients are matched together: all on accelerators, one per device on CPU."""
+    """Returns of how many classes the gradients are matched together: all on accelerators, one per device on CPU."""
     return count if not on_cpu() else min(count, sharding.ways())
 
 
 def maps_networks() -> bool:
-    """Whether networks of different weights are trained together in one vmapped program, else one after another."""
+    """Returns whether networks of different weights are trained together in one vmapped program, else one after
+    another."""
     return not on_cpu()
 
 
@@ -90,7 +92,7 @@ def _in_loop(fn: Callable) -> Callable:
 
 
 def loop(length: int | Array, body: Callable[[Any, PyTree], PyTree], state: PyTree, *, unroll: bool = True) -> PyTree:
-    """`state = body(i, state)` for i in 0..length-1; `length` may be traced.
+    """Returns `state = body(i, state)` for i in 0..length-1; `length` may be traced.
 
     Arguments:
         unroll: False keeps a short loop rolled on CPU too: for bodies that would be slow to compile many times.
@@ -103,7 +105,7 @@ def loop(length: int | Array, body: Callable[[Any, PyTree], PyTree], state: PyTr
 
 
 def bounded_while(limit: int, condition: Callable[[PyTree], Array], body: Callable, state: PyTree) -> PyTree:
-    """`while condition(state): state = body(state)`, at most `limit` times."""
+    """Returns `while condition(state): state = body(state)`, at most `limit` times."""
 
     def counted_condition(carry):
         count, inner = carry
@@ -117,7 +119,7 @@ def bounded_while(limit: int, condition: Callable[[PyTree], Array], body: Callab
 
 
 def map(fn: Callable[[PyTree], PyTree], xs: PyTree) -> PyTree:
-    """`fn` over the leading axis of `xs`, stacked: unrolled on CPU, vmapped elsewhere."""
+    """Returns `fn` over the leading axis of `xs`, stacked: unrolled on CPU, vmapped elsewhere."""
     if not on_cpu():
         return jax.vmap(fn)(xs)
     count = jax.tree.leaves(xs)[0].shape[0]
@@ -126,7 +128,8 @@ def map(fn: Callable[[PyTree], PyTree], xs: PyTree) -> PyTree:
 
 
 def chunked_map(fn: Callable[[PyTree], PyTree], xs: PyTree, chunk: int) -> PyTree:
-    """`fn`, which works on a batch, over consecutive chunks of `xs`, concatenated: bounds the memory of one call."""
+    """Returns `fn`, which works on a batch, over consecutive chunks of `xs`, concatenated: bounds the memory of one
+    call."""
     count = jax.tree.leaves(xs)[0].shape[0]
     whole = count - count % chunk
     pieces = []
@@ -142,7 +145,8 @@ def chunked_map(fn: Callable[[PyTree], PyTree], xs: PyTree, chunk: int) -> PyTre
 
 
 def rows_at_once(count: int) -> int:
-    """How many of a batch's images should go through a network together: all on accelerators, a cacheful on CPU."""
+    """Returns how many of a batch's images should go through a network together: all on accelerators, a cacheful on
+    CPU."""
     if not on_cpu() or sharding.splits():
         return count
     least = 10 if _looping.get() else max(ROWS, -(-count // MOST_PIECES))
@@ -152,7 +156,7 @@ def rows_at_once(count: int) -> int:
 
 
 def by_rows(fn: Callable[[PyTree], PyTree], xs: PyTree) -> PyTree:
-    """`fn(xs)` for a function that works row by row: in pieces that the caches hold, concatenated."""
+    """Returns `fn(xs)` for a function that works row by row: in pieces that the caches hold, concatenated."""
     count = jax.tree.leaves(xs)[0].shape[0]
     rows = rows_at_once(count)
     if rows == count:
@@ -164,7 +168,8 @@ def by_rows(fn: Callable[[PyTree], PyTree], xs: PyTree) -> PyTree:
 
 
 def accumulate(fn: Callable[[PyTree], PyTree], xs: PyTree, chunk: int | None = None) -> PyTree:
-    """`fn(xs)` for a function that is a sum over rows: of pieces that the caches hold, or of `chunk` rows, added up.
+    """Returns `fn(xs)` for a function that is a sum over rows: of pieces that the caches hold, or of `chunk` rows,
+    added up.
 
     Arguments:
         chunk: most rows at once, which bounds the memory of one call; None for what is fastest.
@@ -188,14 +193,15 @@ def _pieces(xs: PyTree, count: int, rows: int) -> list[PyTree]:
 
 
 def memory_bytes() -> int:
-    """Bytes of one device's memory: what its allocator may hand out; on CPU that of the machine or its container."""
+    """Returns the bytes of one device's memory: what its allocator may hand out; on CPU those of the machine or its
+    container."""
     if not on_cpu():
         return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", UNKNOWN_MEMORY)
     return machine_bytes()
 
 
 def machine_bytes() -> int:
-    """Bytes of the machine's own memory, or its container's."""
+    """Returns bytes of the machine's own memory, or its container's."""
     if not hasattr(os, "sysconf"):
         return UNKNOWN_MEMORY
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -205,7 +211,8 @@ def machine_bytes() -> int:
 
 
 def working_memory(limit: int | None = None) -> int:
-    """Bytes that the activations of one step may take on a device: 7/10 of it, on CPU half of that, which others share.
+    """Returns the bytes that the activations of one step may take on a device: 7/10 of it, on CPU half of that, which
+    others share.
 
     Rounded down to whole GB, since what is chosen by it should not change with what a driver happens to set aside.
 
@@ -218,13 +225,14 @@ def working_memory(limit: int | None = None) -> int:
 
 
 def chunk_of(count: int, most: int) -> int:
-    """Rows of the chunks that `count` rows are cut into to bound memory: at most `most`, and equal if possible."""
+    """Returns rows of the chunks that `count` rows are cut into to bound memory: at most `most`, and equal if
+    possible."""
     most = max(1, min(most, LARGEST_CHUNK if on_cpu() else most))
     return next((rows for rows in range(most, most // 2, -1) if count % rows == 0), most)
 
 
 def cond(condition: Array, if_true: Callable, if_false: Callable, *operands: Any) -> Any:
-    """`jax.lax.cond` whose branches know that they stand under a condition."""
+    """Returns `jax.lax.cond` whose branches know that they stand under a condition."""
     return jax.lax.cond(condition, _in_loop(if_true), _in_loop(if_false), *operands)
 
 
@@ -240,7 +248,7 @@ def convolve(
     precision: Any = None,
     **options: Any,
 ) -> Array:
-    """A drop-in for `jax.lax.conv_general_dilated` in NHWC/HWIO; pass it to `flax.linen.Conv`.
+    """Returns a drop-in for `jax.lax.conv_general_dilated` in NHWC/HWIO; pass it to `flax.linen.Conv`.
 
     Arguments:
         inputs: `[n, height, width, channels]`.
@@ -270,7 +278,8 @@ def convolve(
 
 
 def _convolve_as_matmul(inputs, kernel, strides, padding, precision):
-    """im2col: one shifted slice per kernel position, concatenated along channels, then one matrix product."""
+    """Convolves by im2col: one shifted slice per kernel position, concatenated along channels, then one matrix
+    product."""
     height, width, channels, features = kernel.shape
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(inputs.shape[1:3], (height, width), strides, padding)
@@ -289,7 +298,8 @@ def _convolve_as_matmul(inputs, kernel, strides, padding, precision):
 
 @contextlib.contextmanager
 def quiet_blas() -> Iterator[None]:
-    """On CPU, one BLAS thread: after each factorisation OpenBLAS's threads wait busily on the cores that XLA needs.
+    """Leaves BLAS one thread on CPU: after each factorisation OpenBLAS's threads wait busily on the cores that XLA
+    needs.
 
     At 200 images a step of RCIG took a third longer with them.
     """

@@ -26,7 +26,8 @@ T = TypeVar("T")
 
 
 def setting(default: Any, help: str, *, low: float | None = None, high: float | None = None) -> Any:
-    """A dataclass field that is a setting: its default, its one doc line, and the closed range it must lie in."""
+    """Returns a dataclass field that is a setting: its default, its one doc line, and the closed range it must lie
+    in."""
     return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high})
 
 
@@ -49,12 +50,12 @@ class ConfigFile:
     notices: tuple[str, ...] = ()
 
     def where(self, key: str) -> str:
-        """`file:line, key` for messages."""
+        """Returns `file:line, key` for messages."""
         line = self.lines.get(key)
         return f"{self.path}:{line}, key '{key}'" if line else f"{self.path}, key '{key}'"
 
     def replace(self, overrides: Mapping[str, Any]) -> ConfigFile:
-        """The same file with some values overridden from elsewhere (flags, `--set`)."""
+        """Returns the same file with some values overridden from elsewhere (flags, `--set`)."""
         lines = {key: line for key, line in self.lines.items() if key not in overrides}
         return dataclasses.replace(self, values={**self.values, **overrides}, lines=lines)
 
@@ -84,13 +85,13 @@ def find_config(path: str) -> pathlib.Path:
 
 
 def _listed(names: Mapping[str, Any]) -> str:
-    """`depth_3.txt, digits.txt, frepo/*`: of folders, the name alone."""
+    """Returns `depth_3.txt, digits.txt, frepo/*`: of folders, the name alone."""
     return ", ".join(sorted({f"{name.partition('/')[0]}/*" if "/" in name else name for name in names}))
 
 
 @functools.cache
 def packaged_configs() -> dict[str, pathlib.Path]:
-    """Name (relative to `configs_final/`) -> path of every config shipped with jaxdd."""
+    """Returns the name (relative to `configs_final/`) -> path of every config shipped with jaxdd."""
     here = pathlib.Path(__file__).resolve()
     for folder in (here.parents[1] / "configs_final", here.parents[2] / "configs_final"):
         if folder.is_dir():
@@ -239,12 +240,12 @@ def require_known(config: ConfigFile, classes: Iterable[type]) -> None:
 
 
 def settings_of(cls: type) -> list[dataclasses.Field]:
-    """The fields of `cls` that users may set."""
+    """Returns the fields of `cls` that users may set."""
     return [field for field in dataclasses.fields(cls) if "help" in field.metadata]
 
 
 def check(cls: type, field: dataclasses.Field, config: ConfigFile) -> Any:
-    """The value of one field, coerced to the field's type; raises `ConfigError` on a wrong type or range."""
+    """Returns the value of one field, coerced to the field's type; raises `ConfigError` on a wrong type or range."""
     annotation = _hints(cls)[field.name]
     value = config.values[field.name]
     coerced = _coerce(value, annotation)
@@ -303,7 +304,7 @@ def _coerce(value: Any, annotation: Any) -> Any:
 
 
 def _words(annotation: Any) -> tuple[Any, ...]:
-    """The values that a `Literal`, or one inside a union, allows."""
+    """Returns the values that a `Literal`, or one inside a union, allows."""
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is typing.Literal:
         return arguments
@@ -326,11 +327,11 @@ def _describe(annotation: Any) -> str:
 
 
 def as_config_dict(*settings: Any) -> ml_collections.ConfigDict:
-    """The settings of the given dataclass instances as one locked `ConfigDict`, in field order."""
+    """Returns the settings of the given dataclass instances as one locked `ConfigDict`, in field order."""
     merged = {f.name: getattr(s, f.name) for s in settings for f in settings_of(type(s))}
     return ml_collections.ConfigDict(merged).lock()
 
 
 def as_dict(*settings: Any) -> dict[str, Any]:
-    """The same as plain JSON types (tuples become lists): what `config.json` holds and resuming compares."""
+    """Returns the same as plain JSON types (tuples become lists): what `config.json` holds and resuming compares."""
     return json.loads(json.dumps({f.name: getattr(s, f.name) for s in settings for f in settings_of(type(s))}))

@@ -122,7 +122,8 @@ class DistilledSet:
         return None if images is None else as_floats(images)
 
     def decoded(self, *, compact: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Training images and labels: those that the stored ones encode, then their mirror images if `decode.flip`.
+        """Returns training images and labels: those that the stored ones encode, then their mirror images if
+        `decode.flip`.
 
         Arguments:
             compact: what is stored as uint8 images and as class indices stays so, as far as nothing is interpolated.
@@ -145,7 +146,7 @@ class DistilledSet:
         return np.concatenate([images, images[:, :, ::-1]]), np.concatenate([labels, labels])
 
     def replace(self, **changes: Any) -> DistilledSet:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
     def save(self, folder: str | os.PathLike) -> pathlib.Path:
@@ -215,12 +216,14 @@ class DistilledSet:
 
 
 def as_floats(images: np.ndarray) -> np.ndarray:
-    """Images as floats; of uint8 ones the numbers that they stand for, to the bit as `Examples.take` gives them."""
+    """Returns images as floats; of uint8 ones the numbers that they stand for, to the bit as `Examples.take` gives
+    them."""
     return images * np.float32(1 / 255) if images.dtype == np.uint8 else images
 
 
 def _as_stored(name: str, array: np.ndarray) -> np.ndarray:
-    """In one of the types that a shard may hold: the first of `TYPES`, unless it is another of them already."""
+    """Returns an array in one of the types that a shard may hold: the first of `TYPES`, unless it has another of
+    them."""
     kept = "int32" if name == "labels" and array.ndim == 1 else str(array.dtype)
     return np.ascontiguousarray(array, kept if kept in TYPES[name] else TYPES[name][0])
 

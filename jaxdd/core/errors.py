@@ -53,12 +53,13 @@ class Notice(UserWarning):
 
 
 def garbled(finding: object, where: object, remedy: str) -> CheckpointError:
-    """What a manifest deserves that can be read, but lacks a field or holds something else there (`finding`)."""
+    """Returns the error of a manifest that can be read, but lacks a field or holds something else there (`finding`)."""
     return CheckpointError(f"the manifest lacks or garbles {finding}", where=str(where), remedy=remedy)
 
 
 def nearest(name: str, options: Iterable[str], *, likeness: float = 0.5) -> str:
-    """A "did you mean" clause for `name` among `options`, or the empty string when none is so alike (0 to 1)."""
+    """Returns a "did you mean" clause for `name` among `options`, or the empty string when none is so alike (0 to
+    1)."""
     lowered = {option.lower(): option for option in options}
     close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=likeness)
     return f"did you mean '{lowered[close[0]]}'?" if close else ""

@@ -29,7 +29,7 @@ BOUND = 128
 
 
 def decode(images: Array | np.ndarray, factor: int, formation: Formation = "single", *, bound: int = BOUND) -> Array:
-    """Stored images -> training images.
+    """Decodes stored images into training images.
 
     Arguments:
         images: `[n, side, side, channels]`, raw in [0, 1] if anything has to be padded.
@@ -45,13 +45,13 @@ def decode(images: Array | np.ndarray, factor: int, formation: Formation = "sing
 
 
 def sources(count: int, factor: int, formation: Formation = "single", *, bound: int = BOUND) -> np.ndarray:
-    """`[n']` int: for every image that `decode` makes of `count` stored ones, the index of the stored one."""
+    """Returns `[n']` int: for every image that `decode` makes of `count` stored ones, the index of the stored one."""
     plan = _plan(count, factor, formation, bound)
     return np.concatenate([np.tile(np.arange(start, stop), f * f) for f, start, stop in plan])
 
 
 def enlarge(images: Array | np.ndarray, factor: int) -> Array:
-    """All f^2 cells of all images at full size, ordered by cell: `[n f^2, side, side, channels]`."""
+    """Returns all f^2 cells of all images at full size, ordered by cell: `[n f^2, side, side, channels]`."""
     images = jnp.asarray(images)
     if factor == 1:
         return images
@@ -65,7 +65,7 @@ def enlarge(images: Array | np.ndarray, factor: int) -> Array:
 
 
 def paste(images: Array, factor: int) -> Array:
-    """f^2 n training images -> n stored ones: image k n + i becomes, made smaller, cell k of stored image i.
+    """Pastes f^2 n training images into n stored ones: image k n + i becomes, made smaller, cell k of stored image i.
 
     The cells take every floor(j * in / out)-th pixel, as PyTorch's nearest interpolation does; where f does not divide
     the side, the first cells are a pixel larger (they need not agree with where `decode` cuts).
@@ -90,12 +90,13 @@ def paste(images: Array, factor: int) -> Array:
 
 
 def nearest(size: int, wanted: int) -> np.ndarray:
-    """`[wanted]` int: which pixels of a row of `size` remain when it is made `wanted` long: floor(j size / wanted)."""
+    """Returns `[wanted]` int: which pixels of a row of `size` remain when it is made `wanted` long: floor(j size /
+    wanted)."""
     return np.arange(wanted) * size // wanted
 
 
 def _plan(count: int, factor: int, formation: Formation, bound: int) -> list[tuple[int, int, int]]:
-    """`(factor, start, stop)` of the stretches of stored images that are decoded with one factor."""
+    """Returns `(factor, start, stop)` of the stretches of stored images that are decoded with one factor."""
     if formation == "single":
         return [(factor, 0, count)]
     if formation == "multi":

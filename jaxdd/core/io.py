@@ -86,7 +86,7 @@ def read_manifest(
 
 
 def sha256(data: bytes | str | os.PathLike) -> str:
-    """Hex digest of bytes, or of a file's contents when a path is given."""
+    """Returns hex digest of bytes, or of a file's contents when a path is given."""
     if isinstance(data, bytes):
         return hashlib.sha256(data).hexdigest()
     with open(data, "rb") as file:
@@ -125,16 +125,16 @@ def folder_lock(folder: str | os.PathLike) -> Iterator[None]:
 
 
 def absolute(path: str | os.PathLike) -> pathlib.Path:
-    """A path as users type it, from the root on."""
+    """Returns a path as users type it, from the root on."""
     return pathlib.Path(path).expanduser().absolute()
 
 
 def gigabytes(count: float) -> str:
-    """`0.75 GB`, and `0.12 MB` of what is small."""
+    """Returns `0.75 GB`, and `0.12 MB` of what is small."""
     return f"{count / 1e9:.3g} GB" if count >= 1e8 else f"{count / 1e6:.3g} MB"
 
 
 def shorter_path(path: pathlib.Path) -> str:
-    """Relative to the working directory if it lies below it, else absolute."""
+    """Returns a path relative to the working directory if it lies below it, else absolute."""
     here = pathlib.Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -33,7 +33,7 @@ _exact: contextvars.ContextVar[bool] = contextvars.ContextVar("jaxdd_exact", def
 
 
 def activations(precision: Precision) -> Any:
-    """The type that networks of this precision compute in; None: that of their images and parameters.
+    """Returns the type that networks of this precision compute in; None: that of their images and parameters.
 
     Raises:
         UsageError: an unknown precision.
@@ -44,7 +44,7 @@ def activations(precision: Precision) -> Any:
 
 @contextlib.contextmanager
 def exact_products() -> Iterator[None]:
-    """What is traced inside keeps full float32: no TF32 on GPU, no bfloat16 on TPU, no bfloat16 activations.
+    """Keeps full float32 in all that is traced inside: no TF32 on GPU, no bfloat16 on TPU, no bfloat16 activations.
 
     A solve preconditioned by `(K + lam I)^-1` magnifies errors of its operator by 1 / lam.
     """
@@ -57,7 +57,7 @@ def exact_products() -> Iterator[None]:
 
 
 def exact() -> bool:
-    """Whether the code that is being traced stands inside `exact_products`."""
+    """Returns whether the code that is being traced stands inside `exact_products`."""
     return _exact.get()
 
 

@@ -26,7 +26,7 @@ State = TypeVar("State")
 
 @dataclasses.dataclass(frozen=True)
 class BatchRule:
-    """What one step reads.
+    """The rule by which a step's batch is drawn.
 
     Arguments:
         kind: `uniform` (`size` examples without replacement within a step), `class` (`size` examples of every class),
@@ -72,12 +72,13 @@ class Part:
     apply: Callable[[PyTree, Examples, Key, Array], PyTree]
 
     def key(self, step: Key) -> Key:
-        """Its key, from that of the step."""
+        """Returns the key of this part, from that of the step."""
         return purpose_key(step, self.name)
 
 
 class Procedure(abc.ABC, Generic[State]):
-    """See the module's header. Subclasses are frozen dataclasses and are never subclassed themselves.
+    """Three pure functions; see the module's header. Subclasses are frozen dataclasses and are never subclassed
+    themselves.
 
     Attributes:
         per_device: names of the state's parts whose leading axis may lie on the devices one by one (`core.sharding`).
@@ -88,22 +89,22 @@ class Procedure(abc.ABC, Generic[State]):
     @property
     @abc.abstractmethod
     def batch_rule(self) -> BatchRule:
-        """What one step reads from the resident data."""
+        """The rule by which a step's batch is drawn from the resident data."""
 
     @abc.abstractmethod
     def init(self, key: Key, data: Examples) -> State:
-        """The state before step 0."""
+        """Returns the state before step 0."""
 
     @abc.abstractmethod
     def step(self, state: State, batch: Examples, key: Key) -> tuple[State, Metrics]:
-        """One step. Pure, jittable; `key` is a function of (seed, step) alone."""
+        """Returns one step. Pure, jittable; `key` is a function of (seed, step) alone."""
 
     @abc.abstractmethod
     def result(self, state: State) -> Any:
-        """What the procedure has made so far."""
+        """Returns the result so far."""
 
     def events(self, data: Examples) -> tuple[Event, ...]:
-        """What happens only every k steps.
+        """Returns the events that happen only every k steps.
 
         Arguments:
             data: what the run reads, or its shapes.
@@ -111,7 +112,7 @@ class Procedure(abc.ABC, Generic[State]):
         return ()
 
     def parts(self, data: Examples) -> tuple[Part, ...]:
-        """What a step is made of, where that is several stretches; then `step` is `in_parts`.
+        """Returns the parts of a step that is several stretches; then `step` is `in_parts`.
 
         One program of the whole step is best for accelerators. A CPU is better served by a small program for each
         part, which the loop dispatches as often as the part says: nothing then stands inside a loop of XLA's.
@@ -122,12 +123,12 @@ class Procedure(abc.ABC, Generic[State]):
         return ()
 
     def metrics(self, state: State) -> Metrics:
-        """What there is to report after a step, for procedures that have `parts`."""
+        """Returns the metrics after a step, for procedures that have `parts`."""
         return {}
 
 
 def in_parts(procedure: Procedure[State], state: State, batch: Examples, key: Key) -> tuple[State, Metrics]:
-    """One step of a procedure that has `parts`, as one program."""
+    """Returns one step of a procedure that has `parts`, as one program."""
     for part in procedure.parts(batch):
 
         def once(i: Array, state: State, part: Part = part) -> State:
@@ -138,7 +139,7 @@ def in_parts(procedure: Procedure[State], state: State, batch: Examples, key: Ke
 
 
 class Implied(NamedTuple):
-    """What the settings in a file imply beside themselves.
+    """Settings that those in a file imply.
 
     Arguments:
         values: setting -> value, for settings that the file leaves out.
@@ -150,7 +151,7 @@ class Implied(NamedTuple):
 
 
 class Demand(NamedTuple):
-    """What one step needs on each device beside the state and the data: an estimate from shapes alone.
+    """The memory that one step needs on each device beside the state and the data: an estimate from shapes alone.
 
     Arguments:
         bytes: at the most that it holds at a time; 0 if the method does not tell.
@@ -185,11 +186,11 @@ class Method(Procedure[State]):
 
     @abc.abstractmethod
     def result(self, state: State) -> DistilledSet:
-        """The set distilled so far; what it means (data set, preprocessing, recipe) is added to it later."""
+        """Returns the set distilled so far; what it means (data set, preprocessing, recipe) is added to it later."""
 
     @abc.abstractmethod
     def describe(self, image_shape: tuple[int, int, int], classes: int) -> str:
-        """What it learns with, in one line, e.g. `ConvNet, depth 3, width 128, pool of 30`.
+        """Describes the networks in one line, e.g. `ConvNet, depth 3, width 128, pool of 30`.
 
         Raises:
             JaxddError: it cannot work with images of this shape.
@@ -197,7 +198,7 @@ class Method(Procedure[State]):
 
     @classmethod
     def implied(cls, values: Mapping[str, Any]) -> Implied:
-        """What the settings of a config file, flags included, imply.
+        """Returns the settings that those of a config file, flags included, imply.
 
         Arguments:
             values: as given; types and ranges are not checked yet.
@@ -210,15 +211,15 @@ class Method(Procedure[State]):
         return False
 
     def notices(self) -> tuple[str, ...]:
-        """What the user should be told of these settings."""
+        """Returns notices about these settings for the user."""
         return ()
 
     def demand(self, image_shape: tuple[int, int, int], classes: int) -> Demand:
-        """What one step needs, for dry runs and for refusing early what cannot fit."""
+        """Returns the memory that one step needs, for dry runs and for refusing early what cannot fit."""
         return Demand()
 
     def outline(self) -> Method[State]:
-        """The same state and step for a dry run, without what only takes long to trace."""
+        """Returns the same state and step for a dry run, without what only takes long to trace."""
         return self
 
 

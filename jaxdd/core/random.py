@@ -10,7 +10,7 @@ from jaxdd.core.types import Array, Key
 
 
 def key_for(seed: int | Array, purpose: str, step: int | Array = 0) -> Key:
-    """The key for one purpose at one step of one run.
+    """Returns the key for one purpose at one step of one run.
 
     Arguments:
         seed: the run's seed; a Python integer or a traced scalar.

@@ -24,7 +24,7 @@ def write(folder: pathlib.Path, **facts: Any) -> None:
 
 
 def is_sealed(folder: pathlib.Path) -> bool:
-    """Whether there is a manifest at all: without one, the directory was never finished."""
+    """Returns whether there is a manifest at all: without one, the directory was never finished."""
     return (folder / NAME).is_file()
 
 

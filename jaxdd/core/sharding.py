@@ -31,7 +31,7 @@ _devices: contextvars.ContextVar[int] = contextvars.ContextVar("jaxdd_devices", 
 
 @contextlib.contextmanager
 def split_over(mesh: jax.sharding.Mesh) -> Iterator[None]:
-    """What is traced inside is one program that XLA splits over the mesh: mode `shard`."""
+    """Makes all that is traced inside one program that XLA splits over the mesh: mode `shard`."""
     token = _mesh.set(mesh)
     try:
         yield
@@ -41,7 +41,8 @@ def split_over(mesh: jax.sharding.Mesh) -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_of(devices: int) -> Iterator[None]:
-    """What is traced inside is the program of one device among `devices`, within `jax.shard_map`: mode `pool`."""
+    """Makes all that is traced inside the program of one device among `devices`, within `jax.shard_map`: mode
+    `pool`."""
     token = _devices.set(devices)
     try:
         yield
@@ -50,7 +51,7 @@ def one_of(devices: int) -> Iterator[None]:
 
 
 def rows(batch: T) -> T:
-    """A batch whose rows lie on the devices in turn; what is computed from it row by row then does, too.
+    """Returns a batch whose rows lie on the devices in turn; what is computed from it row by row then does, too.
 
     A number of rows that the devices do not divide is padded by XLA, so some devices have one row less to compute.
 
@@ -72,7 +73,7 @@ def rows(batch: T) -> T:
 
 
 def spread(fn: Callable[..., T], xs: PyTree, *shared: PyTree) -> T:
-    """`fn(xs, *shared)` for a function that works entry by entry: each device does its share of the entries.
+    """Returns `fn(xs, *shared)` for a function that works entry by entry: each device does its share of the entries.
 
     Arguments:
         fn: gives back arrays whose leading axis is that of `xs`.
@@ -99,18 +100,18 @@ def spread(fn: Callable[..., T], xs: PyTree, *shared: PyTree) -> T:
 
 
 def splits() -> bool:
-    """Whether XLA splits what is traced over a mesh: then batches stay whole for it to cut."""
+    """Returns whether XLA splits what is traced over a mesh: then batches stay whole for it to cut."""
     return _mesh.get() is not None
 
 
 def ways() -> int:
-    """Over how many devices XLA splits the rows of what is traced."""
+    """Returns over how many devices XLA splits the rows of what is traced."""
     mesh = _mesh.get()
     return 1 if mesh is None else mesh.size
 
 
 def mean(tree: T) -> T:
-    """The mean over the devices' programs, leaf by leaf; integers and flags become float32."""
+    """Returns the mean over the devices' programs, leaf by leaf; integers and flags become float32."""
     if _devices.get() == 1:
         return tree
 
@@ -122,10 +123,10 @@ def mean(tree: T) -> T:
 
 
 def share(count: int) -> int:
-    """Of `count` things that the devices hold a part each, how many this device has."""
+    """Returns how many of `count` things this device has, where each device holds a part of them."""
     return count // _devices.get()
 
 
 def own(key: Key) -> Key:
-    """The key of this device's own random choices."""
+    """Returns the key of this device's own random choices."""
     return key if _devices.get() == 1 else jax.random.fold_in(key, jax.lax.axis_index(AXIS))

@@ -159,7 +159,7 @@ class Pieces:
         self.folder, self._keys = pathlib.Path(folder), keys
 
     def entries(self) -> dict[tuple[int, ...], dict[str, Any]]:
-        """What the manifest says of every piece, in order.
+        """Returns the manifest's entry of every piece, in order.
 
         Raises:
             CheckpointError: it is damaged.
@@ -177,7 +177,8 @@ class Pieces:
         return dict(sorted(named.items()))
 
     def present(self) -> dict[tuple[int, ...], dict[str, Any]]:
-        """The entries whose files are there and as long as they should be; contents are looked at by `intact`."""
+        """Returns the entries whose files are there and as long as they should be; contents are looked at by
+        `intact`."""
         of = {key: (self.path(entry), entry) for key, entry in self.entries().items()}
         return {key: e for key, (path, e) in of.items() if path.is_file() and path.stat().st_size == e["bytes"]}
 
@@ -193,14 +194,14 @@ class Pieces:
             (self.folder / entry["file"]).unlink()
 
     def read(self, entry: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The arrays of a piece, as `read`."""
+        """Returns the arrays of a piece, as `read`."""
         remedy = "copy it again from its source; or delete it and run the same command again, which makes it anew"
         return read(self.folder, entry, remedy=remedy)
 
     def intact(self, entry: Mapping[str, Any]) -> bool:
-        """Whether the file of a piece is what its entry says."""
+        """Returns whether the file of a piece is what its entry says."""
         return intact(self.folder, entry)
 
     def path(self, entry: Mapping[str, Any]) -> pathlib.Path:
-        """Where a piece lies."""
+        """Returns the path of a piece."""
         return path_of(self.folder, entry)

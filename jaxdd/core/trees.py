@@ -18,28 +18,28 @@ subtract: Callable[..., Any] = lambda a, b: jax.tree.map(operator.sub, a, b)  # 
 
 
 def scale(factor: Array | float, tree: PyTree) -> PyTree:
-    """`factor * leaf` for every leaf."""
+    """Returns `factor * leaf` for every leaf."""
     return jax.tree.map(lambda leaf: factor * leaf, tree)
 
 
 def dot(a: PyTree, b: PyTree) -> Array:
-    """The inner product over all leaves, a scalar."""
+    """Returns the inner product over all leaves, a scalar."""
     products = jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))
     return functools.reduce(operator.add, products)  # not from a zero, whose type would be another under x64
 
 
 def norms(tree: PyTree) -> PyTree:
-    """The L2 norm of each leaf as a whole."""
+    """Returns the L2 norm of each leaf as a whole."""
     return jax.tree.map(lambda leaf: jnp.sqrt(jnp.sum(jnp.square(leaf))), tree)
 
 
 def zeros_like(tree: PyTree) -> PyTree:
-    """A tree of zeros of the same shapes and types."""
+    """Returns a tree of zeros of the same shapes and types."""
     return jax.tree.map(jnp.zeros_like, tree)
 
 
 def take(tree: PyTree, index: Array | int) -> PyTree:
-    """Entry `index` along the leading axis of every leaf."""
+    """Takes entry `index` along the leading axis of every leaf."""
     return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), tree)
 
 
@@ -55,17 +55,18 @@ def paths(tree: PyTree) -> list[tuple[str, Any]]:
 
 
 def byte_size(tree: PyTree) -> int:
-    """Bytes held by all leaves; shapes suffice, so `jax.eval_shape` results may be passed."""
+    """Returns bytes held by all leaves; shapes suffice, so `jax.eval_shape` results may be passed."""
     return sum(int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
 
 
 def describe(tree: PyTree) -> dict[str, str]:
-    """Path of every leaf -> its type and shape, such as `float32[3, 4]`; shapes from `jax.eval_shape` will do."""
+    """Returns the path of every leaf -> its type and shape, such as `float32[3, 4]`; shapes from `jax.eval_shape` will
+    do."""
     return {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in paths(tree)}
 
 
 def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
-    """One line per leaf in which two descriptions differ."""
+    """Returns one line per leaf in which two descriptions differ."""
     return [
         f"'{path}': expected {expected.get(path, 'nothing')}, found {found.get(path, 'nothing')}"
         for path in dict.fromkeys((*expected, *found))

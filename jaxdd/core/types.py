@@ -15,7 +15,7 @@ Metrics = dict[str, jax.Array]  # name -> scalar, on device
 
 
 class Moments(NamedTuple):
-    """What a batch normalisation sees of a batch, about its own running mean: averages, so those of equal parts of a
+    """Moments of a batch in a batch normalisation, about its own running mean: averages, so those of equal parts of a
     batch average to those of the whole, and no large number is subtracted from a large one.
 
     Arguments:
@@ -72,7 +72,7 @@ class Examples:
         return jnp.dtype(jnp.float32) if self.images.dtype == jnp.uint8 else self.images.dtype
 
     def take(self, rows: Any) -> Array:
-        """Some of the images, as floats.
+        """Returns some of the images, as floats.
 
         Arguments:
             rows: an index, a slice, or an integer array of any shape.
@@ -83,7 +83,8 @@ class Examples:
         return _as_floats(self.images[rows])
 
     def standardise(self, images: Array) -> Array:
-        """Images of the space of `images`, or uint8, `[..., height, width, channels]`, as networks see them."""
+        """Standardises images of the space of `images`, or uint8, `[..., height, width, channels]`, as networks see
+        them."""
         if self.constants is None:
             return images
         images = _as_floats(images)

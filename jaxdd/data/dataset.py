@@ -69,7 +69,7 @@ class Dataset:
         class_names: Sequence[str] | None = None,
         where: str = "the arrays given",
     ) -> Dataset:
-        """A data set from plain arrays, checked.
+        """Returns a data set from plain arrays, checked.
 
         Arguments:
             train_images: `[n, side, side, channels]` or `[n, side, side]`; uint8, any integers in 0..255, or floats
@@ -116,7 +116,7 @@ def require_every_class(labels: np.ndarray, names: Sequence[str], where: str) ->
 
 
 def as_uint8(images: np.ndarray, where: str) -> np.ndarray:
-    """Images as `[n, side, side, channels]` uint8; rules as in `Dataset.of_arrays`."""
+    """Returns images as `[n, side, side, channels]` uint8; rules as in `Dataset.of_arrays`."""
     images = np.asarray(images)
     if images.ndim == 3:
         images = images[..., None]
@@ -143,7 +143,7 @@ def as_uint8(images: np.ndarray, where: str) -> np.ndarray:
 
 
 def check_labels(labels: np.ndarray, count: int, names: tuple[str, ...] | None, where: str) -> np.ndarray:
-    """Labels as read-only `[count]` int32; rules as in `Dataset.of_arrays`."""
+    """Returns labels as read-only `[count]` int32; rules as in `Dataset.of_arrays`."""
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:  # Keras stores CIFAR's labels as a column
         labels = labels[:, 0]
@@ -166,7 +166,7 @@ def check_labels(labels: np.ndarray, count: int, names: tuple[str, ...] | None, 
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
-    """A read-only contiguous view: the digest of a data set must stay true."""
+    """Returns a read-only contiguous view: the digest of a data set must stay true."""
     view = np.ascontiguousarray(array).view()
     view.setflags(write=False)
     return view

@@ -81,7 +81,7 @@ class Subset:
         return slice(self.classes * self.phase, self.classes * (self.phase + 1))
 
     def choose(self, folders: Sequence[str], where: str) -> tuple[str, ...]:
-        """The class folders in label order.
+        """Returns the class folders in label order.
 
         Arguments:
             folders: the names of all class folders of a tree.
@@ -106,12 +106,12 @@ class Subset:
 
 
 def is_subset(name: str) -> bool:
-    """Whether a name is of the form of a subset's."""
+    """Returns whether a name is of the form of a subset's."""
     return _NAME.fullmatch(name) is not None
 
 
 def parse(name: str) -> Subset | None:
-    """The subset of this name; `None` for a name of another form.
+    """Returns the subset of this name; `None` for a name of another form.
 
     Raises:
         UsageError: no such classes.

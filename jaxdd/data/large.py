@@ -35,7 +35,7 @@ PART = 1000  # test images that are on the device together
 
 
 def exceeds_memory(images: int, side: int) -> bool:
-    """Whether so many images of `side` pixels, as uint8, are too large to be kept in memory."""
+    """Returns whether so many images of `side` pixels, as uint8, are too large to be kept in memory."""
     return SHARE * images * side**2 * CHANNELS > backend.machine_bytes()
 
 
@@ -57,14 +57,15 @@ class ImageFiles:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """As of an array."""
+        """Shape, as of an array."""
         return self.encoded.count, self.resolution, self.resolution, CHANNELS
 
     def __len__(self) -> int:
         return self.encoded.count
 
     def __getitem__(self, rows: slice | np.ndarray | Sequence[int]) -> np.ndarray:
-        """`[m, side, side, 3]` uint8: the images of a slice, of indices or of a mask, as `load` would give them.
+        """Returns `[m, side, side, 3]` uint8: the images of a slice, of indices or of a mask, as `load` would give
+        them.
 
         Raises:
             DataError: one of them is missing or damaged; names it.
@@ -105,7 +106,7 @@ class LargeDataset(Dataset):
         crop: Callable[[np.ndarray, int], np.ndarray],
         where: str,
     ) -> LargeDataset:
-        """A data set of image files.
+        """Returns a data set of image files.
 
         Arguments:
             train, test: the files and `[n]` labels of both splits.
@@ -151,7 +152,7 @@ class LargeDataset(Dataset):
         return files
 
     def stream(self, *, batch_size: int, seed: int, cropped: bool = True, **options: Any) -> ImageStream:
-        """The train images in shuffled epochs.
+        """Returns the train images in shuffled epochs.
 
         Arguments:
             batch_size, seed, options: as in `ImageStream`.
@@ -188,7 +189,7 @@ class Parts:
         return len(self.dataset.test_labels)
 
     def __iter__(self) -> Iterator[Examples]:
-        """`Examples` of `PART` images each; the last may have fewer."""
+        """Returns `Examples` of `PART` images each; the last may have fewer."""
         fitted = self.preprocessing
         raw = fitted.space == "raw"
         constants = (fitted.mean, fitted.std) if raw else None
@@ -201,7 +202,7 @@ class Parts:
 
 
 def test_examples(dataset: Dataset, preprocessing: Preprocessing, *, dtype: Any = jnp.float32) -> Examples | Parts:
-    """The test images, to measure networks on: resident on the device, or in parts of a large data set.
+    """Returns the test images, to measure networks on: resident on the device, or in parts of a large data set.
 
     Arguments:
         dataset, preprocessing, dtype: as in `device.preprocess.examples`.

@@ -28,7 +28,7 @@ ALIASES = {
 
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
-    """What is known of a data set before any image is read.
+    """Facts of a data set that are known before any image is read.
 
     Arguments:
         name: as in `--dataset_name`.
@@ -185,13 +185,13 @@ CONSTANTS: dict[str, dict[str, Statistics]] = {
 
 
 def user_kind(name: str) -> str | None:
-    """`folder`, `npz` or `parquet` for a user's own set such as `folder:DIR`; `None` for every other name."""
+    """Returns `folder`, `npz` or `parquet` for a user's own set such as `folder:DIR`; `None` for every other name."""
     kind, colon, path = name.partition(":")
     return kind if colon and path and kind in USER_KINDS else None
 
 
 def canonical(name: str) -> str:
-    """The name under which a data set is known and stored; one that is not known, as it is.
+    """Returns the name under which a data set is known and stored; one that is not known, as it is.
 
     Raises:
         UsageError: classes of ImageNet that there are not.
@@ -201,7 +201,7 @@ def canonical(name: str) -> str:
 
 
 def spec(name: str) -> DataSpec:
-    """The entry of a known data set, also by an alias.
+    """Returns the entry of a known data set, also by an alias.
 
     Raises:
         UsageError: the name is unknown; names the nearest one.
@@ -224,12 +224,14 @@ def spec(name: str) -> DataSpec:
 
 
 def one_way(name: str) -> bool:
-    """Whether mirror images of a data set show something else; of a user's own nothing is known, so it is False."""
+    """Returns whether mirror images of a data set show something else; of a user's own nothing is known, so it is
+    False."""
     return name in SPECS and SPECS[name].one_way
 
 
 def statistics(family: str, name: str) -> Statistics | None:
-    """Published per-channel (mean, standard deviation) on the [0, 1] scale; `None`: compute from the train split.
+    """Returns published per-channel (mean, standard deviation) on the [0, 1] scale; `None`: compute from the train
+    split.
 
     Raises:
         UsageError: the family is unknown.
@@ -239,6 +241,6 @@ def statistics(family: str, name: str) -> Statistics | None:
 
 
 def one_word(dataset: str) -> str:
-    """A data set's name for names of folders: `folder_faces` for `folder:my/faces`."""
+    """Returns a data set's name for names of folders: `folder_faces` for `folder:my/faces`."""
     kind, colon, rest = dataset.partition(":")
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{kind}_{pathlib.PurePath(rest).stem}" if colon else dataset)

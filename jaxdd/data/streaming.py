@@ -1,4 +1,4 @@
-"""What does not fit on the device, read while a run goes on: batches by step number.
+"""Streams of data that do not fit on the device, read while a run goes on: batches by step number.
 
 A `Stream` has the batch of every step, a pure function of the step's number: a run can begin at any step, and its
 numbers depend neither on how many steps go into a dispatch nor on how many threads read. `run.loop` asks for the
@@ -55,10 +55,11 @@ class Stream(abc.ABC):
 
     @abc.abstractmethod
     def batch(self, step: int) -> Batch:
-        """What step number `step` reads: fields of `Examples`, of the same shapes at every step. Pure."""
+        """Returns the batch of step number `step`: fields of `Examples`, of the same shapes at every step. Pure."""
 
     def batches(self, start: int) -> Iterator[Batch]:
-        """The batches from step `start` on; a subclass may prepare some ahead. It is closed when no more are needed."""
+        """Returns the batches from step `start` on; a subclass may prepare some ahead. It is closed when no more are
+        needed."""
         return map(self.batch, itertools.count(start))
 
     @property
@@ -107,7 +108,7 @@ class ImageStream(Stream):
     def of_folder(
         cls, folder: str | os.PathLike, split: str = "train", *, classes: Sequence[str] | None = None, **options: Any
     ) -> ImageStream:
-        """The images of a folder; lists them and reads none.
+        """Returns the images of a folder; lists them and reads none.
 
         Arguments:
             folder: in ImageNet's layout, `train/<class>/*.JPEG` beside `val/` (or `test/`, `validation/`).
@@ -141,12 +142,12 @@ class ImageStream(Stream):
         return cls(encoded, labels, names, **options)
 
     def __len__(self) -> int:
-        """Images of an epoch."""
+        """Returns the number of images of an epoch."""
         return len(self.labels)
 
     @property
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Of images and labels."""
+        """Shapes of images and labels."""
         image = (self.batch_size, self.resolution, self.resolution, 3)
         return {
             "images": jax.ShapeDtypeStruct(image, np.uint8),
@@ -164,14 +165,15 @@ class ImageStream(Stream):
         return folders.digest(self.encoded, self.labels, self.class_names)
 
     def examples(self, constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None) -> Examples:
-        """What is resident beside the stream: no image, but their shape, and the constants that standardise them."""
+        """Returns the resident part beside the stream: no image, but their shape, and the constants that standardise
+        them."""
         shape = (0, self.resolution, self.resolution, 3)
         largest = int(np.bincount(self.labels).max())
         empty = jnp.zeros(shape, jnp.uint8), jnp.zeros(0, jnp.int32)
         return Examples(*empty, len(self.class_names), constants=constants, largest=largest)
 
     def batch(self, step: int) -> Batch:
-        """See `Stream`; one image after another.
+        """Returns one batch, as `Stream.batch`; reads one image after another.
 
         Raises:
             DataError: a file is missing or damaged; names it.
@@ -180,7 +182,7 @@ class ImageStream(Stream):
         return _stacked([self._shown[first + place] for place in range(self.batch_size)])
 
     def batches(self, start: int) -> Generator[Batch, None, None]:
-        """The same, read ahead by threads: at most two batches."""
+        """Returns the same, read ahead by threads: at most two batches."""
         import grain
 
         options = grain.ReadOptions(self.threads, max(2 * self.batch_size, self.threads))
@@ -213,7 +215,7 @@ class ImageStream(Stream):
 def window(
     random: np.random.Generator, height: int, width: int, scale: tuple[float, float]
 ) -> tuple[int, int, int, int]:
-    """A window of a uniform share of the area and a log-uniform ratio: top, left, height and width in pixels.
+    """Returns a window of a uniform share of the area and a log-uniform ratio: top, left, height and width in pixels.
 
     Of ten attempts the first that fits counts; else the largest central window with a permitted ratio. torchvision's
     `RandomResizedCrop.get_params`; `augment.imagenet.draw_boxes` is its like for images on the device.
@@ -229,7 +231,8 @@ def window(
 
 
 def resized(image: np.ndarray, box: tuple[int, int, int, int], resolution: int) -> np.ndarray:
-    """`[height, width, channels]` uint8 -> its window, resized by PIL to `[resolution, resolution, channels]` uint8."""
+    """Returns `[height, width, channels]` uint8 -> its window, resized by PIL to `[resolution, resolution, channels]`
+    uint8."""
     from PIL import Image
 
     top, left, height, width = box

@@ -1,4 +1,4 @@
-"""What every evaluation recipe is: settings, a network, and how one network is trained on one set."""
+"""The base of every evaluation recipe: settings, a network, and how one network is trained on one set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxdd.models.network import Network
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What the published rules look at: a set that networks are trained on.
+    """Facts of a set that the published rules of training look at.
 
     Arguments:
         stored: images in it.
@@ -81,12 +81,12 @@ class BaseRecipe(abc.ABC):
 
     @property
     def architecture(self) -> str:
-        """What rows call it."""
+        """The name of the architecture in rows."""
         return self.eval_arch
 
     @abc.abstractmethod
     def network(self, image_shape: tuple[int, int, int], classes: int, dataset: str = "") -> Network:
-        """The architecture; of some, IDC has a variant for the CIFAR data sets.
+        """Returns the architecture; of some, IDC has a variant for the CIFAR data sets.
 
         Raises:
             UsageError: an unknown one, or images too small for it.
@@ -94,15 +94,15 @@ class BaseRecipe(abc.ABC):
 
     @abc.abstractmethod
     def training(self, network: Network, subject: Subject, *, augmented: bool) -> Training:
-        """How one network is trained on one set; `augmented` is one of `ways`."""
+        """Returns the training of one network on one set; `augmented` is one of `ways`."""
 
     @abc.abstractmethod
     def ways(self, subject: Subject) -> tuple[bool, ...]:
-        """Without augmentation (False), with it (True), or both: one row each."""
+        """Returns the ways of training: without augmentation (False), with it (True), or both; one row each."""
 
     @abc.abstractmethod
     def targets(self, labels: Array) -> Array:
-        """What a set's labels `[n, classes]` are in training."""
+        """Returns a set's labels `[n, classes]` as training targets."""
 
     @abc.abstractmethod
     def check(self, resolution: int) -> None:
@@ -110,4 +110,4 @@ class BaseRecipe(abc.ABC):
 
     @abc.abstractmethod
     def summary(self, training: Training) -> str:
-        """One of its trainings in a few words, e.g. `Adam 0.0001, identity normalization`."""
+        """Returns one of its trainings in a few words, e.g. `Adam 0.0001, identity normalization`."""

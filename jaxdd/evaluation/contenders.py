@@ -1,4 +1,4 @@
-"""What networks are trained on: the distilled set, and as many real images chosen in simple ways."""
+"""Sets that networks are trained on: the distilled set, and as many real images chosen in simple ways."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Contender:
 def subjects(
     distilled: DistilledSet, name: str, train_images: int, baselines: tuple[str, ...], full_data: bool
 ) -> list[tuple[str, Subject]]:
-    """Names and sizes of all contenders in their order; needs no real image.
+    """Returns names and sizes of all contenders in their order; needs no real image.
 
     Arguments:
         distilled: the set.
@@ -71,7 +71,7 @@ def subjects(
 def placed(
     found: DistilledSet, preprocessing: data_room.Preprocessing, targets: Targets, *, compact: bool = False
 ) -> Examples:
-    """A set as networks are trained on it, decoded, on the device.
+    """Returns a set as networks are trained on it, decoded, on the device.
 
     Arguments:
         found: the set.
@@ -98,7 +98,7 @@ def contenders(
     labels: Stream | None = None,
     compact: bool = False,
 ) -> Iterator[Contender]:
-    """The set, then the baselines.
+    """Returns the set, then the baselines.
 
     Arguments:
         targets, compact: as in `placed`.

@@ -38,12 +38,12 @@ FEWEST_EPOCHS = WHOLE_EPOCHS = 300  # for more of them; on a whole training spli
 
 
 def without(strategy: str, *names: str) -> str:
-    """The strategy without some of its operations."""
+    """Returns the strategy without some of its operations."""
     return "_".join(name for name in strategy.split("_") if name not in names)
 
 
 def imagenet_epochs(images: int, classes: int) -> int:
-    """Epochs for subsets of ImageNet; two thirds of them, in whole hundreds, from 100 classes on.
+    """Returns epochs for subsets of ImageNet; two thirds of them, in whole hundreds, from 100 classes on.
 
     Arguments:
         images: per class that the set decodes to (ipc times factor squared).
@@ -55,7 +55,7 @@ def imagenet_epochs(images: int, classes: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class SgdRecipe(BaseRecipe):
-    """What both protocols share."""
+    """Settings that both protocols share."""
 
     normalization: str | None = setting(None, "identity, batch, instance, layer or group; null: as published")
     momentum: float = setting(0.9, "momentum of SGD", low=0, high=1)
@@ -63,7 +63,7 @@ class SgdRecipe(BaseRecipe):
     epochs: int | None = setting(None, "epochs of training; null: as published", low=1)
 
     def network(self, image_shape: tuple[int, int, int], classes: int, dataset: str = "") -> Network:
-        """The architecture as PyTorch draws it; the ConvNet's blocks all have `width` channels."""
+        """Returns the architecture as PyTorch draws it; the ConvNet's blocks all have `width` channels."""
         return models.build(
             self.eval_arch,
             image_shape=image_shape,
@@ -85,14 +85,14 @@ class SgdRecipe(BaseRecipe):
 
     @abc.abstractmethod
     def augmentation_of(self, subject: Subject) -> tuple[Kind, str]:
-        """Kind and strategy of the augmentation."""
+        """Returns kind and strategy of the augmentation."""
 
     def ways(self, subject: Subject) -> tuple[bool, ...]:
-        """One row: augmented, unless there is no augmentation."""
+        """Returns one row: augmented, unless there is no augmentation."""
         return (self.augmentation_of(subject)[0] != "none",)
 
     def summary(self, training: Training) -> str:
-        """Rate, steps, augmentation, mixing, normalisation."""
+        """Returns rate, steps, augmentation, mixing, normalisation."""
         how = training.procedure
         assert isinstance(how, ClassifierTraining)
         parts = [f"SGD {how.learning_rate:g}", f"{training.steps} steps of {how.batch_size or 'all'} images"]
@@ -132,7 +132,7 @@ class IdcRecipe(SgdRecipe):
         return self.normalization or ("instance" if self.eval_arch in ("conv", "convnet", "resnet_ap") else "batch")
 
     def training(self, network: Network, subject: Subject, *, augmented: bool) -> Training:
-        """One training of E epochs."""
+        """Returns one training of E epochs."""
         hundred = subject.resolution > SMALL and subject.classes >= 100
         batch = self.batch_size or (128 if hundred else 64)
         epochs, per_epoch = self.epochs_of(subject), math.ceil(subject.images / batch)
@@ -155,7 +155,7 @@ class IdcRecipe(SgdRecipe):
         return Training(procedure, epochs * per_epoch, every, self.tests if every else 1)
 
     def epochs_of(self, subject: Subject) -> int:
-        """E."""
+        """Returns E, the number of epochs."""
         epochs = self.epochs
         if epochs is None and subject.whole:
             epochs = WHOLE_EPOCHS
@@ -167,7 +167,8 @@ class IdcRecipe(SgdRecipe):
         return max(1, epochs // subject.factor**2) if self.same_compute else epochs
 
     def mix_p_of(self, subject: Subject) -> float:
-        """The probability of CutMix: none at all for MNIST with several images in one, and SVHN's single images."""
+        """Returns the probability of CutMix: none at all for MNIST with several images in one, and SVHN's single
+        images."""
         alone = subject.dataset == "svhn_cropped" and subject.factor == 1 and subject.ipc == 1
         several = subject.dataset == "mnist" and subject.factor > 1
         if (self.mixup or ("vanilla" if alone or several else "cut")) == "vanilla":
@@ -175,7 +176,8 @@ class IdcRecipe(SgdRecipe):
         return self.mix_p if self.mix_p is not None else 1.0 if subject.resolution > SMALL else 0.5
 
     def augmentation_of(self, subject: Subject) -> tuple[Kind, str]:
-        """Kind and strategy: ImageNet's for large coloured images; else no flips of digits, no cutout beside CutMix.
+        """Returns kind and strategy: ImageNet's for large coloured images; else no flips of digits, no cutout beside
+        CutMix.
 
         MNIST with several images in one has no cutout either.
         """
@@ -213,7 +215,7 @@ class DcRecipe(SgdRecipe):
         return ("dc", strategy) if strategy else ("none", "")
 
     def training(self, network: Network, subject: Subject, *, augmented: bool) -> Training:
-        """One training of E + 1 epochs."""
+        """Returns one training of E + 1 epochs."""
         epochs = self.epochs or (1000 if augmented and not subject.whole else 300)
         per_epoch = math.ceil(subject.images / self.batch_size)
         kind, strategy = self.augmentation_of(subject) if augmented else ("none", "")

@@ -23,7 +23,7 @@ NAMES = {"images": "x_proto", "labels": "y_proto", "log_temperature": "log_temp"
 
 
 def is_rcig_checkpoint(path: pathlib.Path) -> bool:
-    """Whether `path` is one file that begins like a MessagePack map."""
+    """Returns whether `path` is one file that begins like a MessagePack map."""
     if not path.is_file():
         return False
     with open(path, "rb") as file:
@@ -32,7 +32,7 @@ def is_rcig_checkpoint(path: pathlib.Path) -> bool:
 
 
 def load_rcig_checkpoint(path: str | pathlib.Path, *, dataset: str = "", flip: bool = True) -> DistilledSet:
-    """The averaged set of an original RCIG checkpoint file.
+    """Returns the averaged set of an original RCIG checkpoint file.
 
     Arguments:
         path: a file such as `checkpoint_15000`.

@@ -62,7 +62,7 @@ class Row:
         return statistics.pstdev(self.runs)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON types."""
+        """Returns JSON types."""
         own = {**dataclasses.asdict(self), "runs": list(self.runs), "mean": self.mean, "std": self.std}
         if not self.best:
             return {name: value for name, value in own.items() if name != "best"}
@@ -80,7 +80,7 @@ class Evaluation:
     dataset: str
 
     def as_dict(self) -> dict[str, Any]:
-        """What `eval.json` holds."""
+        """Returns what `eval.json` holds."""
         return {
             "dataset": self.dataset,
             "seed": self.seed,
@@ -151,7 +151,7 @@ def planned(
     baselines: Iterable[str] = BASELINES,
     full_data: bool = False,
 ) -> list[Training]:
-    """What `evaluate` will give to `run`, in order."""
+    """Returns what `evaluate` will give to `run`, in order."""
     height, width, channels = distilled.images.shape[1:]
     sizes = subjects(distilled, dataset.name, len(dataset.train_labels), tuple(baselines), full_data)
     trainings = []
@@ -164,7 +164,8 @@ def planned(
 
 
 def trainings_per_row(recipe: BaseRecipe) -> int:
-    """How often `run` is called for one row: once where networks are trained together, else once per network."""
+    """Returns how often `run` is called for one row: once where networks are trained together, else once per
+    network."""
     return 1 if backend.maps_networks() else recipe.models_to_test
 
 
@@ -216,11 +217,11 @@ class _Trainings:
     seed: int
 
     def tested(self) -> list[list[float]]:
-        """Test accuracies of the networks at every test, `[tests][count]`; the last test is at the end."""
+        """Returns test accuracies of the networks at every test, `[tests][count]`; the last test is at the end."""
         return self._together() if backend.maps_networks() else self._in_turn()
 
     def _in_turn(self) -> list[list[float]]:
-        """One after another."""
+        """Returns one after another."""
         procedure, tests = _with_tests(self.training)
         shared = self.given.of(0) if self.given.shared else None
         found = []
@@ -232,7 +233,7 @@ class _Trainings:
         return [list(at_once) for at_once in zip(*found, strict=True)]
 
     def _together(self) -> list[list[float]]:
-        """The same numbers, to rounding, from one program that trains all networks at once."""
+        """Returns the same numbers, to rounding, from one program that trains all networks at once."""
         if self.given.shared:
             examples = self.given.of(0)
         else:
@@ -251,7 +252,7 @@ class _Trainings:
 
 
 def _with_tests(training: Training) -> tuple[Procedure, int]:
-    """The procedure whose result is what is tested, stacked if more than once; and how often that is."""
+    """Returns the procedure whose result is what is tested, stacked if more than once; and how often that is."""
     if not training.test_every:
         return training.procedure, 1
     before_the_last = min(training.tests - 1, (training.steps - 1) // training.test_every)

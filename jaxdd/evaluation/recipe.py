@@ -47,7 +47,7 @@ class Recipe(BaseRecipe):
 
     @staticmethod
     def protocol_of(stored: Mapping[str, Any]) -> type[BaseRecipe]:
-        """The kind of recipe that a set's stored one names by `protocol`; RCIG's where it names none.
+        """Returns the kind of recipe that a set's stored one names by `protocol`; RCIG's where it names none.
 
         Raises:
             UsageError: an unknown name.
@@ -57,7 +57,7 @@ class Recipe(BaseRecipe):
 
     @staticmethod
     def of(stored: Mapping[str, Any], **overrides: Any) -> BaseRecipe:
-        """The recipe stored with a set, with the overrides that are not None.
+        """Returns the recipe stored with a set, with the overrides that are not None.
 
         Raises:
             ConfigError: an unknown name, a wrong type or a value out of range.
@@ -70,7 +70,7 @@ class Recipe(BaseRecipe):
 
     @staticmethod
     def stored_for(stored: Mapping[str, Any], architecture: str) -> dict[str, Any]:
-        """A stored recipe for an architecture: without the depth and the normalisation of another one."""
+        """Returns a stored recipe for an architecture: without the depth and the normalisation of another one."""
         architecture = models.ALIASES.get(architecture.lower(), architecture.lower())
         own = architecture == stored.get("eval_arch", Recipe.eval_arch)
         apart = () if own else ("depth", *(("normalization",) if "protocol" in stored else ()))
@@ -103,7 +103,7 @@ class Recipe(BaseRecipe):
         return tuple(recipes)
 
     def network(self, image_shape: tuple[int, int, int], classes: int, dataset: str = "") -> Network:
-        """The architecture; always with ReLU, whatever the set was distilled with."""
+        """Returns the architecture; always with ReLU, whatever the set was distilled with."""
         return models.build(
             self.eval_arch,
             image_shape=image_shape,
@@ -115,7 +115,7 @@ class Recipe(BaseRecipe):
         )
 
     def training(self, network: Network, subject: Subject, *, augmented: bool) -> Training:
-        """With `test_aug`, or without, where training goes on after the schedule's end.
+        """Returns the training with `test_aug`, or without, where training goes on after the schedule's end.
 
         The published rules of steps and batches count images before mirroring.
         """
@@ -132,11 +132,11 @@ class Recipe(BaseRecipe):
         return Training(procedure, schedule if augmented else self.plain_steps or schedule * 5 // 2)
 
     def ways(self, subject: Subject) -> tuple[bool, ...]:
-        """Both, unless there is no augmentation."""
+        """Returns both ways, unless there is no augmentation."""
         return (False, True) if self.test_aug else (False,)
 
     def targets(self, labels: Array) -> Array:
-        """The labels as they were learned."""
+        """Returns the labels as they were learned."""
         return labels
 
     def check(self, resolution: int) -> None:
@@ -144,7 +144,7 @@ class Recipe(BaseRecipe):
         augment.build(self.test_aug, resolution)
 
     def summary(self, training: Training) -> str:
-        """Optimiser and normalisation."""
+        """Returns optimiser and normalisation."""
         return f"Adam {self.eval_lr:g}, {self.normalization} normalization"
 
 

@@ -37,7 +37,7 @@ PADDING = 8  # the frame of padded crops is this part of an image's side: 4 of 3
 
 @dataclasses.dataclass(frozen=True)
 class SoftRecipe(BaseRecipe):
-    """See the module's header; the defaults are RDED's and CDA's for ImageNet-1K.
+    """Settings of students; see the module's header. The defaults are RDED's and CDA's for ImageNet-1K.
 
     Arguments:
         teachers: the networks that label, whose variables `protocol.evaluate` is given; no setting, since a folder of
@@ -86,7 +86,7 @@ class SoftRecipe(BaseRecipe):
 
     @classmethod
     def published(cls, method: str, dataset: str, ipc: int, **sizes: Any) -> SoftRecipe:
-        """The recipe that was published; arguments as in `students_published.published`."""
+        """Returns the recipe that was published; arguments as in `students_published.published`."""
         return cls(**published(method, dataset, ipc, **sizes))
 
     @property
@@ -95,7 +95,7 @@ class SoftRecipe(BaseRecipe):
         return models.called(self.eval_arch, self.depth)
 
     def network(self, image_shape: tuple[int, int, int], classes: int, dataset: str = "") -> Network:
-        """The architecture as PyTorch draws it; the ConvNet's blocks all have `width` channels."""
+        """Returns the architecture as PyTorch draws it; the ConvNet's blocks all have `width` channels."""
         return models.build(
             self.eval_arch,
             image_shape=image_shape,
@@ -108,7 +108,7 @@ class SoftRecipe(BaseRecipe):
         )
 
     def training(self, network: Network, subject: Subject, *, augmented: bool = True) -> Training:
-        """One training of E epochs."""
+        """Returns one training of E epochs."""
         views = self.views(subject)
         per_epoch = views.steps_per_epoch(subject.images)
         procedure = SoftLabelTraining(
@@ -134,7 +134,7 @@ class SoftRecipe(BaseRecipe):
         return Training(procedure, self.epochs * per_epoch, every, self.tests if every else 1)
 
     def views(self, subject: Subject) -> Views:
-        """Which images of a set a step sees, and how."""
+        """Returns which images of a set a step sees, and how."""
         flip = self.flip if self.flip is not None else not one_way(subject.dataset)
         show = Show(
             size=subject.resolution,
@@ -148,11 +148,11 @@ class SoftRecipe(BaseRecipe):
         return Views(show, min(self.batch_size, subject.images), self.label_seed, self.pool, self.replacement)
 
     def labeller(self, batch: int) -> Labeller:
-        """The teachers, for batches of this size."""
+        """Returns the teachers, for batches of this size."""
         return Labeller(self.teachers, self.batch_statistics, _dividing(batch, self.group), self.teacher_weights)
 
     def ways(self, subject: Subject) -> tuple[bool, ...]:
-        """One row: augmented."""
+        """Returns one row: augmented."""
         return (True,)
 
     def targets(self, labels: Array) -> Array:
@@ -166,7 +166,7 @@ class SoftRecipe(BaseRecipe):
         jax.eval_shape(views.show.show, jax.random.key(0), image)
 
     def summary(self, training: Training) -> str:
-        """Optimiser, steps, loss, mixing, the teachers' mode."""
+        """Returns optimiser, steps, loss, mixing, the teachers' mode."""
         how = training.procedure
         assert isinstance(how, SoftLabelTraining)
         micro = f" by {how.micro}" if how.micro else ""
@@ -183,7 +183,8 @@ class SoftRecipe(BaseRecipe):
 def teacher_accuracies(
     teachers: tuple[Network, ...], variables: tuple[PyTree, ...], test: Examples | Parts
 ) -> list[float]:
-    """Each teacher's accuracy on the real test images, in [0, 1]: to be shown before anything rests on its labels.
+    """Returns each teacher's accuracy on the real test images, in [0, 1]: to be shown before anything rests on its
+    labels.
 
     Arguments:
         teachers: the networks.
@@ -207,7 +208,8 @@ def teacher_accuracies(
 
 
 def _dividing(batch: int, most: int | None) -> int | None:
-    """The largest divisor of the batch that is at most `most`; None for the whole, also where there is none above 1."""
+    """Returns the largest divisor of the batch that is at most `most`; None for the whole, also where there is none
+    above 1."""
     if most is None or most >= batch:
         return None
     return max((size for size in range(2, most + 1) if batch % size == 0), default=None)

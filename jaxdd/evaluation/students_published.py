@@ -75,7 +75,7 @@ def published(
     classes: int | None = None,
     student: str = "resnet18",
 ) -> dict[str, Any]:
-    """Settings of `evaluation.students.SoftRecipe`; what it leaves out stands at its default.
+    """Returns settings of `evaluation.students.SoftRecipe`; what it leaves out stands at its default.
 
     Arguments:
         method: one of `METHODS`; of any other, SRe2L's.
@@ -94,7 +94,7 @@ def published(
 def for_student(
     stored: Mapping[str, Any], method: str, dataset: str, ipc: int, *, before: str, student: str, **sizes: Any
 ) -> dict[str, Any]:
-    """The settings of a stored recipe that another student has otherwise, as far as they were those published.
+    """Returns the settings of a stored recipe that another student has otherwise, as far as they were those published.
 
     Arguments:
         stored: the recipe.
@@ -107,7 +107,7 @@ def for_student(
 
 
 def _place(ipc: int) -> int:
-    """Of a number of images per class in tables for 1, 10 and 50."""
+    """Returns the place of a number of images per class in tables for 1, 10 and 50."""
     return 0 if ipc < 10 else 1 if ipc < 50 else 2
 
 
@@ -139,14 +139,14 @@ def _of_resnet18(method: str, dataset: str, ipc: int, resolution: int | None, cl
 
 
 def _set(dataset: str, side: int) -> str:
-    """The published set whose recipe a set takes."""
+    """Returns the published set whose recipe a set takes."""
     if dataset == "imagenet21k":
         return dataset
     return "cifar" if side <= SMALL else "tiny_imagenet" if side <= MEDIUM else "imagenet"
 
 
 def _named(dataset: str, side: int, classes: int, known: tuple[str, ...]) -> str:
-    """The same among the sets of a table by data set."""
+    """Returns the same among the sets of a table by data set."""
     if dataset in known:
         return dataset
     nearest = _set(dataset, side)

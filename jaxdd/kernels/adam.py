@@ -35,7 +35,7 @@ class Drift(NamedTuple):
 def inner_gradient(
     problem: InnerProblem, theta: PyTree, expanded: Expanded, rows: Array | None = None
 ) -> tuple[Array, PyTree]:
-    """The inner loss L at theta and its gradient; derivatives flow through `rows` only.
+    """Returns the inner loss L at theta and its gradient; derivatives flow through `rows` only.
 
     Arguments:
         problem: the network and the ridge coefficient.
@@ -140,7 +140,8 @@ def inverse_hessian_product(
 def solve_quadratic(
     product: Callable[[PyTree, Array], PyTree], g: PyTree, *, steps: int, learning_rate: Array | float
 ) -> tuple[PyTree, Array]:
-    """Adam from x = 0 on `1/2 x^T H x - g^T x`, given `product(x, step) = H x`; also `x^T (H x - 2 g)` by step."""
+    """Minimises `1/2 x^T H x - g^T x` by Adam from x = 0, given `product(x, step) = H x`; also returns `x^T (H x - 2
+    g)` by step."""
     adam = optax.scale_by_adam()
 
     def body(i, carry):
@@ -163,7 +164,7 @@ def descend(
     steps: int,
     learning_rate: Array | float,
 ) -> tuple[PyTree, Array]:
-    """Plain Adam from a given optimiser state; returns the parameters and the `[steps]` losses."""
+    """Descends by plain Adam from a given optimiser state; returns the parameters and the `[steps]` losses."""
     adam = optax.scale_by_adam()
 
     def body(i, carry):

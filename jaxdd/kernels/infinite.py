@@ -63,7 +63,7 @@ class InfiniteKernel:
     chunk: int | None = None
 
     def __call__(self, images: Array, others: Array | None = None) -> Array:
-        """The kernel matrix. Pure, differentiable, jittable.
+        """Returns the kernel matrix. Pure, differentiable, jittable.
 
         Arguments:
             images: `[n, height, width, channels]` float; float64 gives a float64 matrix.

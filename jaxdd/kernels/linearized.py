@@ -31,7 +31,7 @@ class Forward(Protocol):
 def tangent_output(
     forward: Forward, params: PyTree, theta: PyTree, images: Array, *, linear: bool = True
 ) -> tuple[Array, Array]:
-    """The output of the linearised network, `J(x) theta`, and the features `Phi(x)` at the base parameters.
+    """Returns the output of the linearised network, `J(x) theta`, and the features `Phi(x)` at the base parameters.
 
     Arguments:
         forward, params, theta, images: see the module's table.
@@ -48,7 +48,8 @@ def tangent_output(
 
 
 def on_rows(fn: Callable[[Array], PyTree], images: Array, rows: Array | None) -> PyTree:
-    """`fn(images)` whose derivatives flow only through the images at `rows`: exact values, sub-sampled gradients.
+    """Returns `fn(images)` whose derivatives flow only through the images at `rows`: exact values, sub-sampled
+    gradients.
 
     Arguments:
         fn: works on a batch, row by row.
@@ -62,7 +63,7 @@ def on_rows(fn: Callable[[Array], PyTree], images: Array, rows: Array | None) ->
 
 
 def in_chunks(fn: Callable[[Array], PyTree], images: Array, chunk: int | None) -> PyTree:
-    """`fn(images)`, at most `chunk` images at a time when `chunk` is given."""
+    """Returns `fn(images)`, at most `chunk` images at a time when `chunk` is given."""
     if chunk is None or chunk >= len(images):
         return fn(images)
     return backend.chunked_map(fn, images, chunk)
@@ -104,13 +105,14 @@ def linearize(forward: Forward, params: PyTree, images: Array, *, chunk: int | N
 
 
 def dense_jacobian(forward: Forward, params: PyTree, images: Array) -> PyTree:
-    """`J` as a tree whose leaves are `[n, k, *leaf shape]`: per-image backward passes, batched as matrix products."""
+    """Returns `J` as a tree whose leaves are `[n, k, *leaf shape]`: per-image backward passes, batched as matrix
+    products."""
     with backend.looping():  # per-image kernel gradients of native convolutions would be grouped convolutions
         return jax.vmap(jax.jacrev(lambda p, x: forward(p, x[None])[0][0]), in_axes=(None, 0))(params, images)
 
 
 def gram(jacobian: PyTree) -> Array:
-    """`J J^T`, `[n k, n k]`, from a dense Jacobian: the empirical neural tangent kernel of its leaves."""
+    """Returns `J J^T`, `[n k, n k]`, from a dense Jacobian: the empirical neural tangent kernel of its leaves."""
     blocks = [leaf.reshape(leaf.shape[0] * leaf.shape[1], -1) for leaf in jax.tree.leaves(jacobian)]
     product = jnp.zeros((), blocks[0].dtype)
     for block in blocks:

@@ -37,7 +37,7 @@ from jaxdd.kernels.ridge import Ridge
 
 
 class Synthetic(NamedTuple):
-    """What is learned.
+    """Learned parts of a distilled set.
 
     Arguments:
         images: `[p, H, W, C]`, X.
@@ -81,19 +81,19 @@ class InnerProblem:
     chunk: int | None = None
 
     def tangent(self, theta: PyTree, images: Array) -> tuple[Array, Array]:
-        """`J theta` `[n, k]` and `Phi` `[n, d]` on `images`."""
+        """Returns `J theta` `[n, k]` and `Phi` `[n, d]` on `images`."""
         return tangent_output(self.forward, self.params, theta, images, linear=self.linear)
 
     def freeze(self, tree: PyTree) -> PyTree:
-        """A tangent tree with zero for the last kernel."""
+        """Returns a tangent tree with zero for the last kernel."""
         return {**tree, self.last: {**tree[self.last], "kernel": jnp.zeros_like(tree[self.last]["kernel"])}}
 
     def without_last_kernel(self, tree: PyTree) -> PyTree:
-        """A tree like the parameters, without that leaf."""
+        """Returns a tree like the parameters, without that leaf."""
         return {**tree, self.last: {name: leaf for name, leaf in tree[self.last].items() if name != "kernel"}}
 
     def on_rows(self, fn: Callable[[Array], PyTree], images: Array, rows: Array | None) -> PyTree:
-        """`fn` of the synthetic images, row by row; derivatives flow through the given rows, None for all."""
+        """Returns `fn` of the synthetic images, row by row; derivatives flow through the given rows, None for all."""
         if rows is not None:
             return on_rows(self.bounded(fn), images, rows)
         if self.chunk is None or self.chunk >= len(images):
@@ -101,13 +101,14 @@ class InnerProblem:
         return self.bounded(fn)(images)
 
     def bounded(self, fn: Callable[[Array], PyTree]) -> Callable[[Array], PyTree]:
-        """`fn`, which works row by row, in chunks; of each only its images are kept, derivatives repeat the rest."""
+        """Returns `fn`, which works row by row, in chunks; of each only its images are kept, derivatives repeat the
+        rest."""
         if self.chunk is None:
             return fn
         return lambda images: in_chunks(jax.checkpoint(fn, prevent_cse=False), images, self.chunk)
 
     def ridge(self, features: Array) -> Ridge:
-        """The factorised `K + lam I`."""
+        """Returns the factorised `K + lam I`."""
         return Ridge.of(features, self.lam, double=self.double)
 
 
@@ -119,7 +120,7 @@ class Rows(NamedTuple):
 
 
 def mean_margin(labels: Array) -> Array:
-    """By how much the highest synthetic label exceeds the second, at most 1 / (2 k); the mean over images.
+    """Returns by how much the highest synthetic label exceeds the second, at most 1 / (2 k); the mean over images.
 
     Arguments:
         labels: of the expanded set, `[n, k]`.
@@ -129,7 +130,7 @@ def mean_margin(labels: Array) -> Array:
 
 
 def outer_loss(predictions: Array, labels: Array, real_labels: Array, log_temperature: Array) -> Array:
-    """Cross-entropy of tempered predictions, minus a margin that keeps each synthetic label's class on top.
+    """Returns the cross-entropy of tempered predictions, minus a margin that keeps each synthetic label's class on top.
 
     Arguments:
         predictions: `[b, k]`.
@@ -149,7 +150,7 @@ def direct_gradient(
     real: Examples,
     rows: Rows,
 ) -> tuple[Array, Array, Synthetic, PyTree]:
-    """The outer loss and its gradients at fixed theta.
+    """Returns the outer loss and its gradients at fixed theta.
 
     The real batch meets the synthetic set only through theta and the last kernel W = Phi^T a, so its gradient is taken
     in (theta, W, log_temperature), piece by piece, and W's is pulled back through the synthetic set once.
@@ -185,7 +186,7 @@ class _Slopes(NamedTuple):
 def _real_gradient(
     problem: InnerProblem, theta: PyTree, kernel: Array, log_temperature: Array, real: Examples, rows: Array | None
 ) -> tuple[Array, Array, _Slopes]:
-    """Mean cross-entropy and accuracy of `J theta + Phi W` on a real batch, and the entropy's gradient."""
+    """Returns the mean cross-entropy and accuracy of `J theta + Phi W` on a real batch, and the entropy's gradient."""
 
     def total(at: _Slopes, images: Array, labels: Array) -> tuple[Array, Array]:
         tangent = problem.bounded(functools.partial(problem.tangent, at.theta))
@@ -211,7 +212,7 @@ def implicit_gradient(
     expand: Callable[[Synthetic], Expanded],
     rows: Array | None = None,
 ) -> Synthetic:
-    """`c`, the gradient of `< J(X) u, a(X, Y) >` with theta and u constant.
+    """Returns `c`, the gradient of `< J(X) u, a(X, Y) >` with theta and u constant.
 
     Arguments:
         u: tangent tree, the scaled inverse-Hessian product.

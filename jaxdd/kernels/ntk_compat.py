@@ -32,7 +32,7 @@ _ABSENT = object()
 
 
 def import_neural_tangents() -> types.ModuleType:
-    """The package `neural_tangents`.
+    """Returns the package `neural_tangents`.
 
     Raises:
         UsageError: it or `frozendict` is not installed, it is another version, or it does not fit this JAX.

@@ -16,7 +16,7 @@ from jaxdd.core.types import Array
 
 
 def kernel(features: Array, others: Array | None = None) -> Array:
-    """`Phi Phi'^T`, `[n, m]`, at full precision."""
+    """Returns `Phi Phi'^T`, `[n, m]`, at full precision."""
     others = features if others is None else others
     return jnp.matmul(features, others.T, precision=jax.lax.Precision.HIGHEST)
 
@@ -47,11 +47,13 @@ class Ridge:
         return cls(matrix, jnp.linalg.cholesky(jax.lax.stop_gradient(matrix)))
 
     def inverse(self) -> Array:
-        """`(K + lam I)^-1`, `[n, n]`: for a preconditioner, whose many products cost less than as many solves."""
+        """Returns `(K + lam I)^-1`, `[n, n]`: for a preconditioner, whose many products cost less than as many
+        solves."""
         return jax.scipy.linalg.cho_solve((self.factor, True), jnp.eye(len(self.factor), dtype=self.factor.dtype))
 
     def solve(self, right: Array) -> Array:
-        """`(K + lam I)^-1 right`, `[n, k]`, in `right`'s type; one factorisation serves value and derivatives."""
+        """Returns `(K + lam I)^-1 right`, `[n, k]`, in `right`'s type; one factorisation serves value and
+        derivatives."""
         solution = jax.lax.custom_linear_solve(
             lambda v: jnp.matmul(self.matrix, v, precision=jax.lax.Precision.HIGHEST),
             right.astype(self.matrix.dtype),

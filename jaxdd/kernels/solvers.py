@@ -53,7 +53,8 @@ class _Iterate(NamedTuple):
 def tangent_operator(
     linear: Linearized, ridge: Ridge, freeze: Callable[[PyTree], PyTree]
 ) -> Callable[[Array], tuple[Array, PyTree]]:
-    """`v -> A v, J^T v`, v `[n, k]`: one backward and one forward product of the network, and one with `K + lam I`.
+    """Returns `v -> A v, J^T v`, v `[n, k]`: one backward and one forward product of the network, and one with `K + lam
+    I`.
 
     Arguments:
         linear: the network linearised on the coreset.
@@ -77,7 +78,7 @@ def pcg(
     steps: int,
     tolerance: float,
 ) -> Solved:
-    """Preconditioned conjugate gradients on `A x = right` from zero.
+    """Solves `A x = right` by preconditioned conjugate gradients from zero.
 
     Stops at `steps` products, when the relative residual falls to `tolerance`, or when for a few steps the change of
     the solution is lost in rounding. That is measured in the norm of `A`, in which every step improves the solution,
@@ -130,7 +131,7 @@ def pcg(
 def dense_operator_solve(
     jacobian: PyTree, linear: Linearized, ridge: Ridge, freeze: Callable[[PyTree], PyTree]
 ) -> Callable[[Array], Solved]:
-    """`right -> A^-1 right` through the explicit `[n k, n k]` matrix and its Cholesky factor, for small `n k`.
+    """Returns `right -> A^-1 right` through the explicit `[n k, n k]` matrix and its Cholesky factor, for small `n k`.
 
     Arguments:
         jacobian: dense, leaves `[n, k, ...]`, without a leaf for the last kernel. (Zeros in its place would be wrong:

@@ -40,7 +40,7 @@ EPSILON = 1e-6  # in the denominator of every published cosine
 
 
 class Classifier(Protocol):
-    """What is asked of a network; `models.Network` is one."""
+    """Functions that are asked of a network; `models.Network` has them."""
 
     def apply(self, variables: Any, images: Array, *, train: bool = False) -> Any:
         """Returns `logits` `[n, classes]` and `blocks`, the features after each stage, `[n, ...]` each."""
@@ -48,7 +48,8 @@ class Classifier(Protocol):
 
 
 def gradient_distance(real: PyTree, synthetic: PyTree, metric: str, *, bias: bool = False, fc: bool = False) -> Array:
-    """The distance between two gradients, a scalar; differentiable, with finite derivatives also where they vanish.
+    """Returns the distance between two gradients, a scalar; differentiable, with finite derivatives also where they
+    vanish.
 
     Arguments:
         real, synthetic: gradients in the same parameters: convolutions `[height, width, in, out]`, the classifier
@@ -80,7 +81,7 @@ def gradient_distance(real: PyTree, synthetic: PyTree, metric: str, *, bias: boo
 
 
 def feature_distance(real_means: Sequence[Array], synthetic_means: Sequence[Array], metric: str) -> Array:
-    """The distance between mean features, summed over the blocks given; a scalar.
+    """Returns the distance between mean features, summed over the blocks given; a scalar.
 
     Arguments:
         real_means, synthetic_means: mean features of each block: `[height, width, channels]`, or `[d]`,

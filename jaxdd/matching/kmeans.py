@@ -31,7 +31,7 @@ from jaxdd.core.types import Array, Key
 
 
 class Clusters(NamedTuple):
-    """What `kmeans` finds.
+    """Clusters that `kmeans` finds.
 
     Arguments:
         centroids: `[k, d]`.
@@ -111,7 +111,7 @@ def kmeans(
 
 
 def nearest(points: Array, centroids: Array, count: int = 1, mask: Array | None = None) -> Array:
-    """The points nearest to each centroid; one point may be nearest to several.
+    """Returns the points nearest to each centroid; one point may be nearest to several.
 
     Arguments:
         points: `[n, d]`.
@@ -127,7 +127,7 @@ def nearest(points: Array, centroids: Array, count: int = 1, mask: Array | None 
 
 
 def closest_overall(points: Array, centroids: Array, count: int, mask: Array | None = None) -> Array:
-    """The points that are closest to any centroid, each to its nearest.
+    """Returns the points that are closest to any centroid, each to its nearest.
 
     Arguments:
         points, centroids, mask: as in `nearest`.
@@ -151,7 +151,8 @@ def representatives(
     overall: bool = False,
     **options: int | float | bool,
 ) -> Array:
-    """`nearest` of the `kmeans` of every class, one class after another, so that only one is gathered at a time.
+    """Returns `nearest` of the `kmeans` of every class, one class after another, so that only one is gathered at a
+    time.
 
     Arguments:
         key: draws the first centroids.
@@ -182,7 +183,7 @@ def representatives(
 
 
 def _draw(key: Key, k: int, n: int, mask: Array | None, replace: bool) -> Array:
-    """`[k]` indices of points that are there."""
+    """Returns `[k]` indices of points that are there."""
     random = jax.random.bits(purpose_key(key, "order"), (n,), jnp.uint32) >> 1
     order = jnp.argsort(random if mask is None else jnp.where(mask, random, jnp.uint32(2**31)))
     there = n if mask is None else jnp.maximum(mask.sum(), 1)
@@ -192,7 +193,7 @@ def _draw(key: Key, k: int, n: int, mask: Array | None, replace: bool) -> Array:
 
 
 def _reseeded(centroids: Array, empty: Array, points: Array, distances: Array, present: Array) -> Array:
-    """Each empty cluster at a point of its own: the first of them at the farthest one, and so on."""
+    """Puts each empty cluster at a point of its own: the first of them at the farthest one, and so on."""
     squares = jnp.sum(jnp.square(points), 1) + distances
     farthest = jax.lax.top_k(jnp.where(present, squares, -jnp.inf), len(centroids))[1]
     rank = jnp.maximum(jnp.cumsum(empty) - 1, 0)
@@ -200,7 +201,7 @@ def _reseeded(centroids: Array, empty: Array, points: Array, distances: Array, p
 
 
 def _to_centroids(points: Array, centroids: Array) -> Array:
-    """`[n, k]`, squared distances less each point's own square, which no comparison between centroids needs."""
+    """Returns `[n, k]`, squared distances less each point's own square, which no comparison between centroids needs."""
     return jnp.sum(jnp.square(centroids), 1)[None, :] - 2 * _product(points, centroids.T)
 
 

@@ -1,4 +1,4 @@
-"""What images are matched by, their moments; and the gradient of a matching loss in synthetic images.
+"""Moments by which images are matched; and the gradient of a matching loss in synthetic images.
 
 With x the synthetic training images, g_y(x) the gradient in the parameters theta of their mean cross-entropy with label
 y, and f_l(x) the mean features of block l, a loss is a function L(g, f) of both (`Objective`); the same of the real
@@ -28,7 +28,7 @@ from jaxdd.matching.distances import Classifier
 
 
 class Moments(NamedTuple):
-    """What images are matched by.
+    """Moments by which images are matched.
 
     Arguments:
         gradients: one tree like the parameters for every label asked for: of the mean cross-entropy with it.
@@ -81,7 +81,7 @@ def moments(network: Classifier, variables: PyTree, images: Array, labels: Array
 def image_gradient(
     network: Classifier, variables: PyTree, images: Array, labels: Array, objective: Objective, real: Moments
 ) -> tuple[Array, Array]:
-    """The gradient of the loss in a batch of synthetic training images.
+    """Returns the gradient of the loss in a batch of synthetic training images.
 
     Arguments:
         images: `[n, height, width, channels]`, augmented.
@@ -117,5 +117,5 @@ def image_gradient(
 
 
 def _slope(logits: Array, label: Array) -> Array:
-    """The derivative of the summed cross-entropy in the logits: softmax minus one-hot."""
+    """Returns the derivative of the summed cross-entropy in the logits: softmax minus one-hot."""
     return jax.nn.softmax(logits) - jax.nn.one_hot(label, logits.shape[-1], dtype=logits.dtype)[None]

@@ -36,7 +36,7 @@ from jaxdd.core.types import Array
 
 
 def positions(images: Array, buffer: Array, rate: Array | float, momentum: float, *, shared: bool = True) -> Array:
-    """Where each class stands when its turn in the sweep comes: what its gradient is to be taken at.
+    """Returns the place of each class when its turn in the sweep comes: there its gradient is taken.
 
     Arguments:
         images: `[classes, m, ...]` before the sweep.
@@ -55,7 +55,7 @@ def positions(images: Array, buffer: Array, rate: Array | float, momentum: float
 def after_sweep(
     images: Array, buffer: Array, gradients: Array, rate: Array | float, momentum: float, *, shared: bool = True
 ) -> tuple[Array, Array]:
-    """Images and buffer after every class has taken its step.
+    """Returns images and buffer after every class has taken its step.
 
     Arguments:
         gradients: like `images`; of each class at its `positions`.
@@ -80,7 +80,7 @@ def averaged_sweep(
     *,
     shared: bool = True,
 ) -> tuple[Array, Array, Array]:
-    """`after_sweep`, and the moving average over its class steps.
+    """Returns `after_sweep`, and the moving average over its class steps.
 
     Arguments:
         average: E, like `images`, before the sweep.
@@ -107,7 +107,7 @@ def _buffer_after(buffer: Array, gradients: Array, momentum: float, shared: bool
 
 @functools.cache
 def _travelled(classes: int, momentum: float, shared: bool) -> tuple[np.ndarray, np.ndarray]:
-    """`a` and `b` of the module's header, float64 `[classes + 1, classes]`: row k is after k steps."""
+    """Returns `a` and `b` of the module's header, float64 `[classes + 1, classes]`: row k is after k steps."""
     steps, own = np.arange(classes + 1)[:, None], np.arange(classes)[None, :]
     taken = steps > own
     if not shared:
@@ -117,5 +117,5 @@ def _travelled(classes: int, momentum: float, shared: bool) -> tuple[np.ndarray,
 
 
 def _each(coefficients: np.ndarray, like: Array) -> Array:
-    """One coefficient for each class, shaped to multiply `like`, in its type."""
+    """Returns one coefficient for each class, shaped to multiply `like`, in its type."""
     return jnp.asarray(coefficients, like.dtype).reshape(-1, *[1] * (like.ndim - 1))

@@ -86,7 +86,7 @@ def perturb(
 
 
 def direction(key: Key, weights: PyTree, *, norm: str = "filter", ignore: str = "biasbn") -> PyTree:
-    """One random direction at the scale of `weights`.
+    """Returns one random direction at the scale of `weights`.
 
     Arguments:
         key: decides it; drawn in float32 whatever the type of `weights`.

@@ -23,14 +23,14 @@ from jaxdd.core.types import Array, Moments
 
 
 def norm(x: Array) -> Array:
-    """`||x||_2`, a scalar; its derivative at 0 is 0, not NaN."""
+    """Returns `||x||_2`, a scalar; its derivative at 0 is 0, not NaN."""
     square = jnp.sum(x * x)
     positive = square > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
 
 def statistics_loss(layers: Sequence[Moments], *, first_multiplier: float = 10.0) -> Array:
-    """R of the module's header, a scalar.
+    """Returns R of the module's header, a scalar.
 
     Arguments:
         layers: in the order of the network.

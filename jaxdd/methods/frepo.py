@@ -49,7 +49,7 @@ FINAL_RATE = 0.1  # share of the learning rate that is left at the end of the sc
 
 
 class Prototypes(NamedTuple):
-    """What is learned.
+    """Learned parts of a distilled set.
 
     Arguments:
         images: `[p, height, width, channels]`, class-major.
@@ -61,7 +61,7 @@ class Prototypes(NamedTuple):
 
 
 class FRePoState(NamedTuple):
-    """Everything a run holds.
+    """All that a run holds.
 
     Arguments:
         prototypes: what is learned.
@@ -125,7 +125,7 @@ class FRePo(Method[FRePoState]):
         return self.use_x64
 
     def network(self, image_shape: tuple[int, int, int], classes: int) -> Network:
-        """The architecture of the pool."""
+        """Returns the architecture of the pool."""
         return models.build(
             "conv",
             image_shape=image_shape,
@@ -138,7 +138,7 @@ class FRePo(Method[FRePoState]):
         )
 
     def describe(self, image_shape: tuple[int, int, int], classes: int) -> str:
-        """Its networks."""
+        """Describes its networks."""
         return f"{self.network(image_shape, classes)}, {self.normalization} norm, pool of {self.pool_model_count}"
 
     def init(self, key: Key, data: Examples) -> FRePoState:
@@ -153,16 +153,16 @@ class FRePo(Method[FRePoState]):
         return FRePoState(prototypes, self._optimizer().init(prototypes), networks._replace(age=ages))
 
     def step(self, state: FRePoState, batch: Examples, key: Key) -> tuple[FRePoState, Metrics]:
-        """One outer step on one batch of real images."""
+        """Returns one outer step on one batch of real images."""
         return self.update(state, batch, self.draw(key, stored=len(state.prototypes.images)))
 
     def result(self, state: FRePoState) -> DistilledSet:
-        """The images and labels as they are."""
+        """Returns the images and labels as they are."""
         images, labels = state.prototypes
         return DistilledSet(np.asarray(images, np.float32), np.asarray(labels, np.float32))
 
     def draw(self, key: Key, *, stored: int) -> Draws:
-        """All random choices of one outer step, from one key.
+        """Draws all random choices of one outer step, from one key.
 
         Arguments:
             stored: images in the synthetic set, before mirroring.
@@ -174,7 +174,7 @@ class FRePo(Method[FRePoState]):
         return Draws(model, rows, purpose_key(key, "renewal"))
 
     def update(self, state: FRePoState, batch: Examples, draws: Draws) -> tuple[FRePoState, Metrics]:
-        """One outer step with every random choice given; deterministic."""
+        """Returns one outer step with every random choice given; deterministic."""
         network = self.network(batch.image_shape, batch.classes)
         member = trees.take(state.pool, draws.model)
         gradient, metrics = sharding.mean(self.meta_gradient(network, member, state.prototypes, batch))
@@ -186,7 +186,7 @@ class FRePo(Method[FRePoState]):
     def meta_gradient(
         self, network: Network, member: pool.Member, prototypes: Prototypes, batch: Examples
     ) -> tuple[Prototypes, Metrics]:
-        """The gradient of the loss in the images and labels at one network, and metrics."""
+        """Returns the gradient of the loss in the images and labels at one network, and metrics."""
         real = network.apply(member.variables, batch.images).features
         targets = jax.nn.one_hot(batch.labels, batch.classes, dtype=real.dtype) - 1 / batch.classes
 
@@ -202,7 +202,8 @@ class FRePo(Method[FRePoState]):
         return gradient, {"loss": value, **metrics, "gradient_norm": trees.norms(gradient).images}
 
     def expand(self, prototypes: Prototypes) -> Prototypes:
-        """The set as the regression sees it: first the stored images, then their mirror images if `use_flip`."""
+        """Returns the set as the regression sees it: first the stored images, then their mirror images if
+        `use_flip`."""
         images, labels = prototypes
         labels = labels if self.learn_labels else jax.lax.stop_gradient(labels)
         if not self.use_flip:
@@ -210,7 +211,7 @@ class FRePo(Method[FRePoState]):
         return Prototypes(jnp.concatenate([images, images[:, :, ::-1]]), jnp.concatenate([labels, labels]))
 
     def predict(self, real: Array, features: Array, labels: Array) -> Array:
-        """K_t (K + lambda tr(K) / n I)^-1 Y.
+        """Returns K_t (K + lambda tr(K) / n I)^-1 Y.
 
         Arguments:
             real: features of real images, `[m, d]`.
@@ -238,6 +239,7 @@ class FRePo(Method[FRePoState]):
 
 
 def label_margin(labels: Array) -> Array:
-    """Mean of top1 - top2 over the rows of `labels`, `[n, k]`, each counted up to 1/k: it keeps a class on top."""
+    """Returns mean of top1 - top2 over the rows of `labels`, `[n, k]`, each counted up to 1/k: it keeps a class on
+    top."""
     highest, _ = jax.lax.top_k(labels, 2)
     return jnp.mean(jnp.minimum(highest[:, 0] - highest[:, 1], 1 / labels.shape[-1]))

@@ -48,7 +48,7 @@ from jaxdd.kernels.ridge import Ridge
 
 
 class Support(NamedTuple):
-    """What is learned.
+    """Learned parts of a distilled set.
 
     Arguments:
         images: `[n, height, width, channels]`, class-major.
@@ -60,7 +60,7 @@ class Support(NamedTuple):
 
 
 class KIPState(NamedTuple):
-    """Everything a run holds: what is learned, and Adam's state."""
+    """All that a run holds: the learned parts, and Adam's state."""
 
     support: Support
     optimizer: optax.OptState
@@ -107,7 +107,7 @@ class KIP(Method[KIPState]):
         return self.use_x64
 
     def describe(self, image_shape: tuple[int, int, int], classes: int) -> str:
-        """Its kernel, and what becomes of the labels.
+        """Describes its kernel, and what becomes of the labels.
 
         Raises:
             UsageError: neural-tangents is not installed.
@@ -136,7 +136,7 @@ class KIP(Method[KIPState]):
         return KIPState(support, self._optimizer().init(support))
 
     def step(self, state: KIPState, batch: Examples, key: Key) -> tuple[KIPState, Metrics]:
-        """One step of Adam, or the solution for the labels."""
+        """Returns one step of Adam, or the solution for the labels."""
         del key  # nothing is random but the batch
         batch = sharding.rows(batch)
         if self.labels == "solved":
@@ -147,12 +147,12 @@ class KIP(Method[KIPState]):
         return KIPState(trees.add(state.support, update), optimizer), metrics
 
     def result(self, state: KIPState) -> DistilledSet:
-        """The images and labels as they are."""
+        """Returns the images and labels as they are."""
         support = state.support
         return DistilledSet(np.asarray(support.images, np.float32), np.asarray(support.labels, np.float32))
 
     def loss(self, support: Support, batch: Examples) -> tuple[Array, Metrics]:
-        """1/2 mean (pred - Y_t)^2, and the metrics of the batch."""
+        """Returns 1/2 mean (pred - Y_t)^2, and the metrics of the batch."""
         if self.labels != "learned":
             support = support._replace(labels=jax.lax.stop_gradient(support.labels))
         predicted = self.predict(support, batch.images)
@@ -173,7 +173,7 @@ class KIP(Method[KIPState]):
         return self.apply(self.weights(support), support.images, images)
 
     def weights(self, support: Support) -> Array:
-        """A^-1 y_s, `[n, classes]`."""
+        """Returns A^-1 y_s, `[n, classes]`."""
         matrix = self._regularised(support.images)
         factor = jnp.linalg.cholesky(jax.lax.stop_gradient(matrix))
         return Ridge(matrix, factor).solve(self._wide(support.labels))
@@ -184,7 +184,7 @@ class KIP(Method[KIPState]):
             return self.kernel_fn(self._wide(images), self._wide(synthetic)) @ weights
 
     def solve_labels(self, synthetic: Array, batch: Examples) -> Array:
-        """A K_ts^+ Y_t, the labels of least loss on the batch, `[n, classes]` in the images' type."""
+        """Returns a K_ts^+ Y_t, the labels of least loss on the batch, `[n, classes]` in the images' type."""
         cross = self.kernel_fn(self._wide(batch.images), self._wide(synthetic))
         weights = jnp.linalg.lstsq(cross, _centred(batch).astype(cross.dtype))[0]
         with exact_products():
@@ -209,7 +209,7 @@ def kernel_accuracy(
     *,
     chunk: int = 1000,
 ) -> float:
-    """How well kernel ridge regression on a distilled set does on the real test images: KIP's own measure.
+    """Returns the accuracy of kernel ridge regression from a distilled set on the real test images: KIP's own measure.
 
     Arguments:
         distilled: the set; any method's.
@@ -239,7 +239,7 @@ def kernel_accuracy(
 
 
 def made_with(distilled: DistilledSet) -> KIP:
-    """The method that a set says it was made with.
+    """Returns the method that a set says it was made with.
 
     Raises:
         ConfigError: it was another one than KIP.
@@ -256,5 +256,5 @@ def made_with(distilled: DistilledSet) -> KIP:
 
 
 def _centred(examples: Examples) -> Array:
-    """`[n, classes]` labels one-hot minus 1/k, in the images' type."""
+    """Returns `[n, classes]` labels one-hot minus 1/k, in the images' type."""
     return jax.nn.one_hot(examples.labels, examples.classes, dtype=examples.images.dtype) - 1 / examples.classes

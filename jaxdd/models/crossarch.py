@@ -106,7 +106,7 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        """`[n, height / stride, width / stride, features]`."""
+        """Returns `[n, height / stride, width / stride, features]`."""
 
         def step(y, kernel, stride):
             y = layers.convolution(self.features, kernel, stride=stride, use_bias=False, dtype=self.dtype)(y)

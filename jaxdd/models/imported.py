@@ -50,7 +50,7 @@ Shape = tuple[int, ...]
 
 
 def read(path: str | os.PathLike, network: Network) -> Variables:
-    """The variables of a network that torch has trained; see the module's header for the names.
+    """Returns the variables of a network that torch has trained; see the module's header for the names.
 
     Arguments:
         path: a safetensors file; 16-bit floats become float32.
@@ -110,7 +110,7 @@ def write(path: str | os.PathLike, network: Network, variables: Variables) -> No
 
 
 def shapes(network: Network) -> dict[str, Shape]:
-    """Name and shape of the tensors that a network is in torchvision, `num_batches_tracked` excepted.
+    """Returns name and shape of the tensors that a network is in torchvision, `num_batches_tracked` excepted.
 
     Raises:
         UsageError: the network is no ResNet of `models.torchvision`.
@@ -121,7 +121,7 @@ def shapes(network: Network) -> dict[str, Shape]:
 
 
 def _names(network: Network) -> dict[str, str]:
-    """Path of every leaf of the network's variables, in their order -> the tensor's name."""
+    """Returns the path of every leaf of the network's variables, in their order -> the tensor's name."""
     module = network.module
     if not isinstance(module, ResNet):
         raise UsageError(
@@ -160,7 +160,7 @@ def _to_torch(array: np.ndarray) -> np.ndarray:
 
 
 def _tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """What a safetensors file holds, counters excepted."""
+    """Returns the tensors of a safetensors file, counters excepted."""
     if not path.is_file():
         raise CheckpointError(
             "no such file",
@@ -220,7 +220,7 @@ def _refuse_infinite(tensors: Mapping[str, np.ndarray], path: pathlib.Path) -> N
 
 
 def _fault(found: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> str:
-    """The first way in which tensors are not those of a network; nothing if they are."""
+    """Returns the first way in which tensors are not those of a network; nothing if they are."""
     if found.keys() != wanted.keys():
         lacking = _some(name for name in wanted if name not in found)
         unknown = _some(name for name in sorted(found) if name not in wanted)
@@ -237,7 +237,7 @@ def _some(names: Any) -> str:
 
 
 def _architecture(shapes: Mapping[str, Shape]) -> str:
-    """The ResNet of these tensors, in the words of `models.build`; nothing if it is none of ours."""
+    """Returns the ResNet of these tensors, in the words of `models.build`; nothing if it is none of ours."""
     depth, stem, classifier = _depth(shapes), shapes.get("conv1.weight", ()), shapes.get("fc.weight", ())
     if depth is None or len(stem) != 4 or len(classifier) != 2:
         return ""

@@ -20,7 +20,7 @@ GROUPS = 32  # of `group` normalisation: it divides every published width
 
 
 def convolution(features: int, kernel: int = 3, *, padding: Any = None, stride: int = 1, **options: Any) -> nn.Conv:
-    """A square convolution that runs as `core.backend` decides.
+    """Returns a square convolution that runs as `core.backend` decides.
 
     Arguments:
         features: output channels.
@@ -41,12 +41,13 @@ def convolution(features: int, kernel: int = 3, *, padding: Any = None, stride: 
 
 
 def first_padding(channels: int, kernel: int = 3) -> int:
-    """Padding of a network's first convolution: two more pixels for one channel, which brings 28x28 to 32x32."""
+    """Returns padding of a network's first convolution: two more pixels for one channel, which brings 28x28 to
+    32x32."""
     return kernel // 2 + (2 if channels == 1 else 0)
 
 
 def average_pool(images: Array) -> Array:
-    """The mean of each 2x2 square, stride 2; an odd last row or column is dropped.
+    """Returns the mean of each 2x2 square, stride 2; an odd last row or column is dropped.
 
     A reshape and a mean: as fast as `reduce_window` inside a network on XLA:CPU and up to 3 times as fast backward
     alone. A sum of strided slices, faster still by itself, keeps the activation fused into it from being vectorised
@@ -62,7 +63,7 @@ def average_pool(images: Array) -> Array:
 
 
 def max_pool(images: Array) -> Array:
-    """The largest of each 2x2 square, stride 2; an odd last row or column is dropped.
+    """Returns the largest of each 2x2 square, stride 2; an odd last row or column is dropped.
 
     Equals share a derivative (PyTorch gives it to the first), which after a ReLU makes no difference: equals are zeros.
 
@@ -83,7 +84,7 @@ def _squares(images: Array) -> Array:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def softplus(x: Array, beta: float) -> Array:
-    """log(1 + exp(beta x)) / beta, a ReLU rounded over a width of 1 / beta; finite derivatives of every order.
+    """Returns log(1 + exp(beta x)) / beta, a ReLU rounded over a width of 1 / beta; finite derivatives of every order.
 
     The derivative is given as a logistic function, which costs XLA:CPU a fifth of what differentiating through
     `jax.nn.softplus` does. `log(1 + e)` is half the price of `log1p(e)`; the error is at most an epsilon over beta.
@@ -98,7 +99,7 @@ def _softplus_jvp(beta, primals, tangents):
 
 
 def activation(softplus_temp: float) -> Callable[[Array], Array]:
-    """`softplus` of this beta, or ReLU when it is 0."""
+    """Returns `softplus` of this beta, or ReLU when it is 0."""
     return functools.partial(softplus, beta=softplus_temp) if softplus_temp else nn.relu
 
 
@@ -174,5 +175,5 @@ def scaled(features: int, width: int) -> int:
 
 
 def flatten(x: Array) -> Array:
-    """`[n, height, width, channels]` -> `[n, height * width * channels]`."""
+    """Returns `[n, height, width, channels]` -> `[n, height * width * channels]`."""
     return x.reshape(x.shape[0], -1)

@@ -22,7 +22,7 @@ LAST = "Dense_0"  # every architecture has exactly one Dense layer at its top le
 
 
 class Outputs(NamedTuple):
-    """What a network computes for a batch.
+    """Results of a network for a batch.
 
     Arguments:
         logits: `[n, classes]`.
@@ -71,7 +71,7 @@ class Network:
         return {"module": type(self.module).__name__, **sizes}
 
     def __str__(self) -> str:
-        """`ConvNet, depth 3, width 128`."""
+        """Returns `ConvNet, depth 3, width 128`."""
         module, *sizes = self.description.items()
         return ", ".join([module[1], *(f"{name} {size}" for name, size in sizes)])
 
@@ -81,7 +81,7 @@ class Network:
         return _last_kernel(self).shape[0]
 
     def init(self, key: Key, dtype: Any = jnp.float32) -> Variables:
-        """Fresh variables; runs no convolution, only the random draws.
+        """Returns fresh variables; runs no convolution, only the random draws.
 
         Arguments:
             key: fixes the draw, which is made in float32 whatever `dtype` is: float64 variables are the same numbers.
@@ -124,7 +124,7 @@ class Network:
         return {name: leaf for name, leaf in params.items() if name != LAST}, params[LAST]
 
     def join_last(self, body: PyTree, last: PyTree) -> PyTree:
-        """The inverse of `split_last`."""
+        """Returns the inverse of `split_last`."""
         return {**body, LAST: last}
 
 

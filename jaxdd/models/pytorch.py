@@ -22,7 +22,7 @@ MOMENTUM = 0.9
 
 
 def uniform(fan_in: int) -> dict[str, Any]:
-    """Options of `flax.linen.Conv` and `flax.linen.Dense` that draw kernel and bias as PyTorch does.
+    """Returns options of `flax.linen.Conv` and `flax.linen.Dense` that draw kernel and bias as PyTorch does.
 
     Arguments:
         fan_in: how many numbers an output is a weighted sum of: inputs times kernel area.
@@ -36,7 +36,7 @@ def uniform(fan_in: int) -> dict[str, Any]:
 
 
 def convolution(inputs: int, features: int, kernel: int = 3, **options: Any) -> nn.Conv:
-    """`layers.convolution` for `inputs` channels, drawn as PyTorch does.
+    """Returns `layers.convolution` for `inputs` channels, drawn as PyTorch does.
 
     Arguments:
         inputs, features: channels that come in and go out.
@@ -47,10 +47,10 @@ def convolution(inputs: int, features: int, kernel: int = 3, **options: Any) -> 
 
 
 def dense(inputs: int, features: int, **options: Any) -> nn.Dense:
-    """A linear layer from `inputs` to `features` numbers, drawn as PyTorch does."""
+    """Returns a linear layer from `inputs` to `features` numbers, drawn as PyTorch does."""
     return nn.Dense(features, **(uniform(inputs) | options))
 
 
 def normalize(x: Array, kind: str, *, train: bool, dtype: Any = None) -> Array:
-    """`layers.normalize` with PyTorch's epsilon and running statistics."""
+    """Returns `layers.normalize` with PyTorch's epsilon and running statistics."""
     return layers.normalize(x, kind, train=train, momentum=MOMENTUM, unbiased=True, epsilon=EPSILON, dtype=dtype)

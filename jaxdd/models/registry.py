@@ -34,7 +34,7 @@ from jaxdd.models.resnet import BLOCKS, ResNet, stem_for
 
 
 class Traits(NamedTuple):
-    """What can be asked of an architecture.
+    """Sizes that an architecture can have.
 
     Arguments:
         depths: those that it comes in, the default first; none: any.
@@ -88,7 +88,7 @@ AS_IN_PYTORCH: dict[str, Any] = {"widening": False, "norm_epsilon": 1e-5, "initi
 
 
 def default_depth(resolution: int) -> int:
-    """The ConvNet's depth for images of this side: the published 3 at 28 and 32, 4 at 64, 5 at 128 pixels.
+    """Returns the ConvNet's depth for images of this side: the published 3 at 28 and 32, 4 at 64, 5 at 128 pixels.
 
     Those networks end in a 4x4 map: log2(resolution / 4), rounded; other sizes follow, but never fewer than 2 blocks
     (better than 1 or 3 on the 8x8 digits), more than 5, or more than leave one pixel.

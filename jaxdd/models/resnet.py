@@ -60,7 +60,7 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """`[n, height / stride, width / stride, features]`."""
+        """Returns `[n, height / stride, width / stride, features]`."""
         stride = 1 if self.pools else self.stride
         pool = layers.average_pool if self.pools and self.stride == 2 else lambda y: y
         y = self.convolution(x.shape[-1], self.features, 3, stride=stride)(x)

@@ -38,7 +38,7 @@ HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def stem_for(side: int) -> str:
-    """The stem for images of this side in pixels, as published."""
+    """Returns the stem for images of this side in pixels, as published."""
     return "small" if side <= SMALL_TO else "imagenet"
 
 
@@ -61,7 +61,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """`[n, height / stride, width / stride, channels]`."""
+        """Returns `[n, height / stride, width / stride, channels]`."""
         inputs, features = x.shape[-1], self.features
         if self.bottleneck:
             outputs = EXPANSION * features

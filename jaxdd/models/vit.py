@@ -35,7 +35,8 @@ DRAW = nn.initializers.normal(0.02)
 
 
 def patch_for(side: int) -> int:
-    """Side of a patch for images of this side, in pixels: 4 at 32, 8 at 64, 16 at 224; 8 to 15 in a row up to 255."""
+    """Returns the side of a patch for images of this side, in pixels: 4 at 32, 8 at 64, 16 at 224; 8 to 15 in a row up to
+    255."""
     return min(LARGEST_PATCH, 2 ** max(0, math.floor(math.log2(side)) - 3))
 
 
@@ -52,7 +53,7 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """`[n, tokens, channels]`."""
+        """Returns `[n, tokens, channels]`."""
         n, tokens, channels = x.shape
         dense = functools.partial(nn.Dense, kernel_init=DRAW, dtype=self.dtype)
         q, k, v = jnp.moveaxis(dense(3 * channels)(x).reshape(n, tokens, 3, self.heads, -1), 2, 0)
@@ -77,7 +78,7 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """`[n, tokens, channels]`."""
+        """Returns `[n, tokens, channels]`."""
         normalize = functools.partial(pytorch.normalize, kind="batch", train=self.train, dtype=self.dtype)
         dense = functools.partial(nn.Dense, kernel_init=DRAW, dtype=self.dtype)
         channels = x.shape[-1]

@@ -54,7 +54,7 @@ class Layout:
     across: bool
 
     def corner(self, index: int) -> tuple[int, int]:
-        """Left and top of class `index`, relative to the first class."""
+        """Returns left and top of class `index`, relative to the first class."""
         if self.across:
             row, column = divmod(index, self.columns)
         else:
@@ -154,7 +154,7 @@ def _arrange(ipc: int, limit: int, image: tuple[int, int], names: list[str]) -> 
 
 
 def _captions(distilled: DistilledSet, shown: int) -> tuple[str, str]:
-    """The title, and the line of details below it."""
+    """Returns the title, and the line of details below it."""
     plural = "image" if distilled.ipc == 1 else "images"
     kind, colon, place = distilled.dataset.partition(":")
     own = colon + pathlib.PurePath(place).name if "/" in place else colon + place  # a picture to share names no folders
@@ -211,7 +211,7 @@ def _short_names(distilled: DistilledSet) -> list[str]:
 
 
 def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The typeface that matplotlib brings, so that pictures look the same everywhere."""
+    """Returns the typeface that matplotlib brings, so that pictures look the same everywhere."""
     file = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(pathlib.Path(matplotlib.get_data_path()) / "fonts" / "ttf" / file, size)
 

@@ -26,7 +26,7 @@ _NAME = re.compile(r"class(\d+)_id(\d+)\.(?:jpe?g|png)", re.ASCII | re.IGNORECAS
 
 
 class Images(NamedTuple):
-    """What a folder holds, by class and then by number.
+    """Images of a folder, by class and then by number.
 
     Arguments:
         images: `[n, side, side, channels]` uint8.
@@ -40,7 +40,7 @@ class Images(NamedTuple):
 
 
 def path_of(label: int, ipc_index: int, classes: int, store: Store = "jpg") -> pathlib.PurePath:
-    """The published name of one image, relative to the folder."""
+    """Returns the published name of one image, relative to the folder."""
     digits = 3 if classes <= FEW_CLASSES else 5
     return pathlib.PurePath(f"new{label:0{digits}d}", f"class{label:0{digits}d}_id{ipc_index:03d}.{store}")
 
@@ -91,7 +91,7 @@ def write(
 
 
 def read(folder: str | os.PathLike) -> Images:
-    """All images of a folder.
+    """Reads all images of a folder.
 
     Raises:
         DataError: there are none, an image is damaged or stands twice, or they differ in size.

@@ -73,11 +73,11 @@ class ClassifierTraining(Procedure[ClassifierState]):
         return BatchRule("all") if self.batch_size is None else BatchRule("uniform", self.batch_size)
 
     def init(self, key: Key, data: Examples) -> ClassifierState:
-        """A fresh network."""
+        """Returns a fresh network."""
         return ClassifierState(jnp.zeros((), jnp.int32), sgd.fresh(self.network, key, _type_of(data)))
 
     def step(self, state: ClassifierState, batch: Examples, key: Key) -> tuple[ClassifierState, Metrics]:
-        """One step; `batch.labels` are class indices `[n]` or probabilities `[n, classes]`.
+        """Returns one step; `batch.labels` are class indices `[n]` or probabilities `[n, classes]`.
 
         Images with `constants` are standardised on their way into the network.
         """
@@ -105,19 +105,19 @@ class ClassifierTraining(Procedure[ClassifierState]):
         return ClassifierState(state.step + 1, trained), metrics
 
     def result(self, state: ClassifierState) -> PyTree:
-        """The trained variables."""
+        """Returns the trained variables."""
         return state.trained.variables
 
 
 def probabilities(batch: Examples) -> Array:
-    """The labels as `[n, classes]`: one-hot where they are class indices, else as they are."""
+    """Returns the labels as `[n, classes]`: one-hot where they are class indices, else as they are."""
     if batch.labels.ndim == 2:
         return batch.labels
     return jax.nn.one_hot(batch.labels, batch.classes, dtype=_type_of(batch))
 
 
 def augmentation(kind: Kind, strategy: str, resolution: int) -> augment.Augmentation:
-    """The augmentation that a training's settings name.
+    """Returns the augmentation that a training's settings name.
 
     Raises:
         UsageError: an unknown operation in the strategy.
@@ -134,5 +134,5 @@ def augmentation(kind: Kind, strategy: str, resolution: int) -> augment.Augmenta
 
 
 def _type_of(data: Examples) -> jnp.dtype:
-    """Of parameters and targets: that of the images, but at least float32."""
+    """Returns the type of parameters and targets: that of the images, but at least float32."""
     return jnp.promote_types(data.images.dtype, jnp.float32)

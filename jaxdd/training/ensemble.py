@@ -48,13 +48,13 @@ class Ensemble(Procedure[EnsembleState]):
         return rule if rule.kind == "stream" else BatchRule("all")
 
     def init(self, key: Key, data: Examples) -> EnsembleState:
-        """Fresh networks; `key` is not used."""
+        """Makes fresh networks; `key` is not used."""
         seeds = jnp.asarray(self.seeds, jnp.uint32)
         start = jax.vmap(lambda seed, own: self.training.init(key_for(seed, "init"), own), in_axes=(0, _axis(data)))
         return EnsembleState(jnp.zeros((), jnp.int32), seeds, start(seeds, data))
 
     def step(self, state: EnsembleState, batch: Examples, key: Key) -> tuple[EnsembleState, Metrics]:
-        """One step of every network; `key` is not used. Metrics are means over the networks."""
+        """Returns one step of every network; `key` is not used. Metrics are means over the networks."""
 
         def one(network: PyTree, seed: Array, own: Examples) -> tuple[PyTree, Metrics]:
             chosen = sample(own, self.training.batch_rule, key_for(seed, "batch", state.step))
@@ -64,10 +64,10 @@ class Ensemble(Procedure[EnsembleState]):
         return EnsembleState(state.step + 1, state.seeds, networks), jax.tree.map(jnp.mean, metrics)
 
     def result(self, state: EnsembleState) -> PyTree:
-        """The trained variables, stacked."""
+        """Returns the trained variables, stacked."""
         return jax.vmap(self.training.result)(state.networks)
 
 
 def _axis(data: Examples) -> Any:
-    """Of the networks' own sets; what else there is to start from they share."""
+    """Returns the axis of the networks' own sets; other things to start from they share."""
     return dataclasses.replace(data, images=0, labels=0, networks=None, start=None) if data.images.ndim == 5 else None

@@ -38,13 +38,13 @@ class Member(NamedTuple):
 
 
 def fresh(network: Network, key: Key, dtype: Any = jnp.float32) -> Member:
-    """A newly initialised network of age 0."""
+    """Returns a newly initialised network of age 0."""
     variables = network.init(key, dtype)
     return Member(variables, optax.scale_by_adam().init(variables["params"]), jnp.zeros((), jnp.int32))
 
 
 def fill(network: Network, key: Key, count: int, dtype: Any = jnp.float32) -> Member:
-    """A pool of `count` new networks, stacked along a leading axis."""
+    """Returns a pool of `count` new networks, stacked along a leading axis."""
     return jax.vmap(lambda k: fresh(network, k, dtype))(jax.random.split(key, count))
 
 
@@ -95,6 +95,6 @@ def train(
 
 
 def renew(network: Network, member: Member, key: Key, *, limit: int) -> Member:
-    """A fresh network in place of one that has reached `limit` training steps."""
+    """Returns a fresh network in place of one that has reached `limit` training steps."""
     dtype = jax.tree.leaves(member.params)[0].dtype
     return backend.cond(member.age >= limit, lambda: fresh(network, key, dtype), lambda: member)

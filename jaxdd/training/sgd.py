@@ -43,17 +43,17 @@ class Trained(NamedTuple):
 
 
 def fresh(network: Network, key: Key, dtype: Any = jnp.float32) -> Trained:
-    """A newly initialised network."""
+    """Returns a newly initialised network."""
     return at_rest(network.init(key, dtype))
 
 
 def at_rest(variables: PyTree) -> Trained:
-    """A network with these variables and no momentum: a new optimiser, as the field says."""
+    """Returns a network with these variables and no momentum: a new optimiser, as the field says."""
     return Trained(variables, trees.zeros_like(variables["params"]))
 
 
 def cross_entropy(logits: Array, targets: Array) -> Array:
-    """The sum over images of `-sum_k targets_k log softmax(logits)_k`.
+    """Returns the sum over images of `-sum_k targets_k log softmax(logits)_k`.
 
     Arguments:
         logits, targets: `[n, classes]`; targets are probabilities, one-hot for hard labels.
@@ -71,7 +71,7 @@ def update(
     momentum: float,
     weight_decay: float,
 ) -> tuple[Trained, Metrics]:
-    """One step on the mean cross-entropy of one batch.
+    """Returns one step on the mean cross-entropy of one batch.
 
     Arguments:
         images: `[n, height, width, channels]`, in the space that the network sees.
@@ -109,7 +109,7 @@ def update(
 def descend(
     trained: Trained, gradient: PyTree, *, learning_rate: float | Array, momentum: float, weight_decay: float
 ) -> Trained:
-    """The three lines of the header, for a gradient that is already known.
+    """Returns the three lines of the header, for a gradient that is already known.
 
     Arguments:
         gradient: shaped as `params`, without the weight decay.

@@ -22,7 +22,7 @@ class SnapshotsState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Snapshots(Procedure[SnapshotsState]):
-    """The same run as `procedure` alone; its result is that procedure's at several steps, stacked, the last one last.
+    """A run of `procedure` whose result is that procedure's at several steps, stacked, the last one last.
 
     Arguments:
         procedure: whose results are kept; one without events.
@@ -41,18 +41,18 @@ class Snapshots(Procedure[SnapshotsState]):
         return self.procedure.batch_rule
 
     def init(self, key: Key, data: Examples) -> SnapshotsState:
-        """The procedure's own state, and room."""
+        """Returns the procedure's own state, and room."""
         inner = self.procedure.init(key, data)
         room = lambda leaf: jnp.zeros((self.count, *leaf.shape), leaf.dtype)  # noqa: E731
         return SnapshotsState(jnp.zeros((), jnp.int32), inner, jax.tree.map(room, self.procedure.result(inner)))
 
     def step(self, state: SnapshotsState, batch: Examples, key: Key) -> tuple[SnapshotsState, Metrics]:
-        """The procedure's own."""
+        """Returns the procedure's own."""
         inner, metrics = self.procedure.step(state.inner, batch, key)
         return SnapshotsState(state.step + 1, inner, state.kept), metrics
 
     def events(self, data: Examples) -> tuple[Event, ...]:
-        """What has been made by then is kept; nothing at step 0, nor where `count` are there already."""
+        """Returns the event that keeps the result so far; nothing at step 0, nor where `count` are there already."""
 
         def keep(state: SnapshotsState, data: Examples, key: Key) -> SnapshotsState:
             place = state.step // self.every - 1
@@ -63,6 +63,6 @@ class Snapshots(Procedure[SnapshotsState]):
         return (Event("keep", self.every, keep),)
 
     def result(self, state: SnapshotsState) -> PyTree:
-        """`[count + 1, ...]`: the kept ones and the last."""
+        """Returns `[count + 1, ...]`: the kept ones and the last."""
         last = self.procedure.result(state.inner)
         return jax.tree.map(lambda kept, new: jnp.concatenate([kept, new[None]]), state.kept, last)

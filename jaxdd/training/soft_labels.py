@@ -66,7 +66,7 @@ class Labeller:
     weights: tuple[float, ...] | None = None
 
     def logits(self, variables: tuple[PyTree, ...], images: Array) -> Array:
-        """Raw logits, `[n, classes]`.
+        """Returns raw logits, `[n, classes]`.
 
         Arguments:
             variables: of each network; never changed.
@@ -165,7 +165,7 @@ class SoftLabelTraining(Procedure[StudentState]):
         return BatchRule("stream", self.views.batch_size) if self.streamed else BatchRule("all")
 
     def init(self, key: Key, data: Examples) -> StudentState:
-        """A fresh network."""
+        """Returns a fresh network."""
         variables = self.network.init(key, jnp.promote_types(data.dtype, jnp.float32))
         params = variables["params"]
         seed = jax.random.bits(purpose_key(key, "views"), (), jnp.uint32)
@@ -175,7 +175,7 @@ class SoftLabelTraining(Procedure[StudentState]):
         return StudentState(jnp.zeros((), jnp.int32), seed, variables, self._rule(1).init(params), average)
 
     def step(self, state: StudentState, batch: Examples, key: Key) -> tuple[StudentState, Metrics]:
-        """One step; `batch` is the whole set, and `key` is not used: see `Views`.
+        """Returns one step; `batch` is the whole set, and `key` is not used: see `Views`.
 
         Raises:
             UsageError: there is neither a teacher nor a label on disk.
@@ -196,7 +196,7 @@ class SoftLabelTraining(Procedure[StudentState]):
         return StudentState(state.step + 1, state.seed, variables, optimizer, average), {"loss": value}
 
     def result(self, state: StudentState) -> PyTree:
-        """The trained variables, with the averaged parameters where there is an average."""
+        """Returns the trained variables, with the averaged parameters where there is an average."""
         return {**state.variables, "params": state.average} if self.ema else state.variables
 
     def _labels(self, data: Examples, view: View) -> Array:
@@ -215,7 +215,7 @@ class SoftLabelTraining(Procedure[StudentState]):
     def _gradient(
         self, variables: PyTree, images: Array, teacher: Array, classes: Array
     ) -> tuple[Array, PyTree, PyTree]:
-        """Mean loss of the batch, its gradient, and the variables with new running statistics."""
+        """Returns the mean loss of the batch, its gradient, and the variables with new running statistics."""
 
         def of(variables: PyTree, *part: Array) -> tuple[Array, PyTree, PyTree]:
             def loss(params: PyTree) -> tuple[Array, PyTree]:
@@ -284,11 +284,11 @@ class Labelling(Procedure[LabellingState]):
 
     @property
     def batch_rule(self) -> BatchRule:
-        """Everything."""
+        """The whole set is read by every step."""
         return BatchRule("all")
 
     def init(self, key: Key, data: Examples) -> LabellingState:
-        """Room for the labels.
+        """Makes room for the labels.
 
         Raises:
             ConfigError: every student would see something else.
@@ -304,7 +304,8 @@ class Labelling(Procedure[LabellingState]):
         return LabellingState(jnp.zeros((), jnp.int32), data.start["epoch"], jnp.zeros(room, STORED), jnp.zeros(()))
 
     def step(self, state: LabellingState, batch: Examples, key: Key) -> tuple[LabellingState, Metrics]:
-        """One batch; `key` is not used. The metric is the mean share of images labelled with their own class."""
+        """Returns one batch; `key` is not used. The metric is the mean share of images labelled with their own
+        class."""
         seed = jnp.asarray(self.views.label_seed, jnp.uint32)
         view = self.views.at(batch, seed, state.epoch * len(state.logits) + state.step)
         logits = answers(self.labeller, batch.networks, view.images, half=True)
@@ -315,12 +316,13 @@ class Labelling(Procedure[LabellingState]):
         return LabellingState(state.step + 1, state.epoch, stored, total), {"own_class": total / (state.step + 1)}
 
     def result(self, state: LabellingState) -> Array:
-        """The epoch's logits."""
+        """Returns the epoch's logits."""
         return state.logits
 
 
 def answers(labeller: Labeller, variables: tuple[PyTree, ...], images: Array, *, half: bool) -> Array:
-    """The teachers' logits, apart from all that is computed from them: what is stored is what a student would hear."""
+    """Returns the teachers' logits, apart from all that is computed from them: what is stored is what a student would
+    hear."""
     logits = labeller.logits(variables, images)
     if half:  # the CPU keeps float32 throughout a chain of conversions unless the rounding stands by itself
         logits = jax.lax.reduce_precision(logits, exponent_bits=5, mantissa_bits=10)
@@ -328,13 +330,13 @@ def answers(labeller: Labeller, variables: tuple[PyTree, ...], images: Array, *,
 
 
 def spread(logits: Array, classes: Array, count: int) -> Array:
-    """`[n, count]` from the logits `[n, k]` of some `classes` `[n, k]`; -inf for the others."""
+    """Returns `[n, count]` from the logits `[n, k]` of some `classes` `[n, k]`; -inf for the others."""
     nothing = jnp.full((len(logits), count), -jnp.inf, jnp.float32)
     return nothing.at[jnp.arange(len(logits))[:, None], classes].set(logits.astype(jnp.float32))
 
 
 def _in_groups(rows: Array, size: int | None, what: str) -> Array:
-    """`[groups, size, ...]`."""
+    """Returns `[groups, size, ...]`."""
     size = len(rows) if size is None else size
     if len(rows) % size:
         raise ConfigError(

@@ -28,7 +28,7 @@ HARD_SHARE = 0.1  # of GIFT's target
 
 @dataclasses.dataclass(frozen=True)
 class SoftLoss:
-    """See the module's header.
+    """Settings of the loss; see the module's header.
 
     Arguments:
         kind: `kl`, `mse` or `cosine`.
@@ -43,7 +43,7 @@ class SoftLoss:
     ce_weight: float = 0.0
 
     def __call__(self, logits: Array, teacher: Array, classes: Array) -> Array:
-        """The mean loss of a batch.
+        """Returns the mean loss of a batch.
 
         Arguments:
             logits: z, `[n, C]`.
@@ -66,6 +66,6 @@ class SoftLoss:
 
 
 def _unit(rows: Array) -> Array:
-    """Each row divided by its Euclidean norm; a row of zeros stays."""
+    """Divides each row by its Euclidean norm; a row of zeros stays."""
     square = jnp.square(rows).sum(1, keepdims=True)
     return rows * jnp.where(square > 0, jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)

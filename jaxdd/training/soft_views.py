@@ -1,4 +1,4 @@
-"""What a step of soft-label training sees: which images, and how they are shown; a function of (seed, step) alone.
+"""Views of a step of soft-label training: which images, and how they are shown; a function of (seed, step) alone.
 
 Epoch e is one permutation of the N images, step s of it its rows s B to (s + 1) B - 1. Where B does not divide N the
 last batch has only N mod B views, and repeats them until it is full: all batches are of one size, an epoch has N views
@@ -28,7 +28,7 @@ from jaxdd.core.types import Array, Examples
 
 
 class View(NamedTuple):
-    """What one step sees.
+    """Images that one step sees.
 
     Arguments:
         images: `[batch, height, width, channels]`, as networks see them.
@@ -41,13 +41,13 @@ class View(NamedTuple):
     places: Array | None = None
 
     def repeated(self, labels: Array) -> Array:
-        """Labels `[batch, classes]` of the views: a view that is repeated keeps the first one's."""
+        """Returns labels `[batch, classes]` of the views: a view that is repeated keeps the first one's."""
         return labels if self.places is None else labels[self.places]
 
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """See the module's header.
+    """Settings of views; see the module's header.
 
     Arguments:
         show: how images are shown.
@@ -64,11 +64,11 @@ class Views:
     replacement: bool = False
 
     def steps_per_epoch(self, count: int) -> int:
-        """S, for a set of so many images."""
+        """Returns S, the steps of an epoch of so many images."""
         return -(-count // self.batch_size)
 
     def number(self, seed: Array, step: Array, count: int) -> Array:
-        """The batch that step `step` of a student shows, a function of the seed too where there is a pool."""
+        """Returns the batch that step `step` of a student shows, a function of the seed too where there is a pool."""
         if not self.pool:
             return step
         if self.replacement:
@@ -77,7 +77,7 @@ class Views:
         return self.numbers(seed, epoch, count)[place]
 
     def numbers(self, seed: Array | int, epoch: Array | int, count: int) -> Array:
-        """`[S]` int32: the same for all steps of an epoch of the student."""
+        """Returns `[S]` int32: the same for all steps of an epoch of the student."""
         per_epoch = self.steps_per_epoch(count)
         steps = epoch * per_epoch + jnp.arange(per_epoch, dtype=jnp.int32)
         if not self.pool:
@@ -92,7 +92,7 @@ class Views:
         return jax.random.randint(key_for(seed, "pool", step), (), 0, batches, jnp.int32)
 
     def at(self, data: Examples, seed: Array, number: Array) -> View:
-        """The view of one batch.
+        """Returns the view of one batch.
 
         Arguments:
             data: the whole set: floats, or uint8; standardised here if it has `constants`.

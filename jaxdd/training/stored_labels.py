@@ -23,7 +23,7 @@ Labels = dict[str, np.ndarray]  # "logits", and "classes" where only some were k
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StoredLabels(Stream):
-    """What a student with `SoftLabelTraining.streamed` reads, batch by batch; `run.chain.relabel` makes it.
+    """Labels for a student with `SoftLabelTraining.streamed`, batch by batch; `run.chain.relabel` makes it.
 
     Its batches are `start`: `{"logits": [B, C] float16}`, or of pruned labels `[B, k]` with `"classes"` int16.
 
@@ -46,11 +46,11 @@ class StoredLabels(Stream):
 
     @property
     def nbytes(self) -> int:
-        """Of the files."""
+        """Bytes of the files."""
         return sum(path.stat().st_size for path in self.files)
 
     def batch(self, step: int) -> Batch:
-        """The labels of what the student sees at this step.
+        """Returns the labels of what the student sees at this step.
 
         Raises:
             CheckpointError: a file cannot be read any more.

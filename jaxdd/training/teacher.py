@@ -65,7 +65,7 @@ class Recipe:
     label_smoothing: float = setting(0.0, "share of every label that is spread over all classes", low=0, high=1)
 
     def rate(self, epoch: Array | int) -> Array:
-        """The learning rate of an epoch, counted from 0."""
+        """Returns the learning rate of an epoch, counted from 0."""
         rule = {"shape": "cosine", "epochs": self.epochs, "warmup": self.warmup_epochs}
         return by_epoch(self.learning_rate, **rule)(epoch)
 
@@ -77,7 +77,7 @@ DIGITS = Recipe(0.1, weight_decay=5e-4, batch_size=128, epochs=20, warmup_epochs
 
 
 def published(dataset: str, resolution: int) -> Recipe:
-    """The recipe for a data set: as published, or that of the published set whose images are of such a size.
+    """Returns the recipe for a data set: as published, or that of the published set whose images are of such a size.
 
     Arguments:
         dataset: its name in the registry; any other name for a user's own.
@@ -125,7 +125,7 @@ class Squeeze(Procedure[SqueezeState]):
 
     @property
     def steps(self) -> int:
-        """Of the whole training."""
+        """Number of steps of the whole training."""
         return self.recipe.epochs * self.steps_per_epoch
 
     @property
@@ -134,13 +134,13 @@ class Squeeze(Procedure[SqueezeState]):
         return BatchRule("stream", self.recipe.batch_size) if self.streamed else BatchRule("all")
 
     def init(self, key: Key, data: Examples) -> SqueezeState:
-        """A fresh network."""
+        """Returns a fresh network."""
         order = jax.random.key_data(purpose_key(key, "order"))
         trained = sgd.fresh(self.network, key, jnp.promote_types(data.dtype, jnp.float32))
         return SqueezeState(jnp.zeros((), jnp.int32), order, jnp.zeros(()), trained)
 
     def step(self, state: SqueezeState, batch: Examples, key: Key) -> tuple[SqueezeState, Metrics]:
-        """One step; `batch.labels` are class indices.
+        """Returns one step; `batch.labels` are class indices.
 
         Returns:
             `loss` of this batch and `epoch_loss`, the mean since the epoch began, both before the step.
@@ -167,12 +167,12 @@ class Squeeze(Procedure[SqueezeState]):
         return SqueezeState(state.step + 1, state.order, total, trained), told
 
     def result(self, state: SqueezeState) -> PyTree:
-        """The trained variables."""
+        """Returns the trained variables."""
         return state.trained.variables
 
 
 def rows(order: Key, epoch: Array | int, place: Array | int, *, count: int, size: int) -> Array:
-    """`[size]` indices: batch number `place` of an epoch over `count` images."""
+    """Returns `[size]` indices: batch number `place` of an epoch over `count` images."""
     bits = jax.random.bits(jax.random.fold_in(order, epoch), (count,), jnp.uint32)
     return jnp.argsort(bits)[(place * size + jnp.arange(size)) % count]
 

@@ -55,12 +55,12 @@ class NetworkTraining(Procedure[TrainingState]):
         return BatchRule("all") if self.batch_size is None else BatchRule("uniform", self.batch_size)
 
     def init(self, key: Key, data: Examples) -> TrainingState:
-        """A fresh network."""
+        """Returns a fresh network."""
         variables = self.network.init(key, data.dtype)
         return TrainingState(jnp.zeros((), jnp.int32), variables, self._adam().init(variables["params"]))
 
     def step(self, state: TrainingState, batch: Examples, key: Key) -> tuple[TrainingState, Metrics]:
-        """One step; `batch.labels` are soft labels `[n, classes]`."""
+        """Returns one step; `batch.labels` are soft labels `[n, classes]`."""
         images = build_augmentation(self.augment, self.resolution)(key, batch.standardise(batch.images))
 
         def loss(params: PyTree) -> tuple[Array, PyTree]:
@@ -74,7 +74,7 @@ class NetworkTraining(Procedure[TrainingState]):
         return TrainingState(state.step + 1, variables, optimizer), {"loss": value}
 
     def result(self, state: TrainingState) -> PyTree:
-        """The trained variables."""
+        """Returns the trained variables."""
         return state.variables
 
     def _adam(self) -> optax.GradientTransformation:
@@ -85,7 +85,7 @@ class NetworkTraining(Procedure[TrainingState]):
 def accuracy(
     network: Network, variables: PyTree, data: Examples | Iterable[Examples], *, batch_size: int | None = None
 ) -> float:
-    """Share of `data` classified correctly, in [0, 1].
+    """Returns the share of `data` that is classified correctly, in [0, 1].
 
     Arguments:
         data: labels are class indices `[n]`; what is too large for the device comes in parts (`data.large.Parts`).
@@ -97,7 +97,7 @@ def accuracy(
 def accuracies(
     network: Network, variables: PyTree, data: Examples | Iterable[Examples], *, batch_size: int | None = None
 ) -> list[float]:
-    """The accuracy of each of several networks; the host reads once, at the end.
+    """Returns the accuracy of each of several networks; the host reads once, at the end.
 
     Arguments:
         variables: of the networks, stacked.
@@ -115,7 +115,7 @@ def accuracies(
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _hits(network: Network, variables: PyTree, data: Examples, size: int, start: Array) -> Array:
-    """How many of the images `start` to `start + size - 1` each network classifies correctly, `[networks]`."""
+    """Returns how many of the images `start` to `start + size - 1` each network classifies correctly, `[networks]`."""
     first = jnp.minimum(start, len(data) - size)  # the last batch is as large as the others; what it repeats ...
     images, labels = (jax.lax.dynamic_slice_in_dim(leaf, first, size) for leaf in (data.images, data.labels))
     new = first + jnp.arange(size) >= start  # ... does not count

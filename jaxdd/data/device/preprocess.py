@@ -83,7 +83,7 @@ class Preprocessing:
         return self.zca.whiten(scaled) if self.zca else scaled
 
     def place(self, pixels: np.ndarray, dtype: Any = jnp.float32) -> Array:
-        """The same on the device, to float32 rounding: `[n, side, side, channels]` uint8 -> resident images.
+        """Returns the same on the device, to float32 rounding: `[n, side, side, channels]` uint8 -> resident images.
 
         Arguments:
             pixels: the images.
@@ -98,7 +98,7 @@ class Preprocessing:
         return place(self._checked(pixels), scale, shift, self.zca, dtype)
 
     def invert(self, images: Any) -> np.ndarray:
-        """The space the networks see -> float32 pixels on the [0, 1] scale, not clipped (see `clip`).
+        """Returns the space the networks see -> float32 pixels on the [0, 1] scale, not clipped (see `clip`).
 
         Arguments:
             images: `[n, side, side, channels]` floats.
@@ -114,7 +114,7 @@ class Preprocessing:
         return images * np.asarray(self.std, np.float32) + np.asarray(self.mean, np.float32)
 
     def describe(self) -> dict[str, Any]:
-        """What an artefact records: name, constants and digest, ready for JSON; never a matrix."""
+        """Returns the record of an artefact: name, constants and digest, ready for JSON; never a matrix."""
         return {
             "family": self.family,
             "dataset": self.dataset,
@@ -214,7 +214,7 @@ def fit(
 
 
 def channel_statistics(images: np.ndarray) -> registry.Statistics:
-    """Per-channel mean and (population) standard deviation of uint8 images on the [0, 1] scale, to six digits.
+    """Returns per-channel mean and (population) standard deviation of uint8 images on the [0, 1] scale, to six digits.
 
     A channel that never varies gets standard deviation 1.
     """
@@ -239,7 +239,7 @@ def examples(
     dtype: Any = jnp.float32,
     resident: Literal["float32", "uint8"] | None = None,
 ) -> Examples:
-    """One split, preprocessed on the device and resident there.
+    """Returns one split, preprocessed on the device and resident there.
 
     Arguments:
         dataset: the data set.
@@ -268,7 +268,7 @@ def examples(
 
 
 def _kept(resident: str | None, shape: tuple[int, ...], space: Space, dtype: Any) -> np.dtype:
-    """The type of the images on the device; see `examples`."""
+    """Returns the type of the images on the device; see `examples`."""
     if resident is None:
         return resident_type(shape, space, dtype)
     choose(resident, ("float32", "uint8"), kind="residence of images", where="resident")
@@ -283,7 +283,7 @@ def _kept(resident: str | None, shape: tuple[int, ...], space: Space, dtype: Any
 
 
 def _standardise(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], space: Space) -> np.ndarray:
-    """Float32 `(x - mean) / std` (or `x` for `raw`) from uint8 or [0, 1] floats, one affine map per channel."""
+    """Returns float32 `(x - mean) / std` (or `x` for `raw`) from uint8 or [0, 1] floats, one affine map per channel."""
     scale, shift = _affine(mean, std, space, unit=255.0 if images.dtype.kind == "u" else 1.0)
     out = np.empty(images.shape, np.float32)
     for start in range(0, len(images), _CHUNK):
@@ -295,7 +295,7 @@ def _standardise(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, 
 def _affine(
     mean: tuple[float, ...], std: tuple[float, ...], space: Space, *, unit: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and shift per channel, float32, from pixels between 0 and `unit`."""
+    """Returns scale and shift per channel, float32, from pixels between 0 and `unit`."""
     if space == "raw":
         mean, std = (0.0,), (1.0,)
     scale = (1 / (unit * np.asarray(std))).astype(np.float32)

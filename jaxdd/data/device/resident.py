@@ -29,7 +29,7 @@ CHUNK_BYTES = 64 << 20  # of float32 images that are under way at once, beside t
 
 
 def resident_type(shape: Sequence[int], space: str, dtype: Any = jnp.float32) -> Any:
-    """The type in which images are best kept on the device: uint8 for raw ones that would fill it as float32.
+    """Returns the type in which images are best kept on the device: uint8 for raw ones that would fill it as float32.
 
     Arguments:
         shape: `(n, side, side, channels)` of all images.
@@ -41,7 +41,7 @@ def resident_type(shape: Sequence[int], space: str, dtype: Any = jnp.float32) ->
 
 
 def place(pixels: np.ndarray, scale: np.ndarray, shift: np.ndarray, zca: Zca | None, dtype: Any = jnp.float32) -> Array:
-    """Preprocessed images, resident on the device; the pixels are freed there again.
+    """Returns preprocessed images, resident on the device; the pixels are freed there again.
 
     Arguments:
         pixels: `[n, side, side, channels]` uint8.
@@ -86,7 +86,7 @@ def _preprocess(
 
 
 def _unit(images: Array) -> Array:
-    """Each image centred and scaled to norm 1; one of equal numbers becomes 0."""
+    """Centres each image and scales it to norm 1; one of equal numbers becomes 0."""
     centred = images - images.mean(axis=(1, 2, 3), keepdims=True)
     norm = jnp.sqrt(jnp.sum(centred**2, axis=(1, 2, 3), keepdims=True))
     return centred / jnp.where(norm > 0, norm, 1)

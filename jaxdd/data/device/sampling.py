@@ -20,7 +20,7 @@ from jaxdd.data.dataset import Dataset
 
 
 def sample(examples: Examples, rule: BatchRule, key: Key) -> Examples:
-    """The batch that `rule` asks for. Pure and jittable.
+    """Returns the batch that `rule` asks for. Pure and jittable.
 
     Arguments:
         examples: the resident data.
@@ -52,7 +52,8 @@ def sample(examples: Examples, rule: BatchRule, key: Key) -> Examples:
 
 
 def first_images(examples: Examples, ipc: int, key: Key) -> Examples:
-    """What a distilled set starts from: `examples.start` where there is one, else random real images of every class.
+    """Returns the first images of a distilled set: `examples.start` where there is one, else random real images of
+    every class.
 
     Arguments:
         ipc: images per class.
@@ -68,7 +69,7 @@ def first_images(examples: Examples, ipc: int, key: Key) -> Examples:
 
 
 def class_indices(examples: Examples, size: int, key: Key) -> Array:
-    """`[classes * size]` indices of random examples, class-major; a class with fewer than `size` is cycled."""
+    """Returns `[classes * size]` indices of random examples, class-major; a class with fewer than `size` is cycled."""
     return _class_rows(hard_labels(examples), examples.classes, size, key)
 
 
@@ -83,14 +84,14 @@ def _class_rows(labels: Array, classes: int, size: int, key: Key) -> Array:
 
 
 def hard_labels(examples: Examples) -> Array:
-    """`[n]` int32 class indices; of soft labels, the largest entry."""
+    """Returns `[n]` int32 class indices; of soft labels, the largest entry."""
     if examples.labels.ndim == 2:
         return jnp.argmax(examples.labels, axis=1).astype(jnp.int32)
     return examples.labels
 
 
 def real_images(source: Examples | Dataset, ipc: int, key: Key) -> Examples:
-    """Random real images, `ipc` of every class, class-major: what a distilled set starts from.
+    """Returns random real images, `ipc` of every class, class-major: a distilled set starts from them.
 
     Arguments:
         source: preprocessed examples; or a data set, whose train images are then given raw, on the [0, 1] scale.
@@ -116,7 +117,7 @@ def real_images(source: Examples | Dataset, ipc: int, key: Key) -> Examples:
 
 
 def real_rows(labels: np.ndarray, classes: int, ipc: int, key: Key) -> np.ndarray:
-    """Which images `real_images` takes: `[classes * ipc]` indices, class-major; needs no image.
+    """Returns which images `real_images` takes: `[classes * ipc]` indices, class-major; needs no image.
 
     Arguments:
         labels: `[n]` class indices of all images.

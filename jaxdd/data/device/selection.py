@@ -53,7 +53,7 @@ def kmeans_images(
 
 
 def _nearest_distinct(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """For each centre in turn the nearest point not taken yet, `[len(centres)]`."""
+    """Returns for each centre in turn the nearest point not taken yet, `[len(centres)]`."""
     squares = (points**2).sum(axis=1)
     taken = np.zeros(len(points), bool)
     found = np.empty(len(centres), np.int64)

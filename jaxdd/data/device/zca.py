@@ -63,7 +63,7 @@ class Zca:
         return scaled @ scaled.T
 
     def whiten(self, images: np.ndarray) -> np.ndarray:
-        """Standardised images `[n, side, side, channels]` float32 -> whitened ones."""
+        """Whitens standardised images `[n, side, side, channels]` float32."""
         out = np.empty(images.shape, np.float32)
         for start in range(0, len(images), _CHUNK):
             part = images[start : start + _CHUNK]
@@ -72,7 +72,7 @@ class Zca:
         return out
 
     def colour(self, images: np.ndarray) -> np.ndarray:
-        """The inverse of `whiten`; with `contrast`, of an image of mean brightness and contrast."""
+        """Returns the inverse of `whiten`; with `contrast`, of an image of mean brightness and contrast."""
         roots = np.sqrt(self.values).astype(np.float32)
         blocks = (to_blocks(images.astype(np.float32)) @ self.vectors * roots) @ self.vectors.T
         found = from_blocks(blocks, self.mean.shape)
@@ -80,19 +80,20 @@ class Zca:
 
 
 def unit(images: np.ndarray) -> np.ndarray:
-    """`[n, side, side, channels]` float32 images, each centred and scaled to norm 1; one of equal numbers becomes 0."""
+    """Returns `[n, side, side, channels]` float32 images, each centred and scaled to norm 1; one of equal numbers
+    becomes 0."""
     norm = contrasts(images)
     mean = images.mean(axis=(1, 2, 3), dtype=np.float64, keepdims=True).astype(np.float32)
     return (images - mean) / np.where(norm > 0, norm, 1).astype(np.float32)[:, None, None, None]
 
 
 def contrasts(images: np.ndarray) -> np.ndarray:
-    """`[n]` float64 norms of the centred images."""
+    """Returns `[n]` float64 norms of the centred images."""
     return images.std(axis=(1, 2, 3), dtype=np.float64) * np.prod(images.shape[1:]) ** 0.5
 
 
 def stride(side: int) -> int:
-    """Checkerboard stride of an image: 1 up to 64 pixels, 2 at 128.
+    """Returns checkerboard stride of an image: 1 up to 64 pixels, 2 at 128.
 
     Raises:
         DataError: a side above 64 that is no multiple of 64.
@@ -108,7 +109,7 @@ def stride(side: int) -> int:
 
 
 def to_blocks(images: np.ndarray) -> np.ndarray:
-    """`[n, side, side, channels]` -> `[n * stride^2, d]`, checkerboard blocks in row-major order."""
+    """Returns `[n, side, side, channels]` -> `[n * stride^2, d]`, checkerboard blocks in row-major order."""
     count, side, _, channels = images.shape
     step = stride(side)
     cut = images.reshape(count, side // step, step, side // step, step, channels)
@@ -116,7 +117,7 @@ def to_blocks(images: np.ndarray) -> np.ndarray:
 
 
 def from_blocks(blocks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The inverse of `to_blocks` for images of `shape` `(side, side, channels)`."""
+    """Returns the inverse of `to_blocks` for images of `shape` `(side, side, channels)`."""
     side, _, channels = shape
     step = stride(side)
     cut = blocks.reshape(-1, step, step, side // step, side // step, channels)
@@ -158,7 +159,7 @@ def fit_zca(
 
 
 def from_covariance(mean: np.ndarray, covariance: np.ndarray, count: int) -> Zca:
-    """The whitening of a `[d, d]` float64 covariance of `count` images; overwrites the covariance."""
+    """Returns the whitening of a `[d, d]` float64 covariance of `count` images; overwrites the covariance."""
     import scipy.linalg
 
     dimensions = len(covariance)
@@ -172,13 +173,13 @@ def from_covariance(mean: np.ndarray, covariance: np.ndarray, count: int) -> Zca
 
 
 def cache_root() -> pathlib.Path:
-    """`$XDG_CACHE_HOME/jaxdd/zca`, or `~/.cache/jaxdd/zca`."""
+    """Returns `$XDG_CACHE_HOME/jaxdd/zca`, or `~/.cache/jaxdd/zca`."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return pathlib.Path(base).expanduser() / "jaxdd" / "zca"
 
 
 def cached(key: str, folder: str | os.PathLike | None, fit: Callable[[], Zca], shape: tuple[int, int, int]) -> Zca:
-    """The cached whitening under `key`, or a new one, which is then cached; a damaged file is replaced.
+    """Returns the cached whitening under `key`, or a new one, which is then cached; a damaged file is replaced.
 
     Arguments:
         key: digest of everything the whitening depends on.
@@ -203,7 +204,7 @@ def cached(key: str, folder: str | os.PathLike | None, fit: Callable[[], Zca], s
 
 
 def _load(path: pathlib.Path, shape: tuple[int, int, int]) -> Zca | None:
-    """A whole and unchanged cache entry, or `None`."""
+    """Loads a whole and unchanged cache entry, or returns None."""
     if not path.is_file():
         return None
     try:

@@ -22,7 +22,7 @@ def truncate(pixels: np.ndarray) -> np.ndarray:
 
 
 def encode(image: np.ndarray, store: Store = "jpg", quality: int = QUALITY) -> bytes:
-    """One image as the bytes of a file.
+    """Returns one image as the bytes of a file.
 
     Arguments:
         image: `[height, width, channels]` uint8, channels 1 or 3.

@@ -21,7 +21,7 @@ LAYOUT = "train/<class>/*.png|jpg|jpeg and test/<class>/ (or val/, validation/)"
 
 
 def test_folder(folder: pathlib.Path) -> pathlib.Path | None:
-    """The folder of test images: the first of `test`, `val`, `validation` that holds classes or annotations."""
+    """Returns the folder of test images: the first of `test`, `val`, `validation` that holds classes or annotations."""
     for name in TEST_NAMES:
         place = folder / name
         if (place / "val_annotations.txt").is_file() or (place.is_dir() and _has_images(place)):
@@ -30,7 +30,7 @@ def test_folder(folder: pathlib.Path) -> pathlib.Path | None:
 
 
 def _has_images(place: pathlib.Path) -> bool:
-    """Whether some class folder holds an image; Tiny-ImageNet's own `test/` has images but no classes."""
+    """Returns whether some class folder holds an image; Tiny-ImageNet's own `test/` has images but no classes."""
     return any(_images(entry) for entry in _class_folders(place) if entry.name != "images")
 
 
@@ -39,7 +39,7 @@ def _class_folders(place: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _images(place: pathlib.Path) -> list[pathlib.Path]:
-    """Image files of one class, also one level down (`<class>/images/*`), in name order."""
+    """Returns image files of one class, also one level down (`<class>/images/*`), in name order."""
     found = []
     for base, folders, files in os.walk(place):
         folders.sort()
@@ -56,7 +56,8 @@ def class_order(folder: pathlib.Path, known: Sequence[str]) -> tuple[str, ...]:
 
 
 def choose_classes(folder: pathlib.Path, subset: Subset) -> tuple[tuple[str, ...], pathlib.Path]:
-    """The class folders of a subset in label order, and the folder of test images that has them; reads no image.
+    """Returns the class folders of a subset in label order, and the folder of test images that has them; reads no
+    image.
 
     Raises:
         DataError: a class is missing; says which and where.
@@ -79,13 +80,14 @@ def choose_classes(folder: pathlib.Path, subset: Subset) -> tuple[tuple[str, ...
 
 
 def some_images(folder: pathlib.Path, count: int = 32) -> list[pathlib.Path]:
-    """The first train image of each of the first classes: enough to tell a set's shape without reading all of it."""
+    """Returns the first train image of each of the first classes: enough to tell a set's shape without reading all of
+    it."""
     entries = _class_folders(folder / "train")[:count]
     return [image for entry in entries for image in _images(entry)[:1]]
 
 
 def read_split(place: pathlib.Path, names: Sequence[str], *, part: bool = False) -> tuple[Encoded, np.ndarray]:
-    """The encoded images and `[n]` labels of one split.
+    """Returns the encoded images and `[n]` labels of one split.
 
     Arguments:
         place: folder with one folder per class, or with Tiny-ImageNet's `val_annotations.txt`.
@@ -121,7 +123,7 @@ def read_split(place: pathlib.Path, names: Sequence[str], *, part: bool = False)
 
 
 def digest(encoded: Encoded, labels: np.ndarray, names: Sequence[str]) -> str:
-    """sha256 of the files' names, in order, and their labels; reads no file.
+    """Returns sha256 of the files' names, in order, and their labels; reads no file.
 
     Arguments:
         encoded: the images.

@@ -45,7 +45,7 @@ class Encoded:
 
 
 def read_file(path: pathlib.Path) -> bytes:
-    """The bytes of one image file, size checked first."""
+    """Returns the bytes of one image file, size checked first."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -61,13 +61,13 @@ def read_file(path: pathlib.Path) -> bytes:
 
 
 def header(data: bytes, where: str) -> tuple[int, int, int]:
-    """`(height, width, channels)` of an encoded image without decoding it."""
+    """Returns `(height, width, channels)` of an encoded image without decoding it."""
     with _opened(data, where) as image:
         return image.height, image.width, 1 if image.mode in _GREY_MODES else 3
 
 
 def decode(data: bytes, where: str) -> np.ndarray:
-    """`[height, width, channels]` uint8 of one encoded image; transparency and orientation tags are dropped."""
+    """Returns `[height, width, channels]` uint8 of one encoded image; transparency and orientation tags are dropped."""
     with _opened(data, where) as image:
         try:
             if image.mode.startswith("I;16"):
@@ -80,7 +80,7 @@ def decode(data: bytes, where: str) -> np.ndarray:
 
 
 def _opened(data: bytes, where: str):
-    """A PIL image whose header, and nothing else, has been read and checked."""
+    """Returns a PIL image whose header, and nothing else, has been read and checked."""
     from PIL import Image
 
     try:
@@ -117,7 +117,7 @@ def _unreadable(error: Exception, where: str) -> DataError:
 
 
 def square(images: np.ndarray) -> np.ndarray:
-    """The largest centred square of `[..., height, width, channels]`, offset truncated."""
+    """Returns the largest centred square of `[..., height, width, channels]`, offset truncated."""
     height, width = images.shape[-3:-1]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -126,7 +126,7 @@ def square(images: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1024)
 def _resampling(old: int, new: int) -> np.ndarray:
-    """`[new, old]` float32 rows of weights: overlapped area when shrinking, bilinear when enlarging."""
+    """Returns `[new, old]` float32 rows of weights: overlapped area when shrinking, bilinear when enlarging."""
     scale = old / new
     if new <= old:
         edges = np.arange(new + 1) * scale
@@ -140,7 +140,7 @@ def _resampling(old: int, new: int) -> np.ndarray:
 
 
 def resize(images: np.ndarray, resolution: int) -> np.ndarray:
-    """`[..., side, side, channels]` uint8 -> `[..., resolution, resolution, channels]` uint8."""
+    """Returns `[..., side, side, channels]` uint8 -> `[..., resolution, resolution, channels]` uint8."""
     side = images.shape[-2]
     if side == resolution:
         return images
@@ -150,12 +150,12 @@ def resize(images: np.ndarray, resolution: int) -> np.ndarray:
 
 
 def central_area(image: np.ndarray, resolution: int) -> np.ndarray:
-    """`[height, width, channels]` uint8 -> its largest central square, resized."""
+    """Returns `[height, width, channels]` uint8 -> its largest central square, resized."""
     return resize(square(image), resolution)
 
 
 def shorter_side(image: np.ndarray, resolution: int) -> np.ndarray:
-    """`[height, width, channels]` uint8 -> the shorter side resized to `resolution`, then the central square.
+    """Returns `[height, width, channels]` uint8 -> the shorter side resized to `resolution`, then the central square.
 
     Source:
         torchvision's `Resize` and `CenterCrop` of PIL images: antialiased bilinear, the longer side truncated, the
@@ -174,7 +174,7 @@ def shorter_side(image: np.ndarray, resolution: int) -> np.ndarray:
 
 
 def to_channels(images: np.ndarray, channels: int, where: str) -> np.ndarray:
-    """Grey becomes RGB where RGB is asked for; colour becomes grey only if it loses nothing.
+    """Makes grey RGB where RGB is asked for; colour becomes grey only if it loses nothing.
 
     Raises:
         DataError: a coloured image in a grey data set.
@@ -206,7 +206,7 @@ def fit_arrays(images: np.ndarray, resolution: int | None, channels: int | None,
 
 
 def survey(encoded: Encoded, resolution: int | None, channels: int | None) -> tuple[int, int]:
-    """The resolution and channels that fit all images, from their headers alone, where they are not given.
+    """Returns the resolution and channels that fit all images, from their headers alone, where they are not given.
 
     Raises:
         DataError: the images differ in size and no resolution was given.
@@ -231,7 +231,7 @@ def decode_all(
     channels: int | None,
     crop: Callable[[np.ndarray, int], np.ndarray] = central_area,
 ) -> np.ndarray:
-    """`[count, resolution, resolution, channels]` uint8: all images decoded, cropped, resized; several threads.
+    """Returns `[count, resolution, resolution, channels]` uint8: all images decoded, cropped, resized; several threads.
 
     Arguments:
         encoded: the images.

@@ -119,7 +119,7 @@ def require_grain() -> None:
 
 
 def _places(entry: DataSpec, root: pathlib.Path | None) -> list[pathlib.Path]:
-    """Folders that may hold the local files of a known set."""
+    """Returns folders that may hold the local files of a known set."""
     if root is None:
         return []
     names = (entry.name, *entry.aliases, *(alias for alias, name in ALIASES.items() if name == entry.name))
@@ -128,7 +128,7 @@ def _places(entry: DataSpec, root: pathlib.Path | None) -> list[pathlib.Path]:
 
 
 def _imagenet_tree(entry: DataSpec, root: pathlib.Path | None) -> Source:
-    """The tree that holds the classes of a subset."""
+    """Returns the tree that holds the classes of a subset."""
     assert entry.subset is not None
     for place in [*_places(entry, root), *([root] if root else [])]:
         if (place / "train").is_dir():
@@ -173,7 +173,7 @@ def layout(place: pathlib.Path, entry: DataSpec | None) -> Source | None:
 
 
 def _user_source(name: str) -> Source:
-    """The source of `folder:DIR`, `npz:FILE` or `parquet:DIR`."""
+    """Returns the source of `folder:DIR`, `npz:FILE` or `parquet:DIR`."""
     kind, _, text = name.partition(":")
     path = pathlib.Path(text).expanduser()
     if not path.exists():
@@ -191,7 +191,7 @@ def _user_source(name: str) -> Source:
 
 
 def _through_tfds(entry: DataSpec, root: pathlib.Path | None) -> Source:
-    """A prepared TFDS set, or the permission to download one; else the refusal."""
+    """Returns a prepared TFDS set, or the permission to download one; else the refusal."""
     roots = [*([root, root / "tensorflow_datasets"] if root else []), tfds.default_folder()]
     prepared, foreign = tfds.prepared_folder(roots, entry)
     if prepared is not None:
@@ -209,7 +209,7 @@ def _through_tfds(entry: DataSpec, root: pathlib.Path | None) -> Source:
 
 
 def not_found(entry: DataSpec, root: pathlib.Path | None, foreign: pathlib.Path | None = None) -> DataError:
-    """The refusal: why the set cannot be had, and the three ways out."""
+    """Returns the refusal: why the set cannot be had, and the three ways out."""
     if foreign is not None:
         reason = f"it is prepared there as {tfds._file_format(foreign)}, which only TensorFlow can read"
         first = f"prepare it again as array_record in another folder: {tfds.INSTALL}, then `data_path` names it"

@@ -25,12 +25,12 @@ _REMEDY = "write it with numpy.savez(file, x_train=..., y_train=..., x_test=...,
 
 
 def members(path: pathlib.Path) -> list[str]:
-    """Names of the arrays in an npz file, without `.npy`; reads the directory only."""
+    """Returns names of the arrays in an npz file, without `.npy`; reads the directory only."""
     return [info.filename.removesuffix(".npy") for info in _directory(path)]
 
 
 def header(path: pathlib.Path, name: str) -> tuple[tuple[int, ...], np.dtype]:
-    """`(shape, dtype)` of one member, without its data."""
+    """Returns `(shape, dtype)` of one member, without its data."""
     return _each(path, [name], data=False)[name]
 
 
@@ -103,7 +103,7 @@ def _member(path: pathlib.Path, infos: list[zipfile.ZipInfo], name: str) -> zipf
 
 
 def _array(file: IO[bytes], info: zipfile.ZipInfo, where: str, data: bool):
-    """One array (or its shape and dtype) from an open member, its header checked against the declared size."""
+    """Returns one array (or its shape and dtype) from an open member, its header checked against the declared size."""
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:

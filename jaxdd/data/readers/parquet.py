@@ -17,7 +17,7 @@ LAYOUT = "train*.parquet and test*.parquet (or val*.parquet): image or img = {by
 
 
 def split_files(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-    """The train and test files of a folder or of its `data/` subfolder; an empty list where there are none."""
+    """Returns the train and test files of a folder or of its `data/` subfolder; an empty list where there are none."""
     found: dict[str, list[pathlib.Path]] = {"train": [], "test": []}
     for place in (folder, folder / "data"):
         found["train"] = found["train"] or sorted(place.glob("train*.parquet"))
@@ -27,7 +27,7 @@ def split_files(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
 
 
 def read_split(files: list[pathlib.Path]) -> tuple[Encoded, np.ndarray, tuple[str, ...] | None]:
-    """The encoded images, `[n]` labels and class names (where the schema tells) of one split.
+    """Returns the encoded images, `[n]` labels and class names (where the schema tells) of one split.
 
     Raises:
         DataError: pyarrow is missing, a file is damaged, or a column is missing, null or of another type.
@@ -78,7 +78,7 @@ def import_pyarrow(where: str) -> None:
 
 
 def read_labels(files: list[pathlib.Path]) -> tuple[np.ndarray, tuple[str, ...] | None, bytes]:
-    """`[n]` labels, class names and one encoded image of a split: what a dry run needs, without the images."""
+    """Returns `[n]` labels, class names and one encoded image of a split: a dry run needs no more."""
     import_pyarrow(str(files[0]))
     import pyarrow.parquet as pq
 
@@ -128,7 +128,7 @@ def _schema(path: pathlib.Path) -> Any:
 
 
 def _columns(path: pathlib.Path, schema: Any) -> tuple[str, str]:
-    """Names of the image and label columns."""
+    """Returns names of the image and label columns."""
     import pyarrow as pa
 
     image = next((name for name in IMAGE_COLUMNS if name in schema.names), None)

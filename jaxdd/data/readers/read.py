@@ -90,7 +90,8 @@ def load(
 
 
 def describe(name: str, data_path: str | os.PathLike | None = None, *, resolution: int | None = None) -> DataSpec:
-    """Resolution, channels and classes without decoding images: from the registry, or from a user's file headers.
+    """Returns resolution, channels and classes without decoding images: from the registry, or from a user's file
+    headers.
 
     Arguments and Raises: as `load`; a known set need not be there. `resolution` and `channels` of a user's folder
     or parquet set are those of its first image; of a folder, coloured if the first image of some class is.
@@ -121,7 +122,7 @@ def describe(name: str, data_path: str | os.PathLike | None = None, *, resolutio
 
 
 def _streams(stream: str, source: Source, name: str, train: Any, side: int | None) -> bool:
-    """Whether images stay in their files."""
+    """Returns whether images stay in their files."""
     if stream == "always":
         require_folder(source, name)
         return True
@@ -135,7 +136,7 @@ def _streams(stream: str, source: Source, name: str, train: Any, side: int | Non
 def _pixels(
     stored: Any, resolution: int | None, channels: int | None, where: str, crop: Callable[[np.ndarray, int], np.ndarray]
 ) -> np.ndarray:
-    """Encoded images or an array -> uint8 of the wanted shape."""
+    """Turns encoded images or an array into uint8 of the wanted shape."""
     if isinstance(stored, pixels.Encoded):
         if not stored.count:
             raise DataError(
@@ -151,7 +152,7 @@ def _pixels(
 
 
 def _known_names(spec: DataSpec, found: tuple[str, ...] | None, labels: np.ndarray, where: str) -> tuple[str, ...]:
-    """The class names of a known set; the number of classes must be right."""
+    """Returns the class names of a known set; the number of classes must be right."""
     count = len(found) if found else _count(labels, where)
     if count != spec.classes:
         raise DataError(
@@ -164,7 +165,7 @@ def _known_names(spec: DataSpec, found: tuple[str, ...] | None, labels: np.ndarr
 
 
 def _count(labels: np.ndarray, where: str) -> int:
-    """The number of classes that labels alone tell."""
+    """Returns the number of classes that labels alone tell."""
     if labels.size and labels.dtype.kind in "iu":
         return int(labels.max()) + 1
     raise DataError(
@@ -176,7 +177,9 @@ def _count(labels: np.ndarray, where: str) -> int:
 
 
 def _read_digits(source: Source) -> tuple[Splits, None]:
-    """scikit-learn's 1797 digits: within each class, in file order, every fifth image from the third on is for test
+    """Reads scikit-learn's 1797 digits.
+
+    Within each class, in file order, every fifth image from the third on is for test
     (1438 train, 359 test); values 0..16 are scaled to 0..255."""
     from sklearn.datasets import load_digits
 
@@ -190,7 +193,7 @@ def _read_digits(source: Source) -> tuple[Splits, None]:
 
 
 def _npz_names(path: pathlib.Path) -> tuple[str, ...] | None:
-    """The optional member `class_names`, a text array."""
+    """Returns the optional member `class_names`, a text array."""
     if "class_names" not in npz.members(path):
         return None
     return tuple(str(name) for name in npz.read_npz(path, ["class_names"])["class_names"].ravel())

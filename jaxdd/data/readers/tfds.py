@@ -25,7 +25,7 @@ _TRAIN, _TEST = ("train",), ("test", "validation", "val")
 
 
 def default_folder() -> pathlib.Path:
-    """Where TFDS keeps its sets: `TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
+    """Returns the folder where TFDS keeps its sets: `TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
     return pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
@@ -46,7 +46,7 @@ def prepared_folder(roots: list[pathlib.Path], spec: DataSpec) -> tuple[pathlib.
 
 
 def _versions(base: pathlib.Path) -> list[pathlib.Path]:
-    """Version folders of one builder, newest first."""
+    """Returns version folders of one builder, newest first."""
 
     def number(folder: pathlib.Path) -> tuple[int, ...]:
         return tuple(int(part) if part.isdecimal() else -1 for part in folder.name.split("."))
@@ -136,7 +136,7 @@ def read_splits(folder: pathlib.Path, spec: DataSpec | None) -> tuple[dict[str, 
 
 
 def _read(source: Any, where: str) -> tuple[Encoded | np.ndarray, np.ndarray]:
-    """All records of one split: images as stored (encoded bytes, or arrays where the feature is a tensor)."""
+    """Reads all records of one split: images as stored (encoded bytes, or arrays where the feature is a tensor)."""
     images, labels = [], []
     for record in source:
         images.append(record["image"])

@@ -41,7 +41,7 @@ ITERATIONS = {
 
 
 def early_stage(settings: CondensationSettings, key: Key, data: Examples, fresh: PyTree) -> PyTree:
-    """The variables of one of the networks trained beforehand, perturbed if the settings say so.
+    """Returns the variables of one of the networks trained beforehand, perturbed if the settings say so.
 
     Arguments:
         fresh: variables of a new network, whose shapes they must have.
@@ -86,6 +86,6 @@ def early_stage(settings: CondensationSettings, key: Key, data: Examples, fresh:
 
 
 def one_of(stored: PyTree, key: Key) -> PyTree:
-    """One of several stacked networks, each with the same probability."""
+    """Returns one of several stacked networks, each with the same probability."""
     count = jax.tree.leaves(stored)[0].shape[0]
     return trees.take(stored, jax.random.randint(key, (), 0, count))

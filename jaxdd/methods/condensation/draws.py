@@ -19,7 +19,7 @@ NOISE = 0.25  # standard deviation of raw noise, about 0.5
 def first_images(
     settings: CondensationSettings, network: Network, variables: PyTree, data: Examples, key: Key
 ) -> Array:
-    """What the synthetic images start from, `[classes, m, side, side, channels]`, class-major.
+    """Returns the first synthetic images, `[classes, m, side, side, channels]`, class-major.
 
     Arguments:
         variables: of the network that embeds images for k-means.
@@ -43,7 +43,8 @@ def first_images(
 
 
 def in_order(data: Examples, count: int) -> Array:
-    """The first images of every class, in the data's order: `[classes, count]`; a class with fewer is cycled."""
+    """Returns the first images of every class, in the data's order: `[classes, count]`; a class with fewer is
+    cycled."""
     labels = hard_labels(data)
     order = jnp.argsort(labels, stable=True)
     counts = jnp.zeros(data.classes, jnp.int32).at[labels].add(1)
@@ -52,13 +53,13 @@ def in_order(data: Examples, count: int) -> Array:
 
 
 def to_match(settings: CondensationSettings, data: Examples, key: Key) -> Array:
-    """Random real images of every class, without replacement: `[classes, batch_real]`."""
+    """Returns random real images of every class, without replacement: `[classes, batch_real]`."""
     rows = class_indices(data, settings.batch_real, purpose_key(key, "matched"))
     return rows.reshape(data.classes, -1).astype(jnp.int32)
 
 
 def to_train(data: Examples, key: Key, count: int) -> Array:
-    """Random real images for a network, without replacement while there are enough: `[count]`."""
+    """Returns random real images for a network, without replacement while there are enough: `[count]`."""
     order = jnp.argsort(jax.random.bits(purpose_key(key, "trained"), (len(data),), jnp.uint32))
     return order[jnp.arange(count) % len(data)].astype(jnp.int32)
 

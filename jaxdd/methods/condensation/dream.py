@@ -57,7 +57,7 @@ def representatives(
     clusters: int,
     count: int = 1,
 ) -> Array:
-    """The images of every class that are nearest to the centres of its clusters.
+    """Returns the images of every class that are nearest to the centres of its clusters.
 
     Arguments:
         variables: of the network that embeds.
@@ -83,7 +83,7 @@ def representatives(
 def embed_those(
     settings: CondensationSettings, network: Network, variables: PyTree, data: Examples, table: Array
 ) -> tuple[Array, Array]:
-    """The features of the candidates, `[n, d]`, and the rows of each class among them, `[classes, most]`."""
+    """Returns the features of the candidates, `[n, d]`, and the rows of each class among them, `[classes, most]`."""
     raw = settings.kmean_space == "raw" or data.constants is None
 
     def embed(index: Array) -> Array:
@@ -99,7 +99,7 @@ def embed_those(
 
 
 def class_table(data: Examples, key: Key, most: int | None) -> tuple[Array, Array]:
-    """`[classes, n]` rows of each class, in the data's order, and which entries there are.
+    """Returns `[classes, n]` rows of each class, in the data's order, and which entries there are.
 
     Arguments:
         key: decides which rows stand there if `most` is less than the largest class has.

@@ -58,13 +58,13 @@ class Stage(NamedTuple):
 
 
 def begin(settings: CondensationSettings, dtype: Any) -> Stage:
-    """The first stage, before anything has happened."""
+    """Returns the first stage, before anything has happened."""
     history = jnp.zeros(2 * settings.exit_window, dtype)
     return Stage(jnp.asarray(settings.exit_at > 0), jnp.asarray(-1, jnp.int32), jnp.zeros((), dtype), history)
 
 
 def advance(settings: CondensationSettings, stage: Stage, iteration: Array) -> Stage:
-    """The stage at the start of an outer iteration, from that in the one before."""
+    """Returns the stage at the start of an outer iteration, from that in the one before."""
     history = jnp.roll(stage.history, -1).at[-1].set(stage.shifted)
     history = jnp.where(iteration > 0, history, stage.history)
     leave = iteration >= settings.exit_at
@@ -79,18 +79,19 @@ def advance(settings: CondensationSettings, stage: Stage, iteration: Array) -> S
 
 
 def matches_features(stage: Stage, iteration: Array) -> Array:
-    """Whether the second stage has begun: the outer iteration at which the first one ends has neither's extra term."""
+    """Returns whether the second stage has begun: the outer iteration at which the first one ends has neither's extra
+    term."""
     return ~stage.shifting & (iteration > stage.ended)
 
 
 def shifted_label(settings: CondensationSettings, label: Array, classes: int, iteration: Array) -> Array:
-    """The other label that a class is matched with."""
+    """Returns the other label that a class is matched with."""
     by = 1 if settings.lcs_shift == "fixed" else 1 + iteration % max(classes - 1, 1)
     return (label + by) % classes
 
 
 def second_stage(settings: CondensationSettings, gradients: Array, features: list[Array]) -> Array:
-    """The loss of the second stage.
+    """Returns the loss of the second stage.
 
     Arguments:
         gradients: their distance GM.

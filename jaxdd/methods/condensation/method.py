@@ -74,11 +74,11 @@ class Condensation(CondensationSettings, Method[CondensationState]):
 
     @classmethod
     def implied(cls, values: Mapping[str, Any]) -> Implied:
-        """What the method's name, the data set and the number of images imply (`published`)."""
+        """Returns the settings that the method's name, the data set and the number of images imply (`published`)."""
         return published.implied(values)
 
     def describe(self, image_shape: tuple[int, int, int], classes: int) -> str:
-        """Its networks and what is matched."""
+        """Describes its networks and what is matched."""
         what = {
             "grad": f"gradients ({self.metric})",
             "feat": "features",
@@ -89,7 +89,7 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         return f"{network}; matches {what[self.match]} of {self.batch_real} {which} per class"
 
     def demand(self, image_shape: tuple[int, int, int], classes: int) -> Demand:
-        """What matching the classes that go together takes."""
+        """Returns the memory for matching the classes that go together."""
         k = together(self, image_shape, classes)
         note = f"{k} of {classes} classes at a time" if 1 < k < classes else ""
         needed = -(-k // sharding.ways()) * memory_of_class(self, image_shape, classes)
@@ -114,7 +114,7 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         )
 
     def events(self, data: Examples) -> tuple[Event, ...]:
-        """What happens once per outer iteration, and the choice of representatives."""
+        """Returns the events of every outer iteration, and the choice of representatives."""
         epoch = -(-len(data) // self.batch_real)
         span = self.inner_loop * self.fix_iter
         events = [Event("outer iteration", self.inner_loop, self.begin_outer), Event("network", span, self.renew)]
@@ -127,7 +127,7 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         return tuple(events)
 
     def parts(self, data: Examples) -> tuple[Part, ...]:
-        """Random choices, the sweep over the classes, the network's training."""
+        """Returns the parts: random choices, the sweep over the classes, the network's training."""
         turns = data.classes // together(self, data.image_shape, data.classes)
         parts = [Part("draw", 1, self.draw), Part("match", turns, self.match_classes)]
         if self.averages == "inner":
@@ -137,17 +137,17 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         return tuple(parts)
 
     def step(self, state: CondensationState, batch: Examples, key: Key) -> tuple[CondensationState, Metrics]:
-        """One inner iteration; `batch` is the whole data set."""
+        """Returns one inner iteration; `batch` is the whole data set."""
         return in_parts(self, state, batch, key)
 
     def metrics(self, state: CondensationState) -> Metrics:
-        """The matching loss per class."""
+        """Returns the matching loss per class."""
         classes = len(state.images)
         shifted = {"shifted_loss": state.losses[1] / classes} if self.shifts_labels else {}
         return {"loss": state.losses[0] / classes, **shifted}
 
     def result(self, state: CondensationState) -> DistilledSet:
-        """The images, or their average where there is one, clipped to what can be shown; labels are one-hot."""
+        """Returns the images, or their average where there is one, clipped to what can be shown; labels are one-hot."""
         images = np.asarray(state.images if state.average is None else state.average, np.float32)
         images = np.clip(images, 0, 1) if self.space == "raw" else images
         classes = len(images)
@@ -162,19 +162,19 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         return state._replace(images=images, stage=stage)
 
     def renew(self, state: CondensationState, data: Examples, key: Key) -> CondensationState:
-        """Another network, with no momentum."""
+        """Takes another network, with no momentum."""
         variables = self.network(data.image_shape, data.classes).init(key, state.images.dtype)
         if self.source == "pretrained":
             variables = accdd.early_stage(self, key, data, variables)
         return state._replace(network=sgd.at_rest(variables))
 
     def train_early(self, state: CondensationState, data: Examples, key: Key) -> CondensationState:
-        """One step of a new network on real images."""
+        """Returns one step of a new network on real images."""
         rows = jax.random.randint(purpose_key(key, "rows"), (self.batch_real,), 0, len(data))
         return self._train(state, data, rows, key)
 
     def start_anew(self, state: CondensationState, data: Examples, key: Key) -> CondensationState:
-        """The first images again, chosen by the network as it is now."""
+        """Returns the first images again, chosen by the network as it is now."""
         images = self._first_images(state.network.variables, data, key)
         return state._replace(images=images, average=None if state.average is None else images)
 
@@ -184,18 +184,18 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         return state._replace(matched=dream.choose(self, network, state.network.variables, data, key))
 
     def draw(self, state: CondensationState, data: Examples, key: Key, index: Array) -> CondensationState:
-        """The real images of this step."""
+        """Returns the real images of this step."""
         matched = draws.to_match(self, data, key) if self.selection == "random" else state.matched
         trained = draws.to_train(data, key, len(state.trained))
         nothing = jnp.zeros_like(state.losses)
         return state._replace(step=state.step + 1, matched=matched, trained=trained, losses=nothing)
 
     def match_classes(self, state: CondensationState, data: Examples, key: Key, index: Array) -> CondensationState:
-        """The steps of some classes."""
+        """Returns the steps of some classes."""
         return sweep(self, state, data, key, index)
 
     def train(self, state: CondensationState, data: Examples, key: Key, index: Array) -> CondensationState:
-        """One step of the network: on real images, or on the synthetic ones."""
+        """Returns one step of the network: on real images, or on the synthetic ones."""
         key = jax.random.fold_in(key, index)
         if self.train_on == "real":
             rows = jax.lax.dynamic_slice_in_dim(state.trained, index * self.batch_real, self.batch_real)
@@ -209,7 +209,7 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         return self._train(state, dataclasses.replace(data, images=images, labels=labels), rows, key)
 
     def average(self, state: CondensationState, data: Examples, key: Key, index: Array) -> CondensationState:
-        """The average's step after a sweep."""
+        """Returns the average's step after a sweep."""
         assert state.average is not None
         kept = self.ema_decay * state.average + (1 - self.ema_decay) * state.images
         return state._replace(average=kept)
@@ -233,7 +233,7 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         return state._replace(network=sgd.update(network, state.network, images, targets, **rates)[0])
 
     def _network_steps(self, data: Examples) -> int:
-        """Steps of the network after each matching; none where the next one meets a new network."""
+        """Returns steps of the network after each matching; none where the next one meets a new network."""
         if self.inner_loop * self.fix_iter == 1:
             return 0
         count, size = self.n_data, self.batch_real

@@ -1,4 +1,4 @@
-"""What is matched: the loss between the moments of real and of synthetic images, by settings and stage.
+"""The matching loss between the moments of real and of synthetic images, by settings and stage.
 
 | stage     | loss                                                                                 |
 |-----------|--------------------------------------------------------------------------------------|
@@ -25,7 +25,7 @@ PLAIN, SHIFTED, SECOND = "plain", "shifted", "second"
 
 
 def objective(settings: CondensationSettings, stage: str, blocks: int) -> Objective:
-    """The matching loss of one stage.
+    """Returns the matching loss of one stage.
 
     Arguments:
         stage: see the module's header.

@@ -1,4 +1,4 @@
-"""What the authors' code uses where nobody says otherwise: the settings of each matching method for each data set.
+"""Defaults of the authors' code: the settings of each matching method for each data set.
 
 IDC's table is the family's; AccDD, DREAM, DREAM+ and GA-DD change what their own modules list. Facts from the released
 `misc/reproduce.py` and `argument.py` of IDC, AccDD, DREAM and GA-DD, and from `main.py` and `main_DM.py` of DC.
@@ -61,7 +61,7 @@ DC_LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 5
 
 
 def implied(values: Mapping[str, Any]) -> Implied:
-    """The settings that a method's name, data set and number of images imply, for all that are not given.
+    """Returns the settings that a method's name, data set and number of images imply, for all that are not given.
 
     Arguments:
         values: of a config file or of flags: `method`, `dataset_name`, `n_images`, `factor`, and any other.
@@ -80,7 +80,7 @@ def implied(values: Mapping[str, Any]) -> Implied:
 
 
 def iterations(name: str, dataset: str) -> int:
-    """Outer iterations of a published run."""
+    """Returns outer iterations of a published run."""
     if name in ("dc", "dsa"):
         return DC_ITERATIONS + 1
     if name == "dm":
@@ -92,7 +92,7 @@ def iterations(name: str, dataset: str) -> int:
 
 
 def family_of(dataset: str) -> str:
-    """The data set by whose row of the table it goes: itself, or `imagenet10` and `imagenet100` for subsets."""
+    """Returns the data set by whose row of the table it goes: itself, or `imagenet10` and `imagenet100` for subsets."""
     subset = imagenet.parse(dataset)
     if subset is None:
         return canonical(dataset)
@@ -100,7 +100,7 @@ def family_of(dataset: str) -> str:
 
 
 def without_cutout(strategy: Any, mixing: str) -> Any:
-    """What networks train with: the strategy of the matching, and CutMix in place of cutout."""
+    """Returns the strategy that networks train with: that of the matching, with CutMix in place of cutout."""
     if mixing != "cut" or not isinstance(strategy, str):
         return strategy
     return "_".join(word for word in strategy.split("_") if word != "cutout") or None
@@ -144,6 +144,6 @@ def _dc(name: str, dataset: str, ipc: int) -> dict[str, Any]:
 
 
 def _integer(values: Mapping[str, Any], key: str, default: int = 1) -> int:
-    """A value that may still be of the wrong type, which is told later."""
+    """Returns a value that may still be of the wrong type, which is told later."""
     value = values.get(key, default)
     return value if isinstance(value, int) and value > 0 else default

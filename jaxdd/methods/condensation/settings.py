@@ -164,11 +164,11 @@ class CondensationSettings:
 
     @property
     def averages(self) -> Literal["none", "class", "inner"]:
-        """What the average of the images counts as a step; `none`: there is no average."""
+        """The unit of steps in which the average of the images counts; `none`: there is no average."""
         return self.ema_every if self.ema_decay else "none"
 
     def rate(self, side: int) -> float:
-        """The learning rate of the images.
+        """Returns the learning rate of the images.
 
         Arguments:
             side: of the images, in pixels.
@@ -178,7 +178,7 @@ class CondensationSettings:
         return self.lr_img * (self.n_images / 10) * (side / self.base_size) ** 2
 
     def network(self, image_shape: tuple[int, int, int], classes: int) -> Network:
-        """The architecture."""
+        """Returns the architecture."""
         return models.build(
             ARCHITECTURES.get(self.net_type, self.net_type),
             image_shape=image_shape,
@@ -194,7 +194,7 @@ class CondensationSettings:
         )
 
     def augmentation(self, strategy: str | None, resolution: int, *, siamese: bool) -> augment.Augmentation:
-        """The augmentation that a strategy means in this family.
+        """Returns the augmentation that a strategy means in this family.
 
         Raises:
             UsageError: an unknown operation.

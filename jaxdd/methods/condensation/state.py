@@ -1,4 +1,4 @@
-"""What a run of `methods.condensation.method` holds."""
+"""The state of a run of `methods.condensation.method`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxdd.training import sgd
 
 
 class CondensationState(NamedTuple):
-    """Everything a run holds.
+    """All that a run holds.
 
     Arguments:
         step: inner iterations done.

@@ -28,7 +28,7 @@ HELD = 10  # activations of a block that are alive together: convolution, norm, 
 
 
 def together(settings: CondensationSettings, image_shape: tuple[int, int, int], classes: int) -> int:
-    """k: the largest divisor of the number of classes that the backend can do at once and the memory holds."""
+    """Returns k: the largest divisor of the number of classes that the backend can do at once and the memory holds."""
     most = backend.classes_at_once(classes)
     if most > sharding.ways():
         room = backend.working_memory() * sharding.ways()
@@ -37,7 +37,8 @@ def together(settings: CondensationSettings, image_shape: tuple[int, int, int], 
 
 
 def memory_of_class(settings: CondensationSettings, image_shape: tuple[int, int, int], classes: int) -> int:
-    """Bytes that matching one class takes, roughly: `HELD` times the largest activation of the images under way."""
+    """Returns bytes that matching one class takes, roughly: `HELD` times the largest activation of the images under
+    way."""
     network = settings.network(image_shape, classes)
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     blocks = jax.eval_shape(lambda key, image: network.apply(network.init(key), image).blocks, jax.random.key(0), image)
@@ -50,7 +51,7 @@ def memory_of_class(settings: CondensationSettings, image_shape: tuple[int, int,
 def sweep(
     settings: CondensationSettings, state: CondensationState, data: Examples, key: Key, index: Array
 ) -> CondensationState:
-    """The steps of the classes `index * k ... index * k + k - 1`.
+    """Returns the steps of the classes `index * k ... index * k + k - 1`.
 
     Arguments:
         key: of this step of the run; a class's choices depend on it and on the class alone.
@@ -79,7 +80,7 @@ def sweep(
 
 
 def _coasted(settings: CondensationSettings, held: dict[str, Array], rate: float, steps: int) -> dict[str, Array]:
-    """What the steps of k classes do to the images of the others."""
+    """Returns the images of the other classes after the steps of k classes."""
     held = dict(held)
     for _ in range(steps):
         if settings.shared_momentum:
@@ -93,7 +94,8 @@ def _coasted(settings: CondensationSettings, held: dict[str, Array], rate: float
 def gradients_of(
     settings: CondensationSettings, state: CondensationState, data: Examples, images: Array, labels: Array, key: Key
 ) -> tuple[Array, Array]:
-    """The gradients of the matching loss of several classes, each in its own images; shared out among the devices.
+    """Returns the gradients of the matching loss of several classes, each in its own images; shared out among the
+    devices.
 
     Arguments:
         images: `[k, m, side, side, channels]`, where each class stands.
@@ -122,7 +124,7 @@ def gradient_of(
     real: Array,
     key: Key,
 ) -> tuple[Array, Array]:
-    """The gradient of one class's matching loss in its images, and the parts of the loss.
+    """Returns the gradient of one class's matching loss in its images, and the parts of the loss.
 
     Arguments:
         images: `[m, side, side, channels]`.
@@ -163,7 +165,7 @@ def gradient_of(
 def _by_stage(
     settings: CondensationSettings, state: CondensationState, iteration: Array, in_stage: Callable[[str], Any]
 ) -> tuple[Array, Array]:
-    """The gradient in the stage that the run is in; only what the settings can bring about is compiled."""
+    """Returns the gradient in the stage that the run is in; only what the settings can bring about is compiled."""
     found = functools.partial(in_stage, PLAIN)
     if settings.dm_weight:
         featured = gradient_amplification.matches_features(state.stage, iteration)

@@ -43,7 +43,7 @@ class Draws(NamedTuple):
 
 
 def draw(settings: RCIGSettings, key: Key, *, stored: int, real: int) -> Draws:
-    """All random choices of one outer step, from one key.
+    """Draws all random choices of one outer step, from one key.
 
     Arguments:
         stored: images in the synthetic set, before mirroring.

@@ -1,4 +1,4 @@
-"""What memory an outer step of RCIG takes, from shapes alone, and the chunks in which a big set is made to fit.
+"""The memory of an outer step of RCIG, from shapes alone, and the chunks in which a big set is made to fit.
 
     per image  kept   = what linearising the network keeps for the solver, and what the direct gradient keeps for its
                         backward pass; the implicit gradient keeps less
@@ -55,7 +55,7 @@ class Footprint(NamedTuple):
 
 
 def footprint(settings: RCIGSettings, network: Network, *, stored: int, real: int) -> Footprint:
-    """What a step takes, and the chunks that bound it.
+    """Returns the memory of a step, and the chunks that bound it.
 
     Arguments:
         network: of the pool.
@@ -74,7 +74,7 @@ def footprint(settings: RCIGSettings, network: Network, *, stored: int, real: in
 
 
 def demand(settings: RCIGSettings, network: Network, *, stored: int, real: int) -> Demand:
-    """The same for users."""
+    """Returns the same for users."""
     found = footprint(settings, network, stored=stored, real=real)
     n = stored * (2 if settings.use_flip else 1)
     cut = found.chunk is not None and found.chunk < n
@@ -89,7 +89,7 @@ def demand(settings: RCIGSettings, network: Network, *, stored: int, real: int) 
 
 
 def limit_bytes(settings: RCIGSettings) -> int | None:
-    """The setting in bytes."""
+    """Returns the setting in bytes."""
     return None if settings.memory_limit is None else int(settings.memory_limit * 1e9)
 
 
@@ -107,7 +107,7 @@ def _variables(network: Network) -> PyTree:
 
 @functools.cache
 def _kept(network: Network, looped: bool) -> tuple[int, int]:
-    """Bytes that the solver and the direct gradient keep of one image: the sizes of what JAX saves.
+    """Returns bytes that the solver and the direct gradient keep of one image: the sizes of what JAX saves.
 
     Arguments:
         looped: the solver applies the network within a device loop.

@@ -61,7 +61,7 @@ TEMPERATURE_LEARNING_RATE = 0.03
 
 
 class RCIGState(NamedTuple):
-    """Everything a run holds.
+    """All that a run holds.
 
     Arguments:
         step: outer steps done.
@@ -110,7 +110,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         return BatchRule("uniform", self.batch_size)
 
     def network(self, image_shape: tuple[int, int, int], classes: int) -> Network:
-        """The architecture of the pool."""
+        """Returns the architecture of the pool."""
         return models.build(
             "conv",
             image_shape=image_shape,
@@ -123,12 +123,12 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         )
 
     def describe(self, image_shape: tuple[int, int, int], classes: int) -> str:
-        """Its networks, and how the inner problem is solved."""
+        """Describes its networks, and how the inner problem is solved."""
         network = self.network(image_shape, classes)
         return f"{network}, pool of {self.pool_model_count}; inner solver {self.inner_solver}"
 
     def demand(self, image_shape: tuple[int, int, int], classes: int) -> Demand:
-        """What its activations and kernels take, and the chunks that bound them."""
+        """Returns the memory of activations and kernels, and the chunks that bound it."""
         network = self.network(image_shape, classes)
         return memory.demand(self, network, stored=self.n_images * classes, real=self.batch_size)
 
@@ -154,11 +154,11 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         return state
 
     def step(self, state: RCIGState, batch: Examples, key: Key) -> tuple[RCIGState, Metrics]:
-        """One outer step on one batch of real images."""
+        """Returns one outer step on one batch of real images."""
         return self.update(state, batch, draw(self, key, stored=len(state.synthetic.images), real=len(batch)))
 
     def result(self, state: RCIGState) -> DistilledSet:
-        """The average over steps, as the paper evaluates it; before step 1, the initial set."""
+        """Returns the average over steps, as the paper evaluates it; before step 1, the initial set."""
         steps = int(state.step)
         average = trees.scale(1 / (1 - EMA_DECAY**steps), state.ema) if steps else state.synthetic
         return DistilledSet(
@@ -169,7 +169,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         )
 
     def update(self, state: RCIGState, batch: Examples, draws: Draws) -> tuple[RCIGState, Metrics]:
-        """One outer step with every random choice given; deterministic."""
+        """Returns one outer step with every random choice given; deterministic."""
         network = self.network(batch.image_shape, batch.classes)
         member = trees.take(state.pool, draws.model)
         found = sharding.mean(self.meta_gradient(network, member, state, batch, draws))
@@ -178,7 +178,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
     def advance(
         self, network: Network, member: pool.Member, state: RCIGState, found: MetaGradient, draws: Draws
     ) -> tuple[RCIGState, Metrics]:
-        """What follows the meta-gradient: the set, its average, the network of the pool, the learning rates."""
+        """Updates what follows the meta-gradient: the set, its average, the network of the pool, the learning rates."""
         update, optimizer = self._optimizer().update(found.total, state.optimizer, state.synthetic)
         synthetic = trees.add(state.synthetic, update)
         ema = jax.tree.map(lambda old, new: EMA_DECAY * old + (1 - EMA_DECAY) * new, state.ema, synthetic)
@@ -194,7 +194,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
     def meta_gradient(
         self, network: Network, member: pool.Member, state: RCIGState, batch: Examples, draws: Draws
     ) -> MetaGradient:
-        """d + c at one network of the pool."""
+        """Returns d + c at one network of the pool."""
         if self.naive_loss:
             return self._naive_meta_gradient(network, member, state, batch)
         solution = self._solve(network, member, state, draws)
@@ -243,7 +243,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         return [self.expand] * self.normal_repeats + augmented
 
     def expand(self, synthetic: Synthetic, key: Key | None = None) -> Expanded:
-        """The set as the networks see it: with mirror images if `use_flip`, augmented if a key is given."""
+        """Returns the set as the networks see it: with mirror images if `use_flip`, augmented if a key is given."""
         images = synthetic.images
         labels = synthetic.labels if self.learn_labels else jax.lax.stop_gradient(synthetic.labels)
         if self.use_flip:
@@ -292,7 +292,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         return memory.footprint(self, network, stored=stored, real=self.batch_size).chunk
 
     def _tune(self, state: RCIGState, data: Examples, key: Key) -> rcig_rates.Rates:
-        """Learning rates of `adam`, by trials on the first network and one batch."""
+        """Tunes the learning rates of `adam`, by trials on the first network and one batch."""
         plain = dataclasses.replace(self, aug=None, aug_repeats=0)
         batch = sample(data, self.batch_rule, purpose_key(key, "batch"))
         draws = draw(plain, purpose_key(key, "draws"), stored=len(state.synthetic.images), real=len(batch))

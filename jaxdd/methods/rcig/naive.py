@@ -36,7 +36,7 @@ def implicit_gradient(
     steps: tuple[int, int],
     rates: Rates,
 ) -> tuple[Synthetic, Metrics, Array, Array]:
-    """The implicit gradient of one outer step.
+    """Returns the implicit gradient of one outer step.
 
     Arguments:
         network, member: the architecture, and the network of the pool that theta starts from.

@@ -45,7 +45,7 @@ def start(inner: float, hvp: float, dtype: Any) -> Rates:
 
 
 def status(losses: Array) -> Array:
-    """+1, 0 or -1 for `[steps]` losses; 0 for an empty run or one with NaN."""
+    """Returns +1, 0 or -1 for `[steps]` losses; 0 for an empty run or one with NaN."""
     if losses.shape[0] < 2:
         return jnp.zeros((), jnp.int32)
     falling = jnp.all(losses[:-1] > losses[1:])

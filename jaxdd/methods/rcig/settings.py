@@ -88,7 +88,8 @@ class RCIGSettings:
 
     @classmethod
     def implied(cls, values: Mapping[str, Any]) -> Implied:
-        """The default of the original's flag --n_images; and the `adam` solver, by settings that only it knows."""
+        """Returns the default of the original's flag --n_images; and the `adam` solver, by settings that only it
+        knows."""
         found: dict[str, Any] = {} if "n_images" in values else {"n_images": 10}
         only = [] if "inner_solver" in values else adam_only(values)
         if only:
@@ -98,7 +99,7 @@ class RCIGSettings:
         )
 
     def notices(self) -> tuple[str, ...]:
-        """What two settings mean under the exact solvers."""
+        """Returns what two settings mean under the exact solvers."""
         sizes = {"inner_train_batch_size": self.inner_train_batch_size, "hinv_batch_size": self.hinv_batch_size}
         used = ", ".join(f"{name} = {size}" for name, size in sizes.items() if size is not None)
         if not used or self.inner_solver == "adam":
@@ -111,12 +112,12 @@ class RCIGSettings:
         return self.use_x64
 
     def outline(self) -> Self:
-        """Without the tuning of the learning rates."""
+        """Returns these settings without the tuning of the learning rates."""
         return dataclasses.replace(self, skip_tune=True)
 
 
 def adam_only(values: Mapping[str, Any]) -> list[str]:
-    """Names of the given settings whose values only the `adam` solver knows."""
+    """Returns names of the given settings whose values only the `adam` solver knows."""
     uses = {
         "aug": values.get("aug") is not None,
         "linearize": values.get("linearize") is False,

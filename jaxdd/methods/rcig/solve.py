@@ -43,7 +43,7 @@ class Solution(NamedTuple):
 
 
 def solve_exactly(settings: RCIGSettings, problem: InnerProblem, expanded: Expanded) -> Solution:
-    """theta* = J^T A^-1 Y and u = g - J^T A^-1 J g.
+    """Returns theta* = J^T A^-1 Y and u = g - J^T A^-1 J g.
 
     With `hinv_last_kernel`, as published, the last kernel's tangent takes part in u though not in theta: the second J
     has its columns, so that A is J J^T + (2 K + lam I) (x) I there, and d + c is no longer the exact derivative.
@@ -69,7 +69,7 @@ def solve_exactly(settings: RCIGSettings, problem: InnerProblem, expanded: Expan
 def _solver(
     settings: RCIGSettings, problem: InnerProblem, expanded: Expanded, linear: Linearized, *, last_kernel: bool
 ) -> Callable[[Array], solvers.Solved]:
-    """`right -> A^-1 right`, with or without the last kernel's columns in J."""
+    """Returns `right -> A^-1 right`, with or without the last kernel's columns in J."""
     mask = (lambda tree: tree) if last_kernel else problem.freeze
     ridge = problem.ridge(linear.features)
     if settings.inner_solver == "dense":
@@ -107,7 +107,7 @@ def solve_by_adam(
     draws: Draws,
     rates: Rates,
 ) -> Solution:
-    """theta and x by the paper's fixed numbers of Adam steps; u = lam / (n k) x.
+    """Returns theta and x by the paper's fixed numbers of Adam steps; u = lam / (n k) x.
 
     Arguments:
         member: the network of the pool; its optimiser warms and drifts as in the authors' code.

@@ -48,16 +48,16 @@ class Chunk(NamedTuple):
         return f"image {self.ipc_index} of classes {self.first} to {self.stop - 1}"
 
     def seed(self, seed: int) -> int:
-        """Of all chunks of this index in the run with seed `seed`."""
+        """Returns the seed of all chunks of this index in the run with seed `seed`."""
         return int(jax.random.bits(key_for(seed, "recover", self.ipc_index), (), jnp.uint32))
 
     def groups(self, group: int) -> np.ndarray:
-        """`[groups]` int32: the numbers of its groups of `group` images, from class 0 on."""
+        """Returns `[groups]` int32: the numbers of its groups of `group` images, from class 0 on."""
         return self.first // group + np.arange(max(1, len(self) // group), dtype=np.int32)
 
 
 def chunks(classes: int, ipc_indices: Iterable[int], size: int, group: int) -> tuple[Chunk, ...]:
-    """All chunks of a run in the published order.
+    """Returns all chunks of a run in the published order.
 
     Arguments:
         classes: how many there are.
@@ -74,7 +74,7 @@ def chunks(classes: int, ipc_indices: Iterable[int], size: int, group: int) -> t
 
 
 def share(all_chunks: tuple[Chunk, ...], shard: tuple[int, int]) -> tuple[Chunk, ...]:
-    """Those of one of several processes: of shard (i, n), numbers i, i + n, i + 2 n, ...
+    """Returns the chunks of one of several processes: of shard (i, n), numbers i, i + n, i + 2 n, ...
 
     Raises:
         UsageError: no such shard.

@@ -1,4 +1,4 @@
-"""What images are recovered by: the loss of SRe2L (arXiv 2306.13092) in one teacher, and its slope in the images.
+"""The loss by which images are recovered (SRe2L, arXiv 2306.13092) in one teacher, and its slope in the images.
 
     L(x) = a CE(x)  +  r R(x)  +  t TV(x)  +  l mean_n || x_n ||_2            of a group x of images, as they are seen
 
@@ -41,7 +41,7 @@ class Losses(NamedTuple):
 def objective(
     settings: Recovery, network: Network, variables: PyTree, images: Array, labels: Array, *, weight: float
 ) -> Losses:
-    """L of the module's header.
+    """Returns L of the module's header.
 
     Arguments:
         variables: of the teacher.
@@ -61,7 +61,7 @@ def objective(
 
 
 def observe(network: Network, variables: PyTree, images: Array, labels: Array) -> tuple[Array, tuple[Moments, ...]]:
-    """The mean cross-entropy of the images, and their moments at every batch normalisation.
+    """Returns the mean cross-entropy of the images, and their moments at every batch normalisation.
 
     Arguments:
         variables, images, labels: as in `objective`.
@@ -83,12 +83,12 @@ def observe(network: Network, variables: PyTree, images: Array, labels: Array) -
 
 
 def total_variation(images: Array) -> Array:
-    """TV of the module's header, a scalar."""
+    """Returns TV of the module's header, a scalar."""
     right, below = images[:, :, 1:] - images[:, :, :-1], images[:, 1:] - images[:, :-1]
     falling, rising = images[:, 1:, 1:] - images[:, :-1, :-1], images[:, 1:, :-1] - images[:, :-1, 1:]
     return norm(right) + norm(below) + norm(falling) + norm(rising)
 
 
 def mean_norm(images: Array) -> Array:
-    """The mean over images of `|| x_n ||_2`, a scalar."""
+    """Returns the mean over images of `|| x_n ||_2`, a scalar."""
     return jax.vmap(norm)(images).mean()

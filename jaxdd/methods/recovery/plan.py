@@ -60,7 +60,7 @@ class Stage:
 
 
 def plan(settings: Recovery, resolution: int, teachers: int = 1) -> tuple[Stage, ...]:
-    """The stages of a recovery; none where nothing is optimised (RDED).
+    """Returns the stages of a recovery; none where nothing is optimised (RDED).
 
     Arguments:
         resolution: side in pixels of the data set's images, and of the result.
@@ -88,7 +88,8 @@ def plan(settings: Recovery, resolution: int, teachers: int = 1) -> tuple[Stage,
 
 
 def resize(images: Array, size: int) -> Array:
-    """Images `[n, height, width, channels]` at `size` pixels, bilinear, not smoothed first; as they are if they fit."""
+    """Resizes images `[n, height, width, channels]` to `size` pixels, bilinear, not smoothed first; those that fit
+    stay."""
     if images.shape[1:3] == (size, size):
         return images
     return shared.see(shared.whole(images.shape, size, images.dtype), images)
@@ -109,14 +110,14 @@ def merge(images: Array, patches: Array, size: int, alpha: float) -> Array:
 
 
 def learning_rate(iteration: Array | int, total: int, peak: float, dtype: Any = jnp.float32) -> Array:
-    """lr(i) of the module's header."""
+    """Returns lr(i) of the module's header."""
     return peak * _falling(total - jnp.asarray(iteration), total, dtype)
 
 
 def min_scale(
     iteration: Array | int, total: int, mode: str, milestone: float, least: float, dtype: Any = jnp.float32
 ) -> Array:
-    """s_min(i) of the module's header.
+    """Returns s_min(i) of the module's header.
 
     Arguments:
         iteration, total: i and T.
@@ -136,5 +137,5 @@ def min_scale(
 
 
 def _falling(left: Array, span: float, dtype: Any) -> Array:
-    """(1 + cos(pi i / span)) / 2 for `left = span - i`."""
+    """Returns (1 + cos(pi i / span)) / 2 for `left = span - i`."""
     return jnp.square(jnp.sin(jnp.asarray(left, dtype) * (math.pi / (2 * span))))

@@ -1,4 +1,5 @@
-"""What SRe2L, CDA, SRe2L++, FADRM and RDED published for a data set, and what is taken where they published nothing."""
+"""Settings that SRe2L, CDA, SRe2L++, FADRM and RDED published for a data set, and those of the nearest one
+elsewhere."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ STAGES = {"tiny_imagenet": 2}  # of FADRM; four elsewhere
 
 
 def implied(values: Mapping[str, Any], *, resolution: int | None = None, classes: int | None = None) -> Implied:
-    """The published settings for a method and a data set, or those of the data set that is most alike.
+    """Returns the published settings for a method and a data set, or those of the data set that is most alike.
 
     Arguments:
         values: of a config file or of flags: `method`, `dataset_name` and any other.
@@ -76,13 +77,14 @@ def implied(values: Mapping[str, Any], *, resolution: int | None = None, classes
 
 
 def published_side(dataset: str) -> int | None:
-    """The side in pixels for which a data set's settings are published; None of one that is not known by its name."""
+    """Returns the side in pixels for which a data set's settings are published; None of one that is not known by its
+    name."""
     known = registry.canonical(dataset) in registry.SPECS or _of_imagenet(dataset)
     return _size(dataset, None, None)[0] if known else None
 
 
 def _size(dataset: str, resolution: int | None, classes: int | None) -> tuple[int, int]:
-    """Side and number of classes: as given, as the registry knows them, or 64 pixels and 0 for "not known"."""
+    """Returns side and number of classes: as given, as the registry knows them, or 64 pixels and 0 for "not known"."""
     if _of_imagenet(dataset):
         return resolution or imagenet.RESOLUTION, classes or _classes_of_imagenet(dataset)
     known = registry.SPECS.get(registry.canonical(dataset))
@@ -102,7 +104,7 @@ def _classes_of_imagenet(dataset: str) -> int:
 
 
 def _kind(method: str, dataset: str, side: int, classes: int) -> tuple[str, tuple[str, ...]]:
-    """The row of `PUBLISHED` by which a data set goes, and what is to be told of it."""
+    """Returns the row of `PUBLISHED` by which a data set goes, and what is to be told of it."""
     own = {"cifar10": "cifar", "cifar100": "cifar", "tiny_imagenet": "tiny_imagenet", "imagenet": "imagenet"}
     own |= {"imagenet1k": "imagenet", "imagenet21k": "imagenet21k", "imagenette": "imagenet", "imagewoof": "imagenet"}
     name = registry.canonical(dataset)
@@ -120,7 +122,8 @@ def _kind(method: str, dataset: str, side: int, classes: int) -> tuple[str, tupl
 
 
 def _jitter(side: int, kind: str) -> int:
-    """Published 32 at 224 pixels, 4 at 64 and at 32; in proportion below and between the large ones."""
+    """Returns the jitter: published 32 at 224 pixels, 4 at 64 and at 32; in proportion below and between the large
+    ones."""
     if kind in ("imagenet", "imagenet21k"):
         return max(1, round(side / 7))
     return min(4, max(1, side // 8))
@@ -137,7 +140,7 @@ def _stages(side: int, iterations: int, count: int) -> tuple[tuple[int, int], ..
 
 
 def _number(value: Any) -> int:
-    """A setting that may still be of the wrong type, which is told later."""
+    """Returns a setting that may still be of the wrong type, which is told later."""
     return value if isinstance(value, int) else 1
 
 

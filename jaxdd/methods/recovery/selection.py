@@ -44,7 +44,7 @@ BATCH = 256  # images that go through the teacher together on accelerators
 
 
 def random_rows(key: Key, count: int, ipc: int) -> np.ndarray:
-    """`[ipc]` int: some of `count` images.
+    """Returns `[ipc]` int: some of `count` images.
 
     Raises:
         ConfigError: there are fewer than `ipc`.
@@ -54,7 +54,8 @@ def random_rows(key: Key, count: int, ipc: int) -> np.ndarray:
 
 
 def medium_rows(network: Network, variables: PyTree, images: Examples, ipc: int) -> np.ndarray:
-    """`[ipc]` int: the images of one class that the teacher finds neither easy nor hard, from the median outwards.
+    """Returns `[ipc]` int: the images of one class that the teacher finds neither easy nor hard, from the median
+    outwards.
 
     Arguments:
         network, variables: the teacher.
@@ -71,7 +72,7 @@ def medium_rows(network: Network, variables: PyTree, images: Examples, ipc: int)
 
 
 def outwards(count: int) -> np.ndarray:
-    """`[count]` int: the places 0 .. count - 1 from ceil(count / 2) outwards, the later one first."""
+    """Returns `[count]` int: the places 0 .. count - 1 from ceil(count / 2) outwards, the later one first."""
     middle = math.ceil(count / 2)
     steps = np.arange(1, 2 * count + 2)
     places = middle + np.where(steps % 2 == 0, 1, -1) * (steps // 2)
@@ -117,7 +118,7 @@ def mosaics(
 def best_crops(
     key: Key, network: Network, variables: PyTree, images: Examples, factor: int, crops: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The crop of every image that the teacher is surest of.
+    """Returns the crop of every image that the teacher is surest of.
 
     Arguments:
         key, network, variables, images, factor, crops: as in `mosaics`.
@@ -155,7 +156,8 @@ def antialiased_crop(images: Array, boxes: Boxes, size: int) -> Array:
 
 
 def centred(crops: Array, side: int) -> Array:
-    """`[..., size, size, channels]` in the middle of zeros `[..., side, side, channels]`; odd rests below and right."""
+    """Returns `[..., size, size, channels]` in the middle of zeros `[..., side, side, channels]`; odd rests below and
+    right."""
     rest = side - crops.shape[-2]
     pads = [(0, 0)] * (crops.ndim - 3) + [(rest // 2, rest - rest // 2)] * 2 + [(0, 0)]
     return jnp.pad(crops, pads)
@@ -185,13 +187,13 @@ def assemble(cells: np.ndarray | Array, factor: int, side: int) -> Array:
 
 
 def cross_entropy(network: Network, variables: PyTree, images: Array, labels: Array) -> Array:
-    """The teacher's `[n]`, of images `[n, side, side, channels]` in its space and classes `[n]`."""
+    """Returns the teacher's `[n]`, of images `[n, side, side, channels]` in its space and classes `[n]`."""
     logits = network.apply(variables, images).logits
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1)[:, 0]
 
 
 def take(images: Examples, rows: np.ndarray) -> Examples:
-    """Some of the examples, as they are stored."""
+    """Takes some of the examples, as they are stored."""
     return Examples(images.images[rows], images.labels[rows], images.classes, images.constants)
 
 
@@ -218,7 +220,8 @@ def _best_crops(
 
 
 def _in_batches(fn, images: Examples, views: int, *others):
-    """`fn(images, labels, *others)` row by row on the host, in batches whose views the device holds, concatenated."""
+    """Returns `fn(images, labels, *others)` row by row on the host, in batches whose views the device holds,
+    concatenated."""
     count = len(images)
     size = min(count, max(1, backend.rows_at_once(BATCH) // views))
     parts = []
@@ -232,7 +235,7 @@ def _in_batches(fn, images: Examples, views: int, *others):
 
 
 def _weights(start: Array, length: Array, side: int, size: int) -> Array:
-    """`[..., size, side]`: how the pixels of a window make `size` pixels, along one axis."""
+    """Returns `[..., size, side]`: how the pixels of a window make `size` pixels, along one axis."""
     shape = (*start.shape, size, side)
     pixel, place = (jax.lax.broadcasted_iota(jnp.float32, shape, len(shape) - axis) + 0.5 for axis in (1, 2))
     start, length = (each[..., None, None].astype(jnp.float32) for each in (start, length))

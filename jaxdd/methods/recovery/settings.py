@@ -129,5 +129,5 @@ class Recovery:
         return every if self.initialise == "mosaic" else {k: value for k, value in every.items() if k != "n_images"}
 
     def statistics_weight(self, teacher: int) -> float:
-        """`r_bn` of one teacher."""
+        """Returns `r_bn` of one teacher."""
         return self.r_bn[teacher] if isinstance(self.r_bn, tuple) else self.r_bn

@@ -97,7 +97,7 @@ class RecoverStage(Procedure[RecoverState]):
         return self.stage.steps
 
     def init(self, key: Key, data: Examples) -> RecoverState:
-        """The chunk as the stage begins.
+        """Returns the chunk as the stage begins.
 
         Raises:
             ConfigError: the groups do not make up the chunk, or a teacher cannot see images of the stage's size.
@@ -109,21 +109,22 @@ class RecoverStage(Procedure[RecoverState]):
         return RecoverState(jnp.asarray(self.stage.first, jnp.int32), images, adam, Losses(nothing, nothing, nothing))
 
     def parts(self, data: Examples) -> tuple[Part, ...]:
-        """An iteration with each teacher, where there are several."""
+        """Returns an iteration with each teacher, where there are several."""
         places = range(len(self.stage.teachers))
         if len(places) == 1:
             return ()
         return tuple(Part(f"teacher {place}", 1, functools.partial(self._in_turn, place)) for place in places)
 
     def step(self, state: RecoverState, batch: Examples, key: Key) -> tuple[RecoverState, Metrics]:
-        """One iteration, or one with each teacher; `batch` is the whole chunk."""
+        """Returns one iteration, or one with each teacher; `batch` is the whole chunk."""
         if len(self.stage.teachers) > 1:
             return in_parts(self, state, batch, key)
         state = self.iterate(state, batch, key, 0)
         return state, self.metrics(state)
 
     def metrics(self, state: RecoverState) -> Metrics:
-        """The loss, the cross-entropy and the statistics; of several teachers their means, and each one's own."""
+        """Returns the loss, the cross-entropy and the statistics; of several teachers their means, and each one's
+        own."""
         names = {"loss": "loss", "ce": "cross_entropy", "statistics": "statistics"}
         found = {name: getattr(state.losses, field).mean() for name, field in names.items()}
         if len(self.stage.teachers) > 1:
@@ -132,11 +133,11 @@ class RecoverStage(Procedure[RecoverState]):
         return found
 
     def result(self, state: RecoverState) -> Array:
-        """The last iterate, in the networks' space."""
+        """Returns the last iterate, in the networks' space."""
         return state.images
 
     def iterate(self, state: RecoverState, data: Examples, key: Key, place: int) -> RecoverState:
-        """One iteration of the module's header.
+        """Returns one iteration of the module's header.
 
         Arguments:
             key: of the step.
@@ -156,7 +157,7 @@ class RecoverStage(Procedure[RecoverState]):
         return RecoverState(state.step + 1, images, adam, means)
 
     def view(self, key: Key, iteration: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> View:
-        """How a group is seen.
+        """Returns the view of a group.
 
         Arguments:
             key: of the iteration and the group.
@@ -173,7 +174,7 @@ class RecoverStage(Procedure[RecoverState]):
         return shared.roll(purpose_key(key, "roll"), view, of.jitter, of.jitter_signed) if of.jitter else view
 
     def bounds(self, channels: int, dtype: jnp.dtype) -> tuple[Array, Array]:
-        """What 0 and 1, the ends of a pixel's range, are in the networks' space, each `[1, 1, 1, channels]`."""
+        """Returns 0 and 1, the ends of a pixel's range, in the networks' space, each `[1, 1, 1, channels]`."""
         mean, std = self.constants or ((0.0,) * channels, (1.0,) * channels)
         least, most = ([(end - m) / s for m, s in zip(mean, std, strict=True)] for end in (0, 1))
         return jnp.asarray(least, dtype).reshape(1, 1, 1, -1), jnp.asarray(most, dtype).reshape(1, 1, 1, -1)
@@ -185,7 +186,7 @@ class RecoverStage(Procedure[RecoverState]):
     def _slope(
         self, networks: PyTree, place: int, iteration: Array, group: tuple[Array, Array, Key]
     ) -> tuple[Losses, Array]:
-        """L of one group in one teacher, and its derivative in the images."""
+        """Returns L of one group in one teacher, and its derivative in the images."""
         images, labels, key = group
         view, teacher = self.view(key, iteration, images.shape, images.dtype), self.stage.teachers[place]
 
@@ -198,7 +199,8 @@ class RecoverStage(Procedure[RecoverState]):
         return losses, slope
 
     def _in_turn(self, place: int, state: RecoverState, data: Examples, key: Key, index: Array) -> RecoverState:
-        """An iteration with one of several teachers; none where the last turn has more teachers than iterations."""
+        """Returns an iteration with one of several teachers; none where the last turn has more teachers than
+        iterations."""
         new = self.iterate(state, data, key, place)
         if self.stage.iterations % len(self.stage.teachers) == 0:
             return new
@@ -232,7 +234,7 @@ class RecoverStage(Procedure[RecoverState]):
         return plan.merge(images, data.start["patches"].astype(dtype), size, stage.merge)
 
     def _numbers(self, data: Examples) -> Array:
-        """The groups' numbers within the run, `[groups]`."""
+        """Returns the groups' numbers within the run, `[groups]`."""
         n = len(data.labels)
         group = min(self.settings.statistics_group, n)
         if n % group:
