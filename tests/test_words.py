@@ -1,4 +1,4 @@
-"""The words of docstrings: a function's begins with a verb in the third person, none begins with a riddle."""
+"""Words: a function's docstring begins with a verb in the third person, none with a riddle, and names say something."""
 
 from __future__ import annotations
 
@@ -54,3 +54,17 @@ def test_docstrings_begin_with_plain_words(room, house):
                     silent.append(where)
     assert not riddles, "\n".join(riddles)
     assert len(silent) <= (1 - SHARE) * functions, "\n".join(silent)
+
+
+@pytest.mark.parametrize("name", ["found", "own", "given"])
+def test_names_say_something(name, house):
+    """A variable or parameter of this name, which says nothing, stands in fewer than ten functions of the package."""
+    functions = []
+    for source in house.package:
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.FunctionDef):
+                names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+                names |= {n.arg for n in ast.walk(node.args) if isinstance(n, ast.arg)}
+                if name in names:
+                    functions.append(f"{source.path}:{node.lineno} {node.name}")
+    assert len(functions) < 10, "\n".join(functions)

@@ -66,13 +66,13 @@ def find_config(path: str) -> pathlib.Path:
     Raises:
         ConfigError: no such file; names the nearest packaged one.
     """
-    given = pathlib.Path(path).expanduser()
+    place = pathlib.Path(path).expanduser()
     packaged = packaged_configs()
-    for candidate in (given, pathlib.Path.cwd() / given):
+    for candidate in (place, pathlib.Path.cwd() / place):
         if candidate.is_file():
             return candidate
-    for start in range(len(given.parts)):  # configs_final/frepo/digits.txt, then frepo/digits.txt, then digits.txt
-        name = "/".join(given.parts[start:])
+    for start in range(len(place.parts)):  # configs_final/frepo/digits.txt, then frepo/digits.txt, then digits.txt
+        name = "/".join(place.parts[start:])
         for known in (name, f"{name}.txt"):
             if known in packaged:
                 return packaged[known]
@@ -80,7 +80,7 @@ def find_config(path: str) -> pathlib.Path:
         f"config file '{path}' not found",
         where="`config_path`",
         expected=f"a path, or a packaged config: {_listed(packaged)}",
-        remedy=nearest(given.name, packaged) or "give the path of an existing .txt file",
+        remedy=nearest(place.name, packaged) or "give the path of an existing .txt file",
     )
 
 

@@ -251,8 +251,8 @@ def _read_shard(folder: pathlib.Path, entry: dict[str, Any]) -> dict[str, np.nda
         array, dtype = arrays.get(name), entry.get("types", {}).get(name, "float32")  # the only one there was once
         known = array is not None and array.dtype == dtype and dtype in TYPES[name]
         if array is None or not known or list(array.shape) != shape or not _finite(array):
-            found = "nothing" if array is None else f"{array.dtype} {list(array.shape)}"
-            wanted = f"finite {dtype} {shape}, found {found}"
+            actual = "nothing" if array is None else f"{array.dtype} {list(array.shape)}"
+            wanted = f"finite {dtype} {shape}, found {actual}"
             where = str(shards.path_of(folder, entry))
             raise CheckpointError(f"'{name}' is wrong", where=where, expected=wanted, remedy=AGAIN)
     return arrays

@@ -71,9 +71,9 @@ def read_manifest(
     Raises:
         CheckpointError: missing, damaged, something else, or of another version, both of which it names.
     """
-    found = read_json(path)
-    number = found.get(key) if isinstance(found, dict) else None
-    if not isinstance(found, dict) or type(number) is not int:
+    manifest = read_json(path)
+    number = manifest.get(key) if isinstance(manifest, dict) else None
+    if not isinstance(manifest, dict) or type(number) is not int:
         raise CheckpointError(f"no {what}", where=str(path), expected=f"a manifest with '{key}'", remedy=remedy)
     if number not in versions:
         raise CheckpointError(
@@ -82,7 +82,7 @@ def read_manifest(
             expected=f"format {' or '.join(map(str, versions))}, which this version of jaxdd reads and writes",
             remedy=f"use the version of jaxdd that wrote it; or {remedy}",
         )
-    return found
+    return manifest
 
 
 def sha256(data: bytes | str | os.PathLike) -> str:

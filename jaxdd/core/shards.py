@@ -86,12 +86,12 @@ def verify(folder: pathlib.Path, entry: Any, what: str = "a piece", remedy: str 
     """
     path = path_of(folder, entry, remedy)
     try:
-        found = fault(path, entry["bytes"], entry["sha256"])
+        problem = fault(path, entry["bytes"], entry["sha256"])
     except OSError as error:
-        found = f"cannot be read: {error}"
-    if found:
+        problem = f"cannot be read: {error}"
+    if problem:
         wanted = f"{entry['bytes']} bytes with sha256 {entry['sha256'][:12]}..."
-        raise CheckpointError(f"{what} {found}", where=str(path), expected=wanted, remedy=remedy)
+        raise CheckpointError(f"{what} {problem}", where=str(path), expected=wanted, remedy=remedy)
     return path
 
 
@@ -167,9 +167,9 @@ class Pieces:
         path = self.folder / "manifest.json"
         if not path.exists():
             return {}
-        found = io.read_manifest(path, "jaxdd_pieces", (FORMAT,), "recovered pieces", ANEW)
+        manifest = io.read_manifest(path, "jaxdd_pieces", (FORMAT,), "recovered pieces", ANEW)
         try:
-            named = {tuple(int(entry[key]) for key in self._keys): dict(entry) for entry in found["pieces"]}
+            named = {tuple(int(entry[key]) for key in self._keys): dict(entry) for entry in manifest["pieces"]}
         except (KeyError, TypeError, ValueError) as error:
             raise garbled(error, path, ANEW) from None
         for entry in named.values():

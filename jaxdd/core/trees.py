@@ -65,10 +65,10 @@ def describe(tree: PyTree) -> dict[str, str]:
     return {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in paths(tree)}
 
 
-def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+def differences(expected: Mapping[str, str], actual: Mapping[str, str]) -> list[str]:
     """Returns one line per leaf in which two descriptions differ."""
     return [
-        f"'{path}': expected {expected.get(path, 'nothing')}, found {found.get(path, 'nothing')}"
-        for path in dict.fromkeys((*expected, *found))
-        if expected.get(path) != found.get(path)
+        f"'{path}': expected {expected.get(path, 'nothing')}, found {actual.get(path, 'nothing')}"
+        for path in dict.fromkeys((*expected, *actual))
+        if expected.get(path) != actual.get(path)
     ]

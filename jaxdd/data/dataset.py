@@ -132,9 +132,9 @@ def as_uint8(images: np.ndarray, where: str) -> np.ndarray:
     top = {"u": 255, "i": 255, "f": 1.0}.get(images.dtype.kind)
     low, high = (images.min(), images.max()) if top is not None else (0, 0)
     if top is None or not (low >= 0 and high <= top):  # NaN fails both comparisons
-        found = images.dtype if top is None else f"{images.dtype} from {low} to {high}"
+        actual = images.dtype if top is None else f"{images.dtype} from {low} to {high}"
         raise DataError(
-            f"pixels of type {found}",
+            f"pixels of type {actual}",
             where=where,
             expected="uint8, integers in 0..255, or finite floats in [0, 1]",
             remedy="undo any normalisation and scale the pixels first",

@@ -116,5 +116,5 @@ def parse(name: str) -> Subset | None:
     Raises:
         UsageError: no such classes.
     """
-    found = _NAME.fullmatch(name)
-    return Subset(*(int(number or 0) for number in found.groups())) if found else None
+    match = _NAME.fullmatch(name)
+    return Subset(*(int(number or 0) for number in match.groups())) if match else None

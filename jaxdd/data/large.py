@@ -134,7 +134,7 @@ class LargeDataset(Dataset):
                 remedy="convert them to RGB, or `stream=never`",
             )
         names = tuple(class_names)
-        labels = [check_labels(own, files.count, names, where) for files, own in (train, test)]
+        labels = [check_labels(split_labels, files.count, names, where) for files, split_labels in (train, test)]
         require_every_class(labels[0], names, where)
         kept = not exceeds_memory(test[0].count, resolution)
         images: Any = (ImageFiles(train[0], resolution, crop), ImageFiles(test[0], resolution, crop, kept))
@@ -162,8 +162,8 @@ class LargeDataset(Dataset):
             UsageError: grain is not installed.
         """
         files, scale = self._files, SCALE if cropped else None
-        given = {"batch_size": batch_size, "seed": seed, "scale": scale, "crop": files.crop, **options}
-        return ImageStream(files.encoded, self.train_labels, self.class_names, self.resolution, **given)
+        arguments = {"batch_size": batch_size, "seed": seed, "scale": scale, "crop": files.crop, **options}
+        return ImageStream(files.encoded, self.train_labels, self.class_names, self.resolution, **arguments)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

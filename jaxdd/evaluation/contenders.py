@@ -51,7 +51,7 @@ def subjects(
         train_images: images of its training split.
         baselines, full_data: as in `protocol.evaluate`.
     """
-    own = Subject(
+    small = Subject(
         len(distilled),
         len(distilled.decoded(compact=True)[0]),
         classes=distilled.classes,
@@ -61,28 +61,28 @@ def subjects(
         factor=distilled.decode.factor,
     )
     mirrored = 2 if distilled.decode.flip else 1
-    real = dataclasses.replace(own, decoded=mirrored * own.stored)
-    whole = dataclasses.replace(own, stored=train_images, decoded=mirrored * train_images, factor=1, whole=True)
-    found = [("distilled", own)]
-    found += [(shown, real) for baseline, shown in BASELINES.items() if baseline in baselines]
-    return [*found, ("full data", whole)] if full_data else found
+    real = dataclasses.replace(small, decoded=mirrored * small.stored)
+    whole = dataclasses.replace(small, stored=train_images, decoded=mirrored * train_images, factor=1, whole=True)
+    named = [("distilled", small)]
+    named += [(shown, real) for baseline, shown in BASELINES.items() if baseline in baselines]
+    return [*named, ("full data", whole)] if full_data else named
 
 
 def placed(
-    found: DistilledSet, preprocessing: data_room.Preprocessing, targets: Targets, *, compact: bool = False
+    contender: DistilledSet, preprocessing: data_room.Preprocessing, targets: Targets, *, compact: bool = False
 ) -> Examples:
     """Returns a set as networks are trained on it, decoded, on the device.
 
     Arguments:
-        found: the set.
+        contender: the set.
         preprocessing: of the real data; its constants go with raw images.
         targets: what labels `[n, classes]` are in training.
         compact: images stored as uint8 stay so, and so do class indices: for trainings that take both.
     """
     constants = (preprocessing.mean, preprocessing.std) if preprocessing.space == "raw" else None
-    images, labels = jax.device_put(found.decoded(compact=compact))
+    images, labels = jax.device_put(contender.decoded(compact=compact))
     labels = labels if labels.ndim == 1 else targets(labels)
-    return Examples(images, labels, found.classes, constants=constants)
+    return Examples(images, labels, contender.classes, constants=constants)
 
 
 def contenders(
@@ -115,11 +115,11 @@ def contenders(
             remedy="leave it out: the teacher's accuracy is what the whole data set gives; or `stream=never`",
         )
 
-    def attached(found: DistilledSet) -> Examples:
-        return dataclasses.replace(placed(found, preprocessing, targets, compact=compact), networks=networks)
+    def attached(contender: DistilledSet) -> Examples:
+        return dataclasses.replace(placed(contender, preprocessing, targets, compact=compact), networks=networks)
 
-    own = dataclasses.replace(sizes["distilled"], labelled=labels is not None)
-    yield Contender("distilled", own, lambda i: attached(distilled), labels=labels)
+    subject = dataclasses.replace(sizes["distilled"], labelled=labels is not None)
+    yield Contender("distilled", subject, lambda i: attached(distilled), labels=labels)
     if len(sizes) == 1:
         return
     take, classes = _taking(dataset, preprocessing), dataset.classes

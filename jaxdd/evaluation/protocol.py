@@ -63,11 +63,11 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns JSON types."""
-        own = {**dataclasses.asdict(self), "runs": list(self.runs), "mean": self.mean, "std": self.std}
+        values = {**dataclasses.asdict(self), "runs": list(self.runs), "mean": self.mean, "std": self.std}
         if not self.best:
-            return {name: value for name, value in own.items() if name != "best"}
+            return {name: value for name, value in values.items() if name != "best"}
         best = {"best_mean": statistics.fmean(self.best), "best_std": statistics.pstdev(self.best)}
-        return {**own, "best": list(self.best), **best}
+        return {**values, "best": list(self.best), **best}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,13 +224,13 @@ class _Trainings:
         """Returns one after another."""
         procedure, tests = _with_tests(self.training)
         shared = self.given.of(0) if self.given.shared else None
-        found = []
+        tested = []
         for i in range(self.count):
             examples = self.given.of(i) if shared is None else shared
             variables = self._ran(procedure, examples, _network_seed(self.seed, i))
             stacked = jax.tree.map(lambda leaf: leaf[None, None] if tests == 1 else leaf[:, None], variables)
-            found.append([accuracies(self.network, trees.take(stacked, t), self.test)[0] for t in range(tests)])
-        return [list(at_once) for at_once in zip(*found, strict=True)]
+            tested.append([accuracies(self.network, trees.take(stacked, t), self.test)[0] for t in range(tests)])
+        return [list(at_once) for at_once in zip(*tested, strict=True)]
 
     def _together(self) -> list[list[float]]:
         """Returns the same numbers, to rounding, from one program that trains all networks at once."""

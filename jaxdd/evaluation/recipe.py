@@ -63,17 +63,17 @@ class Recipe(BaseRecipe):
             ConfigError: an unknown name, a wrong type or a value out of range.
             UsageError: an unknown protocol.
         """
-        given = {**stored, **{name: value for name, value in overrides.items() if value is not None}}
-        cls = Recipe.protocol_of(given)
-        given.pop("protocol", None)
-        return build(ConfigFile("recipe", given), {"recipe": cls})["recipe"]
+        settings = {**stored, **{name: value for name, value in overrides.items() if value is not None}}
+        cls = Recipe.protocol_of(settings)
+        settings.pop("protocol", None)
+        return build(ConfigFile("recipe", settings), {"recipe": cls})["recipe"]
 
     @staticmethod
     def stored_for(stored: Mapping[str, Any], architecture: str) -> dict[str, Any]:
         """Returns a stored recipe for an architecture: without the depth and the normalisation of another one."""
         architecture = models.ALIASES.get(architecture.lower(), architecture.lower())
-        own = architecture == stored.get("eval_arch", Recipe.eval_arch)
-        apart = () if own else ("depth", *(("normalization",) if "protocol" in stored else ()))
+        same = architecture == stored.get("eval_arch", Recipe.eval_arch)
+        apart = () if same else ("depth", *(("normalization",) if "protocol" in stored else ()))
         return {**{name: value for name, value in stored.items() if name not in apart}, "eval_arch": architecture}
 
     @staticmethod

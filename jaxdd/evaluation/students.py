@@ -194,8 +194,8 @@ def teacher_accuracies(
     Raises:
         DataError: one of them does not know the classes: they are in another order, or the pixels in another space.
     """
-    found = [accuracy(network, own, test) for network, own in zip(teachers, variables, strict=True)]
-    for number, reached in enumerate(found):
+    shares = [accuracy(network, of_teacher, test) for network, of_teacher in zip(teachers, variables, strict=True)]
+    for number, reached in enumerate(shares):
         chance = 1 / test.classes
         if reached < chance + 2 * math.sqrt(chance * (1 - chance) / len(test)):
             raise DataError(
@@ -204,7 +204,7 @@ def teacher_accuracies(
                 expected="a teacher whose classes are in the data set's order, trained on pixels of the same space",
                 remedy="squeeze one on this very data set; for one from elsewhere, compare class names and constants",
             )
-    return found
+    return shares
 
 
 def _dividing(batch: int, most: int | None) -> int | None:

@@ -86,9 +86,9 @@ def published(
         student: whose rates these are; those of ResNet-18 where a student has none of its own.
     """
     usual = _of_resnet18(method, dataset, ipc, resolution, classes)
-    own = OF_OTHERS.get((method, student), {})
+    other = OF_OTHERS.get((method, student), {})
     name = _named(dataset, resolution or 224, classes or 1000, tuple(OF_FADRM if method == "fadrm" else SLOWDOWN))
-    return usual | (dict(zip(("eval_lr", "slowdown"), own[name][_place(ipc)], strict=True)) if name in own else {})
+    return usual | (dict(zip(("eval_lr", "slowdown"), other[name][_place(ipc)], strict=True)) if name in other else {})
 
 
 def for_student(
@@ -134,8 +134,8 @@ def _of_resnet18(method: str, dataset: str, ipc: int, resolution: int | None, cl
         long = name == "cifar100" or (name == "tiny_imagenet" and ipc < 10)
         return {**IMAGENET, **rule, "epochs": 1000 if long else 300}
     of_set = OF_SET[_set(dataset, side)]
-    own = {"batch_size": 128} if method == "cda" else HALVED
-    return {**IMAGENET, **of_set, **({} if of_set else own)}
+    batch_rule = {"batch_size": 128} if method == "cda" else HALVED
+    return {**IMAGENET, **of_set, **({} if of_set else batch_rule)}
 
 
 def _set(dataset: str, side: int) -> str:

@@ -80,24 +80,24 @@ def minimise(
     """
     zero = trees.zeros_like(params)
     adam = optax.scale_by_adam()
-    own = optax.ScaleByAdamState(jnp.asarray(count, jnp.int32), zero, zero)
+    adam_state = optax.ScaleByAdamState(jnp.asarray(count, jnp.int32), zero, zero)
     coasting = drift.optimizer if drift else None
 
     def body(i, carry):
-        theta, params, own, coasting, losses = carry
+        theta, params, adam_state, coasting, losses = carry
         problem = problem_at(params)
         expanded, rows = batches(i)
         loss, gradient = inner_gradient(problem, theta, expanded, rows)
-        update, own = adam.update(problem.freeze(gradient), own)
+        update, adam_state = adam.update(problem.freeze(gradient), adam_state)
         theta = trees.subtract(theta, trees.scale(learning_rate, problem.freeze(update)))
         if last_kernel:
             theta = trees.add(theta, trees.subtract(gradient, problem.freeze(gradient)))
         if drift:
             coast, coasting = adam.update(zero, coasting)
             params = trees.subtract(params, trees.scale(drift.learning_rate, coast))
-        return theta, params, own, coasting, losses.at[i].set(loss)
+        return theta, params, adam_state, coasting, losses.at[i].set(loss)
 
-    start = (zero, params, own, coasting, _empty(steps, params))
+    start = (zero, params, adam_state, coasting, _empty(steps, params))
     theta, params, _, _, losses = backend.loop(steps, body, start, unroll=False)
     return theta, params, losses[:steps]
 

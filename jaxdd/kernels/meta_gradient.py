@@ -172,9 +172,9 @@ def direct_gradient(
 
     (kernel, margin), pull = jax.vjp(last_kernel, synthetic, theta)
     entropy, accuracy, slopes = _real_gradient(problem, theta, kernel, synthetic.log_temperature, real, rows.real)
-    d, own = pull((slopes.kernel, -jnp.ones_like(margin)))
+    d, by_margin = pull((slopes.kernel, -jnp.ones_like(margin)))
     d = d._replace(log_temperature=d.log_temperature + slopes.log_temperature)
-    return entropy - margin, accuracy, d, trees.add(slopes.theta, own)
+    return entropy - margin, accuracy, d, trees.add(slopes.theta, by_margin)
 
 
 class _Slopes(NamedTuple):

@@ -62,12 +62,12 @@ def require_neural_tangents() -> None:
         UsageError: it is not installed, or it is another version.
     """
     try:
-        found = importlib.metadata.version("neural-tangents")
+        version = importlib.metadata.version("neural-tangents")
     except importlib.metadata.PackageNotFoundError:
-        found = None
-    if found != VERSION:
+        version = None
+    if version != VERSION:
         raise UsageError(
-            f"neural-tangents {found} is installed" if found else "neural-tangents is not installed",
+            f"neural-tangents {version} is installed" if version else "neural-tangents is not installed",
             where="extra 'ntk'",
             expected=f"neural-tangents {VERSION}, the version that jaxdd knows how to import on this JAX",
             remedy=INSTALL,

@@ -174,10 +174,10 @@ def representatives(
     def select(of_class: tuple[Array, Array, Array]) -> Array:
         index, rows, present = of_class
         points = features[rows]
-        found = kmeans(points, k, jax.random.fold_in(key, index), mask=present, **options)  # pyright: ignore
+        clusters = kmeans(points, k, jax.random.fold_in(key, index), mask=present, **options)  # pyright: ignore
         if overall:
-            return rows[closest_overall(points, found.centroids, k * count, present)]
-        return rows[nearest(points, found.centroids, count, present)]
+            return rows[closest_overall(points, clusters.centroids, k * count, present)]
+        return rows[nearest(points, clusters.centroids, count, present)]
 
     return jax.lax.map(select, (jnp.arange(len(table)), table, mask))
 

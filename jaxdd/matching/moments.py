@@ -69,8 +69,8 @@ def moments(network: Classifier, variables: PyTree, images: Array, labels: Array
             outputs = network.apply({**variables, "params": params}, images, train=True)
             return outputs.logits, outputs.blocks
 
-        found, pull, features = jax.vjp(logits, variables["params"], has_aux=True)
-        slopes = [_slope(found, label) / count for label in labels]
+        computed, pull, features = jax.vjp(logits, variables["params"], has_aux=True)
+        slopes = [_slope(computed, label) / count for label in labels]
         return Moments(
             tuple(pull(slope)[0] for slope in slopes), tuple(features[block].sum(0) / count for block in blocks)
         )
@@ -104,8 +104,8 @@ def image_gradient(
         params, features = variables["params"], None
         total = jnp.zeros((), images.dtype)
         for label, tangent in zip(labels, along.gradients, strict=True):
-            found, moved, features = jax.jvp(logits, (params,), (tangent,), has_aux=True)
-            total += jnp.sum(_slope(found, label) * moved)
+            computed, moved, features = jax.jvp(logits, (params,), (tangent,), has_aux=True)
+            total += jnp.sum(_slope(computed, label) * moved)
         features = logits(params)[1] if features is None else features
         for block, weight in zip(objective.blocks, along.features, strict=True):
             total += jnp.sum(features[block].sum(0) * weight)

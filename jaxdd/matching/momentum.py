@@ -108,12 +108,12 @@ def _buffer_after(buffer: Array, gradients: Array, momentum: float, shared: bool
 @functools.cache
 def _travelled(classes: int, momentum: float, shared: bool) -> tuple[np.ndarray, np.ndarray]:
     """Returns `a` and `b` of the module's header, float64 `[classes + 1, classes]`: row k is after k steps."""
-    steps, own = np.arange(classes + 1)[:, None], np.arange(classes)[None, :]
-    taken = steps > own
+    steps, turns = np.arange(classes + 1)[:, None], np.arange(classes)[None, :]
+    taken = steps > turns
     if not shared:
         return momentum * taken, 1.0 * taken
     series = np.concatenate([[0.0], np.cumsum(momentum ** np.arange(classes, dtype=float))])  # of 0, 1, ... terms
-    return momentum * series[steps] + 0.0 * own, np.where(taken, series[np.maximum(steps - own, 0)], 0.0)
+    return momentum * series[steps] + 0.0 * turns, np.where(taken, series[np.maximum(steps - turns, 0)], 0.0)
 
 
 def _each(coefficients: np.ndarray, like: Array) -> Array:

@@ -108,8 +108,8 @@ def direction(key: Key, weights: PyTree, *, norm: str = "filter", ignore: str = 
         drawn = jax.random.normal(purpose_key(key, path), leaf.shape, jnp.float32)
         return normalize(drawn.astype(leaf.dtype), leaf, norm)
 
-    found = [of_leaf(path, leaf) for path, leaf in trees.paths(weights)]
-    return jax.tree.unflatten(jax.tree.structure(weights), found)
+    leaves = [of_leaf(path, leaf) for path, leaf in trees.paths(weights)]
+    return jax.tree.unflatten(jax.tree.structure(weights), leaves)
 
 
 def normalize(drawn: Array, weights: Array, norm: str = "filter") -> Array:

@@ -233,8 +233,8 @@ def kernel_accuracy(
         correct = 0
         for start in range(0, len(dataset.test_images), chunk):
             images = preprocessing.apply(dataset.test_images[start : start + chunk])
-            found = np.asarray(classify(jnp.asarray(images)))
-            correct += int((found == dataset.test_labels[start : start + chunk]).sum())
+            predicted = np.asarray(classify(jnp.asarray(images)))
+            correct += int((predicted == dataset.test_labels[start : start + chunk]).sum())
     return correct / len(dataset.test_images)
 
 

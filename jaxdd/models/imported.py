@@ -95,8 +95,8 @@ def write(path: str | os.PathLike, network: Network, variables: Variables) -> No
         CheckpointError: a number is not finite; nothing is written.
     """
     names = _names(network)
-    given = {leaf: np.shape(array) for leaf, array in trees.paths(variables)}
-    if fault := _fault(given, {leaf: array.shape for leaf, array in trees.paths(_abstract(network))}):
+    held = {leaf: np.shape(array) for leaf, array in trees.paths(variables)}
+    if fault := _fault(held, {leaf: array.shape for leaf, array in trees.paths(_abstract(network))}):
         raise UsageError(
             f"the variables are of another network: {fault}",
             where=str(path),
@@ -219,15 +219,15 @@ def _refuse_infinite(tensors: Mapping[str, np.ndarray], path: pathlib.Path) -> N
             )
 
 
-def _fault(found: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> str:
+def _fault(held: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> str:
     """Returns the first way in which tensors are not those of a network; nothing if they are."""
-    if found.keys() != wanted.keys():
-        lacking = _some(name for name in wanted if name not in found)
-        unknown = _some(name for name in sorted(found) if name not in wanted)
+    if held.keys() != wanted.keys():
+        lacking = _some(name for name in wanted if name not in held)
+        unknown = _some(name for name in sorted(held) if name not in wanted)
         return "; ".join([*([f"it lacks {lacking}"] if lacking else []), *([f"it adds {unknown}"] if unknown else [])])
     for name, shape in wanted.items():
-        if found[name] != shape:
-            return f"'{name}' is {list(found[name])}, not {list(shape)}"
+        if held[name] != shape:
+            return f"'{name}' is {list(held[name])}, not {list(shape)}"
     return ""
 
 
@@ -249,8 +249,8 @@ def _architecture(shapes: Mapping[str, Shape]) -> str:
 
 
 def _depth(names: Collection[str]) -> int | None:
-    found = {match.groups() for name in names if (match := re.match(r"layer(\d)\.(\d+)\.", name))}
-    blocks = tuple(sum(stage == str(number) for stage, _ in found) for number in (1, 2, 3, 4))
+    pairs = {match.groups() for name in names if (match := re.match(r"layer(\d)\.(\d+)\.", name))}
+    blocks = tuple(sum(stage == str(number) for stage, _ in pairs) for number in (1, 2, 3, 4))
     bottleneck = "layer1.0.conv3.weight" in names
     fitting = [d for d, counts in BLOCKS.items() if counts == blocks and (d >= BOTTLENECK_FROM) == bottleneck]
     return fitting[0] if fitting else None

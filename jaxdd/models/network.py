@@ -140,14 +140,14 @@ def _last_kernel(network: Network) -> jax.ShapeDtypeStruct:
 def _by_name(sown: PyTree, names: Sequence[str]) -> dict[str, tuple[PyTree, ...]]:
     # Flax files what is sown under the path of the module that sowed it, and wraps it in a tuple; callers want the
     # statistic's own name and every layer's value.
-    found: dict[str, tuple[PyTree, ...]] = {}
+    named: dict[str, tuple[PyTree, ...]] = {}
 
     def walk(node):
         for name, value in node.items():
             if isinstance(value, tuple):
-                found[name] = (*found.get(name, ()), *value)
+                named[name] = (*named.get(name, ()), *value)
             else:
                 walk(value)
 
     walk(sown)
-    return {choose(name, found, kind="statistic", where="Network.apply(taps=...)"): found[name] for name in names}
+    return {choose(name, named, kind="statistic", where="Network.apply(taps=...)"): named[name] for name in names}

@@ -35,8 +35,7 @@ DRAW = nn.initializers.normal(0.02)
 
 
 def patch_for(side: int) -> int:
-    """Returns the side of a patch for images of this side, in pixels: 4 at 32, 8 at 64, 16 at 224; 8 to 15 in a row up to
-    255."""
+    """Returns the side of a patch for images of this side: 4 pixels at 32, 8 at 64, 16 at 224 (8 to 15 in a row)."""
     return min(LARGEST_PATCH, 2 ** max(0, math.floor(math.log2(side)) - 3))
 
 

@@ -157,8 +157,8 @@ def _captions(distilled: DistilledSet, shown: int) -> tuple[str, str]:
     """Returns the title, and the line of details below it."""
     plural = "image" if distilled.ipc == 1 else "images"
     kind, colon, place = distilled.dataset.partition(":")
-    own = colon + pathlib.PurePath(place).name if "/" in place else colon + place  # a picture to share names no folders
-    title = f"{kind + own or 'distilled set'}, {distilled.ipc} {plural} per class"
+    text = colon + (pathlib.PurePath(place).name if "/" in place else place)  # a picture to share names no folders
+    title = f"{kind + text or 'distilled set'}, {distilled.ipc} {plural} per class"
     facts = []
     if method := distilled.provenance.get("method"):
         facts.append(str(method).upper())
@@ -198,10 +198,10 @@ def _by_class(distilled: DistilledSet, pixels: np.ndarray) -> list[np.ndarray]:
 
 def _short_names(distilled: DistilledSet) -> list[str]:
     """Class names as pictured: the first of several synonyms, without underscores, cut if long."""
-    given = distilled.class_names or tuple(f"class {index}" for index in range(distilled.classes))
+    names = distilled.class_names or tuple(f"class {index}" for index in range(distilled.classes))
     allowed = MAX_NAME if distilled.classes <= FEW_CLASSES else 0.8 * MAX_NAME
     short = []
-    for name in given:
+    for name in names:
         text = str(name).split(",")[0].replace("_", " ").strip()
         whole = text
         while text and _font(NAME).getlength(text + "\N{HORIZONTAL ELLIPSIS}") > allowed:

@@ -97,27 +97,27 @@ def read(folder: str | os.PathLike) -> Images:
         DataError: there are none, an image is damaged or stands twice, or they differ in size.
     """
     folder = pathlib.Path(folder)
-    found: dict[tuple[int, int], pathlib.Path] = {}
+    paths: dict[tuple[int, int], pathlib.Path] = {}
     for path in sorted(folder.glob("*/*")):
         if (match := _NAME.fullmatch(path.name)) is None:
             continue
         place = int(match[1]), int(match[2])
-        if place in found:
+        if place in paths:
             raise DataError(
                 f"class {place[0]} has two images with the number {place[1]}",
-                where=f"{found[place]} and {path}",
+                where=f"{paths[place]} and {path}",
                 remedy="remove the one that does not belong to the set",
             )
-        found[place] = path
-    if not found:
+        paths[place] = path
+    if not paths:
         raise DataError(
             "no images of a distilled set",
             where=str(folder),
             expected="files like new000/class000_id000.jpg",
             remedy="name the folder that holds the folders of the classes",
         )
-    places = sorted(found)
-    files = [found[place] for place in places]
+    places = sorted(paths)
+    files = [paths[place] for place in places]
     encoded = decoding.Encoded(len(files), lambda i: decoding.read_file(files[i]), lambda i: str(files[i]))
     pixels = decoding.decode_all(encoded, None, None)
     labels, ipc_indices = np.asarray(places, np.int32).T

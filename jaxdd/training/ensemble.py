@@ -56,8 +56,8 @@ class Ensemble(Procedure[EnsembleState]):
     def step(self, state: EnsembleState, batch: Examples, key: Key) -> tuple[EnsembleState, Metrics]:
         """Returns one step of every network; `key` is not used. Metrics are means over the networks."""
 
-        def one(network: PyTree, seed: Array, own: Examples) -> tuple[PyTree, Metrics]:
-            chosen = sample(own, self.training.batch_rule, key_for(seed, "batch", state.step))
+        def one(network: PyTree, seed: Array, data_here: Examples) -> tuple[PyTree, Metrics]:
+            chosen = sample(data_here, self.training.batch_rule, key_for(seed, "batch", state.step))
             return self.training.step(network, chosen, key_for(seed, "step", state.step))
 
         networks, metrics = jax.vmap(one, in_axes=(0, 0, _axis(batch)))(state.networks, state.seeds, batch)

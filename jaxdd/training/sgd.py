@@ -121,6 +121,6 @@ def descend(
     return Trained({**trained.variables, "params": params}, buffer)
 
 
-def _without_variables(found: tuple[tuple[Array, PyTree], PyTree]) -> tuple[Array, PyTree]:
-    (value, _), slope = found
+def _without_variables(result: tuple[tuple[Array, PyTree], PyTree]) -> tuple[Array, PyTree]:
+    (value, _), slope = result
     return value, slope

@@ -84,7 +84,7 @@ class Labeller:
                 expected="as many of each",
                 remedy="pass one set of variables and one weight for each teacher",
             )
-        each = [self._of(network, own, images) for network, own in zip(self.networks, variables, strict=True)]
+        each = [self._of(network, values, images) for network, values in zip(self.networks, variables, strict=True)]
         return sum((w * logits for w, logits in zip(weights[1:], each[1:], strict=True)), weights[0] * each[0])
 
     def _of(self, network: Network, variables: PyTree, images: Array) -> Array:
@@ -201,8 +201,8 @@ class SoftLabelTraining(Procedure[StudentState]):
 
     def _labels(self, data: Examples, view: View) -> Array:
         if self.streamed:
-            own = data.start
-            return own["logits"] if "classes" not in own else spread(own["logits"], own["classes"], data.classes)
+            kept = data.start
+            return kept["logits"] if "classes" not in kept else spread(kept["logits"], kept["classes"], data.classes)
         if not self.labeller.networks:
             raise UsageError(
                 "there is no teacher to label the images",
@@ -310,9 +310,9 @@ class Labelling(Procedure[LabellingState]):
         view = self.views.at(batch, seed, state.epoch * len(state.logits) + state.step)
         logits = answers(self.labeller, batch.networks, view.images, half=True)
         labels = batch.labels[view.rows]
-        own = (jnp.argmax(labels, 1) if labels.ndim == 2 else labels) == jnp.argmax(logits, 1)
+        right = (jnp.argmax(labels, 1) if labels.ndim == 2 else labels) == jnp.argmax(logits, 1)
         stored = jax.lax.dynamic_update_index_in_dim(state.logits, logits.astype(STORED), state.step, 0)
-        total = state.own_class + own.mean(dtype=state.own_class.dtype)
+        total = state.own_class + right.mean(dtype=state.own_class.dtype)
         return LabellingState(state.step + 1, state.epoch, stored, total), {"own_class": total / (state.step + 1)}
 
     def result(self, state: LabellingState) -> Array:

@@ -101,11 +101,11 @@ class Views:
         """
         epoch, place = jnp.divmod(number, self.steps_per_epoch(len(data)))
         order = jax.random.permutation(key_for(seed, "order", epoch), len(data))
-        own = jnp.arange(self.batch_size)
+        places = jnp.arange(self.batch_size)
         if rest := len(data) % self.batch_size:
-            own = jnp.where(place == self.steps_per_epoch(len(data)) - 1, own % rest, own)
-        rows = order[place * self.batch_size + own]
+            places = jnp.where(place == self.steps_per_epoch(len(data)) - 1, places % rest, places)
+        rows = order[place * self.batch_size + places]
         images = data.standardise(self.show.show(key_for(seed, "show", number), data.take(rows)))
-        images = images[own] if rest else images
+        images = images[places] if rest else images
         # Nothing that is computed from them can change how they are computed: labels on disk are of these very images.
-        return View(jax.lax.optimization_barrier(images), rows, own if rest else None)
+        return View(jax.lax.optimization_barrier(images), rows, places if rest else None)

@@ -56,8 +56,8 @@ def place(pixels: np.ndarray, scale: np.ndarray, shift: np.ndarray, zca: Zca | N
     chunk = max(1, min(len(pixels), CHUNK_BYTES // (4 * int(np.prod(shape)))))
     channels = [np.broadcast_to(constant, shape[-1:]) for constant in (scale, shift)]
     whitening = None if zca is None else (zca.mean, zca.whitening)
-    given = jax.device_put((pixels, *channels, whitening))  # explicitly: nothing is transferred by the way
-    return _preprocess(*given, layernorm=zca is not None and zca.contrast is not None, chunk=chunk, dtype=dtype)
+    arguments = jax.device_put((pixels, *channels, whitening))  # explicitly: nothing is transferred by the way
+    return _preprocess(*arguments, layernorm=zca is not None and zca.contrast is not None, chunk=chunk, dtype=dtype)
 
 
 @functools.partial(jax.jit, static_argnames=("layernorm", "chunk", "dtype"))

@@ -56,9 +56,9 @@ def _nearest_distinct(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """Returns for each centre in turn the nearest point not taken yet, `[len(centres)]`."""
     squares = (points**2).sum(axis=1)
     taken = np.zeros(len(points), bool)
-    found = np.empty(len(centres), np.int64)
+    rows = np.empty(len(centres), np.int64)
     for index, centre in enumerate(centres):
         distance = np.where(taken, np.inf, squares - 2 * (points @ centre))
-        found[index] = distance.argmin()
-        taken[found[index]] = True
-    return found
+        rows[index] = distance.argmin()
+        taken[rows[index]] = True
+    return rows

@@ -75,8 +75,8 @@ class Zca:
         """Returns the inverse of `whiten`; with `contrast`, of an image of mean brightness and contrast."""
         roots = np.sqrt(self.values).astype(np.float32)
         blocks = (to_blocks(images.astype(np.float32)) @ self.vectors * roots) @ self.vectors.T
-        found = from_blocks(blocks, self.mean.shape)
-        return found + self.mean if self.contrast is None else found * np.float32(self.contrast)
+        coloured = from_blocks(blocks, self.mean.shape)
+        return coloured + self.mean if self.contrast is None else coloured * np.float32(self.contrast)
 
 
 def unit(images: np.ndarray) -> np.ndarray:
@@ -189,8 +189,8 @@ def cached(key: str, folder: str | os.PathLike | None, fit: Callable[[], Zca], s
     """
     name = hashlib.sha256(f"{_FORMAT} {key}".encode()).hexdigest()
     path = pathlib.Path(folder if folder is not None else cache_root()) / f"{name}.npz"
-    if found := _load(path, shape):
-        return found
+    if loaded := _load(path, shape):
+        return loaded
     zca = fit()
     arrays = {"mean": zca.mean, "vectors": zca.vectors, "values": zca.values, "rho": np.float64(zca.regularisation)}
     arrays |= {} if zca.contrast is None else {"contrast": np.float64(zca.contrast)}

@@ -40,11 +40,11 @@ def _class_folders(place: pathlib.Path) -> list[pathlib.Path]:
 
 def _images(place: pathlib.Path) -> list[pathlib.Path]:
     """Returns image files of one class, also one level down (`<class>/images/*`), in name order."""
-    found = []
+    paths = []
     for base, folders, files in os.walk(place):
         folders.sort()
-        found += [pathlib.Path(base, file) for file in sorted(files) if file.lower().endswith(SUFFIXES)]
-    return found
+        paths += [pathlib.Path(base, file) for file in sorted(files) if file.lower().endswith(SUFFIXES)]
+    return paths
 
 
 def class_order(folder: pathlib.Path, known: Sequence[str]) -> tuple[str, ...]:
@@ -101,12 +101,12 @@ def read_split(place: pathlib.Path, names: Sequence[str], *, part: bool = False)
     labels: list[int] = []
     index = {name: label for label, name in enumerate(names)}
     if part:
-        found = [(image, name) for name in names for image in _images(place / name)]
+        named = [(image, name) for name in names for image in _images(place / name)]
     elif (place / "val_annotations.txt").is_file():
-        found = _annotated(place)
+        named = _annotated(place)
     else:
-        found = [(image, entry.name) for entry in _class_folders(place) for image in _images(entry)]
-    for image, name in found:
+        named = [(image, entry.name) for entry in _class_folders(place) for image in _images(entry)]
+    for image, name in named:
         if name not in index:
             raise DataError(
                 f"class '{name}' is in {place.name}/ but not in train/",

@@ -179,10 +179,10 @@ def to_channels(images: np.ndarray, channels: int, where: str) -> np.ndarray:
     Raises:
         DataError: a coloured image in a grey data set.
     """
-    found = images.shape[-1]
-    if found == channels:
+    channels_there = images.shape[-1]
+    if channels_there == channels:
         return images
-    if found == 1:
+    if channels_there == 1:
         return np.repeat(images, channels, axis=-1)
     if not (images[..., :1] == images).all():
         raise DataError(

@@ -123,8 +123,8 @@ def _places(entry: DataSpec, root: pathlib.Path | None) -> list[pathlib.Path]:
     if root is None:
         return []
     names = (entry.name, *entry.aliases, *(alias for alias, name in ALIASES.items() if name == entry.name))
-    own = [root] if any(str(root.absolute()).endswith(os.sep + name) for name in names) else []
-    return [*(root / name for name in names), *own]
+    places = [root] if any(str(root.absolute()).endswith(os.sep + name) for name in names) else []
+    return [*(root / name for name in names), *places]
 
 
 def _imagenet_tree(entry: DataSpec, root: pathlib.Path | None) -> Source:

@@ -69,27 +69,27 @@ def _each(path: pathlib.Path, names: list[str], data: bool) -> dict:
             expected=f"at most {MAX_BYTES} bytes, and at most {MAX_RATIO} times the packed size",
             remedy=_REMEDY + ", uncompressed if it is genuine",
         )
-    found = {}
+    arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
             for name, info in infos.items():
                 with archive.open(info) as file:
-                    found[name] = _array(file, info, f"{path}, member {name}", data)
+                    arrays[name] = _array(file, info, f"{path}, member {name}", data)
     except DataError:
         raise
     except Exception as error:
         raise _damaged(path, error) from None
-    return found
+    return arrays
 
 
 def _member(path: pathlib.Path, infos: list[zipfile.ZipInfo], name: str) -> zipfile.ZipInfo:
     matches = [info for info in infos if info.filename in (name, name + ".npy")]
     if len(matches) != 1:
-        found = ", ".join(info.filename for info in infos[:8]) or "nothing"
+        there = ", ".join(info.filename for info in infos[:8]) or "nothing"
         raise DataError(
             f"array '{name}' is {'missing' if not matches else 'there twice'}",
             where=str(path),
-            expected=f"exactly one '{name}'; the file holds {found}",
+            expected=f"exactly one '{name}'; the file holds {there}",
             remedy=_REMEDY,
         )
     if matches[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or matches[0].flag_bits & 1:

@@ -18,12 +18,12 @@ LAYOUT = "train*.parquet and test*.parquet (or val*.parquet): image or img = {by
 
 def split_files(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     """Returns the train and test files of a folder or of its `data/` subfolder; an empty list where there are none."""
-    found: dict[str, list[pathlib.Path]] = {"train": [], "test": []}
+    files: dict[str, list[pathlib.Path]] = {"train": [], "test": []}
     for place in (folder, folder / "data"):
-        found["train"] = found["train"] or sorted(place.glob("train*.parquet"))
+        files["train"] = files["train"] or sorted(place.glob("train*.parquet"))
         for prefix in ("test", "val"):
-            found["test"] = found["test"] or sorted(place.glob(prefix + "*.parquet"))
-    return found
+            files["test"] = files["test"] or sorted(place.glob(prefix + "*.parquet"))
+    return files
 
 
 def read_split(files: list[pathlib.Path]) -> tuple[Encoded, np.ndarray, tuple[str, ...] | None]:

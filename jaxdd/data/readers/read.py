@@ -70,8 +70,8 @@ def load(
 
         if spec is not None:
             names = _known_names(spec, names, splits["train"][1], where)
-        given = {"name": name, "class_names": names or (), "resolution": side, "crop": crop, "where": where}
-        return LargeDataset.of_files(splits["train"], splits["test"], **given)
+        arguments = {"name": name, "class_names": names or (), "resolution": side, "crop": crop, "where": where}
+        return LargeDataset.of_files(splits["train"], splits["test"], **arguments)
     arrays = {}
     for split in ("train", "test"):  # the test split follows the train split's shape
         arrays[split] = _pixels(splits[split][0], side, channels, f"{where} ({split} images)", crop)
@@ -151,9 +151,9 @@ def _pixels(
     return pixels.fit_arrays(as_uint8(stored, where), resolution, channels, where)
 
 
-def _known_names(spec: DataSpec, found: tuple[str, ...] | None, labels: np.ndarray, where: str) -> tuple[str, ...]:
+def _known_names(spec: DataSpec, names: tuple[str, ...] | None, labels: np.ndarray, where: str) -> tuple[str, ...]:
     """Returns the class names of a known set; the number of classes must be right."""
-    count = len(found) if found else _count(labels, where)
+    count = len(names) if names else _count(labels, where)
     if count != spec.classes:
         raise DataError(
             f"{count} classes",
@@ -161,7 +161,7 @@ def _known_names(spec: DataSpec, found: tuple[str, ...] | None, labels: np.ndarr
             expected=f"the {spec.classes} classes of '{spec.name}'",
             remedy="complete the download, or load a subset as your own set: folder:DIR, npz:FILE or parquet:DIR",
         )
-    return spec.class_names or found or tuple(map(str, range(spec.classes)))
+    return spec.class_names or names or tuple(map(str, range(spec.classes)))
 
 
 def _count(labels: np.ndarray, where: str) -> int:

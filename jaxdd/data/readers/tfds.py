@@ -110,7 +110,7 @@ def read_splits(folder: pathlib.Path, spec: DataSpec | None) -> tuple[dict[str, 
         features = dict(builder.info.features.items())
         available = list(builder.info.splits)
         names = getattr(features.get("label"), "names", None)
-        found = {}
+        splits = {}
         for split, options in (("train", _TRAIN), ("test", _TEST)):
             name = next((option for option in options if option in available), None)
             if name is None or not {"image", "label"} <= set(features):
@@ -122,7 +122,7 @@ def read_splits(folder: pathlib.Path, spec: DataSpec | None) -> tuple[dict[str, 
                 )
             skip = {key: tfds.decode.SkipDecoding() for key in features}
             source = builder.as_data_source(split=name, decoders=skip)
-            found[split] = _read(source, f"{folder}, split {name}")
+            splits[split] = _read(source, f"{folder}, split {name}")
     except DataError:
         raise
     except Exception as error:
@@ -132,7 +132,7 @@ def read_splits(folder: pathlib.Path, spec: DataSpec | None) -> tuple[dict[str, 
             expected="a data set prepared as array_record",
             remedy="remove the folder and prepare it again",
         ) from None
-    return found, tuple(names) if names else None
+    return splits, tuple(names) if names else None
 
 
 def _read(source: Any, where: str) -> tuple[Encoded | np.ndarray, np.ndarray]:

@@ -57,11 +57,11 @@ def early_stage(settings: CondensationSettings, key: Key, data: Examples, fresh:
             expected="networks trained for a few epochs on the same data set",
             remedy="make them: `pretrain`, and name their folder with `networks`; or add `pretrain=true`",
         )
-    wanted, found = (
+    wanted, actual = (
         {(path, leaf.shape[skip:]) for path, leaf in trees.paths(tree)} for tree, skip in ((fresh, 0), (stored, 1))
     )
-    if wanted != found:
-        unlike = min(wanted ^ found)[0]
+    if wanted != actual:
+        unlike = min(wanted ^ actual)[0]
         raise UsageError(
             f"the networks trained beforehand are of another architecture: '{unlike}' differs",
             where="`networks`",

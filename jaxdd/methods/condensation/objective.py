@@ -47,13 +47,13 @@ def objective(settings: CondensationSettings, stage: str, blocks: int) -> Object
             metric = "mse" if settings.match == "feat" else settings.metric
             return [feature_distance([x], [y], metric) for x, y in pairs]
 
-        own = gm(0) if gradients else functools.reduce(operator.add, features())
+        total = gm(0) if gradients else functools.reduce(operator.add, features())
         if settings.match == "bi_match":
-            own += features(-1)[0]
+            total += features(-1)[0]
         if stage == SECOND:
-            own = second_stage(settings, own, features())
-        other = gm(1) if stage == SHIFTED else jnp.zeros_like(own)
-        return own + settings.lcs_weight * other, jnp.stack([own, other])
+            total = second_stage(settings, total, features())
+        other = gm(1) if stage == SHIFTED else jnp.zeros_like(total)
+        return total + settings.lcs_weight * other, jnp.stack([total, other])
 
     return Objective(gradients + (stage == SHIFTED), wanted, loss)
 

@@ -86,9 +86,9 @@ def iterations(name: str, dataset: str) -> int:
     if name == "dm":
         return DM_STEPS + 1
     family = family_of(dataset)
-    own = {"accdd": accdd.ITERATIONS, "ga": {"cifar10": 500}}.get(name, {})
+    of_method = {"accdd": accdd.ITERATIONS, "ga": {"cifar10": 500}}.get(name, {})
     usual = IMAGENET_ITERATIONS if family.startswith("imagenet1") else ITERATIONS
-    return own.get(family, usual)
+    return of_method.get(family, usual)
 
 
 def family_of(dataset: str) -> str:

@@ -62,13 +62,13 @@ def sweep(
     held = {"images": state.images, "buffer": state.buffer}
     if state.average is not None and settings.averages == "class":
         held["average"] = state.average
-    own = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, k), held)
+    held_here = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, k), held)
     labels = start + jnp.arange(k, dtype=jnp.int32)
-    turn = momentum.positions(own["images"], own["buffer"], rate, settings.mom_img, shared=shared)
+    turn = momentum.positions(held_here["images"], held_here["buffer"], rate, settings.mom_img, shared=shared)
     gradients, parts = gradients_of(settings, state, data, turn, labels, key)
-    images, buffer, moved = own["images"], own["buffer"], {}
-    if "average" in own:
-        arguments = (images, buffer, gradients, own["average"], rate, settings.mom_img, settings.ema_decay)
+    images, buffer, moved = held_here["images"], held_here["buffer"], {}
+    if "average" in held_here:
+        arguments = (images, buffer, gradients, held_here["average"], rate, settings.mom_img, settings.ema_decay)
         images, buffer, moved["average"] = momentum.averaged_sweep(*arguments, shared=shared)
     else:
         images, buffer = momentum.after_sweep(images, buffer, gradients, rate, settings.mom_img, shared=shared)
@@ -166,10 +166,10 @@ def _by_stage(
     settings: CondensationSettings, state: CondensationState, iteration: Array, in_stage: Callable[[str], Any]
 ) -> tuple[Array, Array]:
     """Returns the gradient in the stage that the run is in; only what the settings can bring about is compiled."""
-    found = functools.partial(in_stage, PLAIN)
+    way = functools.partial(in_stage, PLAIN)
     if settings.dm_weight:
         featured = gradient_amplification.matches_features(state.stage, iteration)
-        found = functools.partial(backend.cond, featured, functools.partial(in_stage, SECOND), found)
+        way = functools.partial(backend.cond, featured, functools.partial(in_stage, SECOND), way)
     if settings.shifts_labels:
-        found = functools.partial(backend.cond, state.stage.shifting, functools.partial(in_stage, SHIFTED), found)
-    return found()
+        way = functools.partial(backend.cond, state.stage.shifting, functools.partial(in_stage, SHIFTED), way)
+    return way()

@@ -56,8 +56,8 @@ def draw(settings: RCIGSettings, key: Key, *, stored: int, real: int) -> Draws:
         if size is None or size >= count:
             return None
         choose = lambda k: jax.random.choice(k, count, (size,), replace=False)  # noqa: E731
-        own = purpose_key(key, purpose)
-        return choose(own) if steps is None else jax.vmap(choose)(jax.random.split(own, steps))
+        of_purpose = purpose_key(key, purpose)
+        return choose(of_purpose) if steps is None else jax.vmap(choose)(jax.random.split(of_purpose, steps))
 
     adam_only = settings.inner_solver == "adam"
     augmented = bool(settings.aug)

@@ -75,15 +75,15 @@ def footprint(settings: RCIGSettings, network: Network, *, stored: int, real: in
 
 def demand(settings: RCIGSettings, network: Network, *, stored: int, real: int) -> Demand:
     """Returns the same for users."""
-    found = footprint(settings, network, stored=stored, real=real)
+    needs = footprint(settings, network, stored=stored, real=real)
     n = stored * (2 if settings.use_flip else 1)
-    cut = found.chunk is not None and found.chunk < n
+    cut = needs.chunk is not None and needs.chunk < n
     smaller = (
-        f"`max_forward_batch_size={max(1, (found.chunk or n) // 2)}`, " if found.rows * found.kept > found.fixed else ""
+        f"`max_forward_batch_size={max(1, (needs.chunk or n) // 2)}`, " if needs.rows * needs.kept > needs.fixed else ""
     )
     return Demand(
-        found.bytes,
-        f"chunks of {found.chunk} images, whose forward passes are repeated" if cut else "",
+        needs.bytes,
+        f"chunks of {needs.chunk} images, whose forward passes are repeated" if cut else "",
         f"{smaller}a smaller `n_images`, `width` or `batch_size`",
     )
 

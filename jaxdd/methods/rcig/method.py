@@ -172,22 +172,22 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         """Returns one outer step with every random choice given; deterministic."""
         network = self.network(batch.image_shape, batch.classes)
         member = trees.take(state.pool, draws.model)
-        found = sharding.mean(self.meta_gradient(network, member, state, batch, draws))
-        return self.advance(network, member, state, found, draws)
+        gradient = sharding.mean(self.meta_gradient(network, member, state, batch, draws))
+        return self.advance(network, member, state, gradient, draws)
 
     def advance(
-        self, network: Network, member: pool.Member, state: RCIGState, found: MetaGradient, draws: Draws
+        self, network: Network, member: pool.Member, state: RCIGState, gradient: MetaGradient, draws: Draws
     ) -> tuple[RCIGState, Metrics]:
         """Updates what follows the meta-gradient: the set, its average, the network of the pool, the learning rates."""
-        update, optimizer = self._optimizer().update(found.total, state.optimizer, state.synthetic)
+        update, optimizer = self._optimizer().update(gradient.total, state.optimizer, state.synthetic)
         synthetic = trees.add(state.synthetic, update)
         ema = jax.tree.map(lambda old, new: EMA_DECAY * old + (1 - EMA_DECAY) * new, state.ema, synthetic)
         member = self._train_member(network, member, synthetic, draws)
         member = pool.renew(network, member, draws.renewal, limit=self.max_online_steps)
-        rates, metrics = state.rates, found.metrics
+        rates, metrics = state.rates, gradient.metrics
         if self.inner_solver == "adam":
-            rates = rcig_rates.adapt(rates, rcig_rates.status(found.losses), state.step)
-            metrics = {**metrics, "inner_lr": rates.inner, "hvp_status": rcig_rates.status(found.residuals)}
+            rates = rcig_rates.adapt(rates, rcig_rates.status(gradient.losses), state.step)
+            metrics = {**metrics, "inner_lr": rates.inner, "hvp_status": rcig_rates.status(gradient.residuals)}
         new_pool = trees.put(state.pool, draws.model, member)
         return RCIGState(state.step + 1, synthetic, optimizer, ema, new_pool, rates), metrics
 
@@ -301,8 +301,8 @@ class RCIG(RCIGSettings, Method[RCIGState]):
 
         def attempt(**rates: Array) -> tuple[Array, Array]:
             trial = state._replace(rates=state.rates._replace(**rates))
-            found = plain.meta_gradient(network, member, trial, batch, draws)
-            return rcig_rates.status(found.losses), rcig_rates.status(found.residuals)
+            gradient = plain.meta_gradient(network, member, trial, batch, draws)
+            return rcig_rates.status(gradient.losses), rcig_rates.status(gradient.residuals)
 
         inner = rcig_rates.tune(state.rates.inner, lambda rate: attempt(inner=rate)[0])
         hvp = rcig_rates.tune(state.rates.hvp, lambda rate: attempt(inner=inner, hvp=rate)[1])

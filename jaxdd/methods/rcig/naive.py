@@ -58,10 +58,10 @@ def implicit_gradient(
         return (jnp.sum((logits(params, images) - labels) ** 2) + lam * trees.dot(params, params)) / (2 * labels.size)
 
     def outer(params: PyTree) -> tuple[Array, Array]:
-        found = logits(params, batch.images)
-        targets = jax.nn.one_hot(batch.labels, batch.classes, dtype=found.dtype) - 1 / batch.classes
-        accuracy = jnp.mean(jnp.argmax(found, -1) == batch.labels)
-        return jnp.sum((found - targets) ** 2) / (2 * targets.size), accuracy
+        outputs = logits(params, batch.images)
+        targets = jax.nn.one_hot(batch.labels, batch.classes, dtype=outputs.dtype) - 1 / batch.classes
+        accuracy = jnp.mean(jnp.argmax(outputs, -1) == batch.labels)
+        return jnp.sum((outputs - targets) ** 2) / (2 * targets.size), accuracy
 
     def slope_along(x: PyTree, _: Array) -> PyTree:
         return jax.jvp(lambda t: jax.grad(inner)(t, synthetic), (theta,), (x,))[1]

@@ -90,12 +90,12 @@ class RCIGSettings:
     def implied(cls, values: Mapping[str, Any]) -> Implied:
         """Returns the default of the original's flag --n_images; and the `adam` solver, by settings that only it
         knows."""
-        found: dict[str, Any] = {} if "n_images" in values else {"n_images": 10}
+        settings: dict[str, Any] = {} if "n_images" in values else {"n_images": 10}
         only = [] if "inner_solver" in values else adam_only(values)
         if only:
-            found["inner_solver"] = "adam"
+            settings["inner_solver"] = "adam"
         return Implied(
-            found, tuple(f"'{name}' belongs to the adam solver: inner_solver = adam is selected" for name in only)
+            settings, tuple(f"'{name}' belongs to the adam solver: inner_solver = adam is selected" for name in only)
         )
 
     def notices(self) -> tuple[str, ...]:

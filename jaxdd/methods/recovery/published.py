@@ -105,11 +105,11 @@ def _classes_of_imagenet(dataset: str) -> int:
 
 def _kind(method: str, dataset: str, side: int, classes: int) -> tuple[str, tuple[str, ...]]:
     """Returns the row of `PUBLISHED` by which a data set goes, and what is to be told of it."""
-    own = {"cifar10": "cifar", "cifar100": "cifar", "tiny_imagenet": "tiny_imagenet", "imagenet": "imagenet"}
-    own |= {"imagenet1k": "imagenet", "imagenet21k": "imagenet21k", "imagenette": "imagenet", "imagewoof": "imagenet"}
+    named = {"cifar10": "cifar", "cifar100": "cifar", "tiny_imagenet": "tiny_imagenet", "imagenet": "imagenet"}
+    named |= {"imagenet1k": "imagenet", "imagenet21k": "imagenet21k", "imagenette": "imagenet", "imagewoof": "imagenet"}
     name = registry.canonical(dataset)
-    if name in own:
-        kind = own[name]
+    if name in named:
+        kind = named[name]
         borrowed = (method, kind) in UNPUBLISHED
         note = f"{method} has no published settings for {name}: those of the methods beside it are used"
         return kind, (note,) if borrowed else ()
@@ -153,18 +153,18 @@ def _total(stages: Any, otherwise: int) -> int:
 
 
 def for_size(
-    values: dict[str, Any], given: Collection[str], dataset: str, side: int | None
+    values: dict[str, Any], chosen: Collection[str], dataset: str, side: int | None
 ) -> tuple[dict[str, Any], list[str]]:
     """Returns a preset's settings for images of another size than those it was written for, and what to tell of it.
 
     Arguments:
         values: the settings.
-        given: names of settings that a user gave, which stay.
+        chosen: names of settings that a user gave, which stay.
         dataset: that the preset was written for.
         side: of the images, in pixels.
     """
     published = published_side(dataset)
-    dropped = [name for name in ("stages", "jitter", "mosaic") if name in values and name not in given]
+    dropped = [name for name in ("stages", "jitter", "mosaic") if name in values and name not in chosen]
     if published in (None, side) or side is None or not dropped:
         return values, []
     kept = {name: value for name, value in values.items() if name not in dropped}

@@ -203,17 +203,17 @@ def _static(images: Examples) -> tuple:
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
 def _whole_losses(network: Network, variables: PyTree, static: tuple, images: Array, labels: Array) -> Array:
-    given = Examples(images, labels, *static)
-    return cross_entropy(network, variables, given.standardise(given.take(slice(None))), labels)
+    examples = Examples(images, labels, *static)
+    return cross_entropy(network, variables, examples.standardise(examples.take(slice(None))), labels)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2, 3))
 def _best_crops(
     network: Network, variables: PyTree, static: tuple, size: int, images: Array, labels: Array, boxes: Boxes
 ) -> tuple[Array, Array]:
-    given, (n, crops) = Examples(images, labels, *static), boxes.top.shape
-    cut = antialiased_crop(given.take(slice(None)), boxes, size)
-    seen = centred(given.standardise(cut), given.image_shape[0]).reshape(n * crops, *given.image_shape)
+    examples, (n, crops) = Examples(images, labels, *static), boxes.top.shape
+    cut = antialiased_crop(examples.take(slice(None)), boxes, size)
+    seen = centred(examples.standardise(cut), examples.image_shape[0]).reshape(n * crops, *examples.image_shape)
     losses = cross_entropy(network, variables, seen, jnp.repeat(labels, crops)).reshape(n, crops)
     best = jnp.argmin(losses, axis=1)
     return cut[jnp.arange(n), best], losses[jnp.arange(n), best]
@@ -228,9 +228,9 @@ def _in_batches(fn, images: Examples, views: int, *others):
     for start in range(0, count, size):
         first = min(start, count - size)  # the last batch is as large as the others; what it repeats is cut off
         rows = slice(first, first + size)
-        given = jax.tree.map(lambda leaf, rows=rows: leaf[rows], (images.images, images.labels, *others))
-        found = jax.device_get(fn(*jax.device_put(given)))
-        parts.append(jax.tree.map(lambda leaf, new=start - first: leaf[new:], found))
+        arguments = jax.tree.map(lambda leaf, rows=rows: leaf[rows], (images.images, images.labels, *others))
+        results = jax.device_get(fn(*jax.device_put(arguments)))
+        parts.append(jax.tree.map(lambda leaf, new=start - first: leaf[new:], results))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 

@@ -126,11 +126,11 @@ class RecoverStage(Procedure[RecoverState]):
         """Returns the loss, the cross-entropy and the statistics; of several teachers their means, and each one's
         own."""
         names = {"loss": "loss", "ce": "cross_entropy", "statistics": "statistics"}
-        found = {name: getattr(state.losses, field).mean() for name, field in names.items()}
+        means = {name: getattr(state.losses, field).mean() for name, field in names.items()}
         if len(self.stage.teachers) > 1:
             for place, teacher in enumerate(self.stage.teachers):
-                found |= {f"{name}_{teacher}": getattr(state.losses, field)[place] for name, field in names.items()}
-        return found
+                means |= {f"{name}_{teacher}": getattr(state.losses, field)[place] for name, field in names.items()}
+        return means
 
     def result(self, state: RecoverState) -> Array:
         """Returns the last iterate, in the networks' space."""
@@ -244,5 +244,5 @@ class RecoverStage(Procedure[RecoverState]):
                 expected="a divisor of batch_size, or no less than batch_size",
                 remedy=f"set batch_size to {max(1, n // group) * group}, or statistics_group to {n}",
             )
-        given = (data.start or {}).get("groups")
-        return jnp.arange(n // group, dtype=jnp.int32) if given is None else given
+        numbers = (data.start or {}).get("groups")
+        return jnp.arange(n // group, dtype=jnp.int32) if numbers is None else numbers

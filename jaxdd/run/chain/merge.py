@@ -51,10 +51,10 @@ def merge(
     wanted = chunks(classes, range(ipc), settings["batch_size"], settings["statistics_group"])
     provenance = _provenance(about, ipc)
     refuse_other_set(out, provenance)
-    found = _intact(places, wanted)
+    sources = _intact(places, wanted)
     with alone(out, "set"), tempfile.TemporaryFile(dir=out) as room:  # on disk: a large set need not fit into memory
         images = np.memmap(room, np.uint8, "w+", shape=(classes, ipc, *meaning["image_shape"]))
-        for chunk, (pieces, entry) in found.items():
+        for chunk, (pieces, entry) in sources.items():
             arrays = pieces.read(entry)
             images[chunk.first : chunk.stop, chunk.ipc_index] = arrays["images"]
             if publish is not None and (files := files_of(arrays)):
@@ -75,7 +75,7 @@ def merge(
 
 def _common(places: Sequence[pathlib.Path], ipc: int | None, with_recipe: bool) -> tuple[dict[str, Any], int]:
     """Returns the content of `config.json` for a set of this size, and the size: the largest, if none is given."""
-    found = []
+    contents = []
     for place in places:
         path = place / "config.json"
         content = io.read_json(path) if path.is_file() else None
@@ -87,17 +87,17 @@ def _common(places: Sequence[pathlib.Path], ipc: int | None, with_recipe: bool) 
                 expected="a folder that `recover` wrote: OUT/recovered",
                 remedy="check the path, or run recover first",
             )
-        found.append(content)
+        contents.append(content)
         what, where = "the folders belong to different runs", f"{places[0]} and {place}"
-        first, this = found[0]["identity"], found[-1]["identity"]
+        first, this = contents[0]["identity"], contents[-1]["identity"]
         identities.require_same(first, this, what, where=where, remedy="merge the shards of one run")
-    if not found:
+    if not contents:
         raise CheckpointError(
             "nothing to merge",
             expected="one folder of recovered chunks or more",
             remedy="name the folders that `recover` wrote",
         )
-    sizes = {content["other"]["n_images"]: content for content in found}
+    sizes = {content["other"]["n_images"]: content for content in contents}
     wanted = ipc or max(sizes)
     if with_recipe and wanted not in sizes:
         raise CheckpointError(
@@ -106,28 +106,28 @@ def _common(places: Sequence[pathlib.Path], ipc: int | None, with_recipe: bool) 
             expected=f"{' or '.join(map(str, sorted(sizes)))} images, for which the run was begun",
             remedy="name the recipe, or add `merge` to the command that these images were made by",
         )
-    return sizes.get(wanted, found[0]), wanted
+    return sizes.get(wanted, contents[0]), wanted
 
 
 def _intact(places: Sequence[pathlib.Path], wanted: Sequence[Chunk]) -> dict[Chunk, tuple[Pieces, dict[str, Any]]]:
     """Returns the place of each chunk, verified; of two copies the first one that is whole."""
-    found: dict[Chunk, tuple[Pieces, dict[str, Any]]] = {}
+    whole: dict[Chunk, tuple[Pieces, dict[str, Any]]] = {}
     needed = set(wanted)
     damaged: dict[Chunk, str] = {}
     for place in places:
         pieces = Pieces(place, KEYS)
         for entry in pieces.entries().values():
             chunk = of_entry(entry)
-            if chunk in needed and chunk not in found:
+            if chunk in needed and chunk not in whole:
                 if pieces.intact(entry):
-                    found[chunk] = pieces, entry
+                    whole[chunk] = pieces, entry
                 else:
                     damaged[chunk] = str(pieces.path(entry))
     where = ", ".join(map(str, places))
-    bad = [chunk for chunk in damaged if chunk not in found]
+    bad = [chunk for chunk in damaged if chunk not in whole]
     require_complete(bad, ", ".join(damaged[chunk] for chunk in bad[:3]), "damaged files of the set")
-    require_complete([chunk for chunk in wanted if chunk not in found], where, "the set is not complete; missing are")
-    return {chunk: found[chunk] for chunk in wanted}
+    require_complete([chunk for chunk in wanted if chunk not in whole], where, "the set is not complete; missing are")
+    return {chunk: whole[chunk] for chunk in wanted}
 
 
 def _provenance(about: Mapping[str, Any], ipc: int) -> dict[str, Any]:
