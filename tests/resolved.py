@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -46,6 +47,14 @@ def resolved(path: pathlib.Path | str, changes: Mapping[str, Any]) -> dict[str, 
     return {"parts": [as_dict(part) for part in parts], "stored": stored, "recipe": as_dict(Recipe.of(stored))}
 
 
+def as_preset(path: pathlib.Path, side: int) -> list[Any]:
+    """Returns all settings of a chain's config as a preset for images of `side` pixels, and what is told of them."""
+    method, _, preset = path.stem.rpartition("_")
+    large = functools.partial(dataclasses.replace, resolution=side)
+    chain = presets.build_chain(method, {}, preset=preset, describe=lambda name: large(spec(name)))
+    return [as_dict(chain.recovery), chain.recipe, list(chain.notices)]
+
+
 def spec(name: str) -> DataSpec:
     """Returns what is known of a data set before an image is read."""
     return SPECS[name] if name in SPECS else DataSpec(name, 32, 3, 10)
@@ -60,6 +69,8 @@ def checksum(path: pathlib.Path | str) -> str:
         except JaxddError as error:
             each.append(type(error).__name__)
     assert isinstance(each[0], dict), f"{path}: {each[0]}"
+    if pathlib.Path(path).parent.name == "cda":
+        each += [as_preset(pathlib.Path(path), side) for side in (32, 64, 224)]
     return hashlib.sha256(json.dumps(each, sort_keys=True).encode()).hexdigest()[:16]
 
 
