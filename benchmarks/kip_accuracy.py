@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks import record
 from jaxdd import data
 from jaxdd.core.distilled import DistilledSet
-from jaxdd.methods.kip import KIP, kernel_accuracy, made_with
+from jaxdd.methods.kip.method import KIP, kernel_accuracy, made_with
 from jaxdd.run.distillation import Distillation
 
 

@@ -48,7 +48,7 @@ from jaxdd.run.chain.squeeze import Squeezing
 from jaxdd.run.chain.teacher import Teacher
 from jaxdd.run.control import Control
 from jaxdd.run.progress import Reporter
-from jaxdd.training.teacher import TINY, Recipe
+from jaxdd.training.recipe import TINY, TeacherRecipe
 
 NAME = "sre2l_accuracy"
 REAL = ("random real", "k-means real")
@@ -80,7 +80,9 @@ class Bench:
         dataset = self.dataset
         architecture = {"name": "torchvision_resnet", "depth": 18, "width": self.flags.width, "normalization": "batch"}
         words = teacher.words(architecture, dataset.image_shape, dataset.classes)
-        recipe = Recipe(**{**vars(TINY), "epochs": self.flags.squeeze, "warmup_epochs": min(5, self.flags.squeeze - 1)})
+        recipe = TeacherRecipe(
+            **{**vars(TINY), "epochs": self.flags.squeeze, "warmup_epochs": min(5, self.flags.squeeze - 1)}
+        )
         network = teacher.network(words)
         squeezing = Squeezing.of(dataset, self.preprocessing, network, recipe, architecture=words)
         with alone(self.folder, "teacher"):

@@ -131,16 +131,14 @@ def squeeze(
         weights: a safetensors file with the names of torchvision or timm, which is imported in place of training.
         output_dir: the teacher's folder; None leaves nothing on disk.
         settings: `arch_name` (resnet18, ..., vit or conv) and `width`; and of the training, the fields of
-            `training.teacher.Recipe`, e.g. `epochs=10`.
+            `training.recipe.TeacherRecipe`, e.g. `epochs=10`.
 
     Raises:
         JaxddError: an unknown setting, a bad value, or weights of another architecture.
     """
     dataset = _dataset(data, test=True)
-    architecture = {name: settings.pop(name) for name in ("arch_name", "width") if name in settings}
-    chosen = _chain(
-        dataset, method, {**architecture, **{f"squeeze.{name}": value for name, value in settings.items()}}, None
-    )
+    kind = {name: settings.pop(name) for name in ("arch_name", "width") if name in settings}
+    chosen = _chain(dataset, method, {**kind, **{f"squeeze.{name}": value for name, value in settings.items()}}, None)
     _tell(chosen.notices)
     preprocessing = data_room.fit(dataset, **students.KIND)
     with _room(output_dir) as place:

@@ -17,7 +17,7 @@ from jaxdd.evaluation.students import published
 from jaxdd.run.chain.settings import NAMES as METHODS
 from jaxdd.run.chain.settings import Decoupled
 from jaxdd.run.presets import OF_CHAINS
-from jaxdd.training import teacher
+from jaxdd.training.recipe import published as published_of_teacher
 
 pytestmark = pytest.mark.quick
 
@@ -112,5 +112,5 @@ def test_a_file_and_its_command_and_the_tables_agree(name):
         side, classes = file.image_shape[0], file.spec.classes
         usual = published(method, file.dataset, file.ipc, resolution=side, classes=classes)
         assert Recipe.of(file.recipe) == Recipe.of({**file.recipe, **usual})
-        trained = as_dict(teacher.published(file.dataset, side))
+        trained = as_dict(published_of_teacher(file.dataset, side))
         assert {key: trained[key] for key in values.get("squeeze", {})} == values.get("squeeze", {})

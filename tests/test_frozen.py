@@ -28,7 +28,7 @@ from jaxdd.run.chain.settings import ChainSettings
 from jaxdd.run.settings import RunSettings
 from jaxdd.run.storage.checkpoint import Storage
 from jaxdd.run.storage.networks import add
-from jaxdd.training import teacher
+from jaxdd.training.recipe import TeacherRecipe
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "frozen.json").read_text())
@@ -47,7 +47,7 @@ def settings() -> dict[str, list[str]]:
     protocols = {name: Recipe.protocol_of({"protocol": name}) for name in ("rcig", "idc", "dc", "soft")}
     groups = {f"method {name}": method.settings for name, method in METHODS.items() if not method.is_chain}
     groups |= {f"recipe {name}": cls for name, cls in protocols.items()}
-    groups |= {"run": RunSettings, "chain": ChainSettings, "recovery": Recovery, "squeeze": teacher.Recipe}
+    groups |= {"run": RunSettings, "chain": ChainSettings, "recovery": Recovery, "squeeze": TeacherRecipe}
     return {name: sorted(field.name for field in settings_of(cls)) for name, cls in groups.items()}
 
 

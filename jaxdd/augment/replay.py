@@ -17,18 +17,16 @@ pieces of a mosaic trade places. It is made for mosaics of f by f images; f = 1 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from jaxdd.augment.cutmix import box, fill
 from jaxdd.augment.imagenet import random_resized_crop
+from jaxdd.core.config import Mix
 from jaxdd.core.errors import UsageError
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Key
-
-Mix = Literal["none", "cutmix", "mixup"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,13 +16,25 @@ import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import ml_collections
 
 from jaxdd.core.errors import ConfigError, nearest
 
 T = TypeVar("T")
+
+# Words that settings choose among: they stand here, as settings stand in modules that import no JAX.
+Precision = Literal["float32", "bfloat16"]  # of activations (`core.precision`)
+Formation = Literal["single", "multi", "bound"]  # how an image encodes several (`core.formation`)
+FeatureMetric = Literal["mse", "l1", "l1_mean", "cos"]  # distances (`matching.distances`)
+GradientMetric = Literal["mse", "l1", "l1_mean", "cos", "ours", "vector_cos"]
+Norm = Literal["filter", "layer", "weight", "dfilter", "dlayer"]  # perturbed networks (`matching.perturbation`)
+Ignore = Literal["biasbn", "none"]
+Scope = Literal["weights", "states"]
+Mix = Literal["none", "cutmix", "mixup"]  # of two images (`augment.replay`)
+SoftKind = Literal["kl", "mse", "cosine"]  # of soft losses (`training.soft_losses`)
+BOUND = 128  # training images that the formation `bound` makes at the most
 
 
 def setting(default: Any, help: str, *, low: float | None = None, high: float | None = None) -> Any:
@@ -58,6 +70,18 @@ class ConfigFile:
         """Returns the same file with some values overridden from elsewhere (flags, `--set`)."""
         lines = {key: line for key, line in self.lines.items() if key not in overrides}
         return dataclasses.replace(self, values={**self.values, **overrides}, lines=lines)
+
+
+class Implied(NamedTuple):
+    """Settings that those in a file imply.
+
+    Arguments:
+        values: setting -> value, for settings that the file leaves out.
+        notices: what the user should be told of it.
+    """
+
+    values: dict[str, Any]
+    notices: tuple[str, ...] = ()
 
 
 def find_config(path: str) -> pathlib.Path:

@@ -15,17 +15,14 @@ ordered by cell: the first cell of all images, then the second of all, row by ro
 
 from __future__ import annotations
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdd.core.config import BOUND, Formation
 from jaxdd.core.types import Array
 
-Formation = Literal["single", "multi", "bound"]
 GREY = 0.5
-BOUND = 128
 
 
 def decode(images: Array | np.ndarray, factor: int, formation: Formation = "single", *, bound: int = BOUND) -> Array:

@@ -20,14 +20,13 @@ from __future__ import annotations
 import contextlib
 import contextvars
 from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 
+from jaxdd.core.config import Precision
 from jaxdd.core.errors import choose
-
-Precision = Literal["float32", "bfloat16"]
 
 _exact: contextvars.ContextVar[bool] = contextvars.ContextVar("jaxdd_exact", default=False)
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from jaxdd.core import backend
+from jaxdd.core.config import Implied
 from jaxdd.core.distilled import DistilledSet, Space
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
@@ -136,18 +137,6 @@ def in_parts(procedure: Procedure[State], state: State, batch: Examples, key: Ke
 
         state = backend.loop(part.times, once, state)
     return state, procedure.metrics(state)
-
-
-class Implied(NamedTuple):
-    """Settings that those in a file imply.
-
-    Arguments:
-        values: setting -> value, for settings that the file leaves out.
-        notices: what the user should be told of it.
-    """
-
-    values: dict[str, Any]
-    notices: tuple[str, ...] = ()
 
 
 class Demand(NamedTuple):

@@ -200,6 +200,16 @@ def canonical(name: str) -> str:
     return subset.name if subset else ALIASES.get(name, name)
 
 
+def require_known(name: str) -> None:
+    """Refuses the name of a data set that is neither known nor a user's own; light, so that a typo costs nothing.
+
+    Raises:
+        UsageError: names the nearest one.
+    """
+    if not user_kind(name):
+        spec(name)
+
+
 def spec(name: str) -> DataSpec:
     """Returns the entry of a known data set, also by an alias.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+from jaxdd import models
 from jaxdd.core.config import setting
 from jaxdd.core.precision import Precision
 from jaxdd.core.procedure import Procedure
@@ -91,6 +92,11 @@ class BaseRecipe(abc.ABC):
         Raises:
             UsageError: an unknown one, or images too small for it.
         """
+
+    def built(self, image_shape: tuple[int, int, int], classes: int, **options: Any) -> Network:
+        """Builds the architecture; `options` of `models.build` stand in place of the recipe's settings."""
+        usual = {"width": self.width, "depth": self.depth, "precision": self.precision}
+        return models.build(self.eval_arch, image_shape=image_shape, classes=classes, **{**usual, **options})
 
     @abc.abstractmethod
     def training(self, network: Network, subject: Subject, *, augmented: bool) -> Training:

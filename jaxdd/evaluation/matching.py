@@ -64,19 +64,8 @@ class SgdRecipe(BaseRecipe):
 
     def network(self, image_shape: tuple[int, int, int], classes: int, dataset: str = "") -> Network:
         """Returns the architecture as PyTorch draws it; the ConvNet's blocks all have `width` channels."""
-        return models.build(
-            self.eval_arch,
-            image_shape=image_shape,
-            classes=classes,
-            width=self.width,
-            depth=self.depth,
-            normalization=self.normalized,
-            widening=False,
-            norm_epsilon=1e-5,
-            initialization="pytorch",
-            cifar=dataset in CIFAR and self.protocol == "idc",
-            precision=self.precision,
-        )
+        options = {"normalization": self.normalized, "cifar": dataset in CIFAR and self.protocol == "idc"}
+        return self.built(image_shape, classes, **options, **models.AS_IN_PYTORCH)
 
     @property
     def normalized(self) -> str:

@@ -104,15 +104,8 @@ class Recipe(BaseRecipe):
 
     def network(self, image_shape: tuple[int, int, int], classes: int, dataset: str = "") -> Network:
         """Returns the architecture; always with ReLU, whatever the set was distilled with."""
-        return models.build(
-            self.eval_arch,
-            image_shape=image_shape,
-            classes=classes,
-            width=self.width,
-            depth=self.depth if self.eval_arch == "conv" else None,
-            normalization=self.normalization,
-            precision=self.precision,
-        )
+        depth = self.depth if self.eval_arch == "conv" else None
+        return self.built(image_shape, classes, depth=depth, normalization=self.normalization)
 
     def training(self, network: Network, subject: Subject, *, augmented: bool) -> Training:
         """Returns the training with `test_aug`, or without, where training goes on after the schedule's end.

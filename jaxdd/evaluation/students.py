@@ -96,16 +96,7 @@ class SoftRecipe(BaseRecipe):
 
     def network(self, image_shape: tuple[int, int, int], classes: int, dataset: str = "") -> Network:
         """Returns the architecture as PyTorch draws it; the ConvNet's blocks all have `width` channels."""
-        return models.build(
-            self.eval_arch,
-            image_shape=image_shape,
-            classes=classes,
-            width=self.width,
-            depth=self.depth,
-            normalization=self.normalization,
-            precision=self.precision,
-            **models.AS_IN_PYTORCH,
-        )
+        return self.built(image_shape, classes, normalization=self.normalization, **models.AS_IN_PYTORCH)
 
     def training(self, network: Network, subject: Subject, *, augmented: bool = True) -> Training:
         """Returns one training of E epochs."""

@@ -24,17 +24,15 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import jax
 import jax.numpy as jnp
 
 from jaxdd.core import trees
+from jaxdd.core.config import FeatureMetric, GradientMetric
 from jaxdd.core.errors import ConfigError, choose
 from jaxdd.core.types import Array, PyTree
-
-FeatureMetric = Literal["mse", "l1", "l1_mean", "cos"]
-GradientMetric = Literal["mse", "l1", "l1_mean", "cos", "ours", "vector_cos"]
 
 EPSILON = 1e-6  # in the denominator of every published cosine
 

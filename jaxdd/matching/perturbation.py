@@ -19,19 +19,16 @@ released code. Per filter the perturbation is about sqrt(a_x^2 + a_y^2) of its l
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 
 from jaxdd.core import trees
+from jaxdd.core.config import Ignore, Norm, Scope
 from jaxdd.core.errors import ConfigError, choose
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Key, PyTree
-
-Norm = Literal["filter", "layer", "weight", "dfilter", "dlayer"]
-Ignore = Literal["biasbn", "none"]
-Scope = Literal["weights", "states"]
 
 EPSILON = 1e-10  # beside a filter's length, as published
 

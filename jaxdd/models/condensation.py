@@ -6,7 +6,7 @@ scale every layer.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 
@@ -70,12 +70,12 @@ class LeNet(nn.Module):
         return pytorch.dense(hidden[-1].shape[-1], self.classes)(hidden[-1]), (*maps, *hidden)
 
 
-class AlexNet(nn.Module):
-    """Five convolutions, three poolings by maximum, a classifier.
+class _Staged(nn.Module):
+    """Stages of convolutions, each with a pooling by maximum, and a classifier.
 
     Arguments:
         classes: number of outputs.
-        width: filters of the first convolution; the others scale with it.
+        width: 128 means the published numbers of filters.
         normalization: one of `layers.NORMALIZATIONS`; after each convolution.
         dtype: computation type of all but the classifier, None to follow the inputs.
     """
@@ -85,47 +85,36 @@ class AlexNet(nn.Module):
     normalization: str = "identity"
     dtype: Any = None
 
+    stages: ClassVar[Any] = ()  # of each stage the layers' filters and sizes
+
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> tuple[Array, tuple[Array, ...]]:
         """Logits `[n, classes]` and the features after each pooling, the last flattened to `[n, d]`."""
-        blocks = _stages(self, ALEXNET_LAYERS, images, train)
-        return pytorch.dense(blocks[-1].shape[-1], self.classes)(blocks[-1]), blocks
+        x = images
+        blocks = []
+        for stage in self.stages:
+            for filters, kernel in stage:
+                padding = layers.first_padding(images.shape[-1], kernel) if x is images else None
+                features = layers.scaled(filters, self.width)
+                x = pytorch.convolution(x.shape[-1], features, kernel, padding=padding, dtype=self.dtype)(x)
+                x = nn.relu(pytorch.normalize(x, self.normalization, train=train, dtype=self.dtype))
+            x = layers.max_pool(x)
+            blocks.append(x)
+        blocks[-1] = layers.flatten(x)
+        return pytorch.dense(blocks[-1].shape[-1], self.classes)(blocks[-1]), tuple(blocks)
 
 
-class VGG11(nn.Module):
-    """Eight convolutions 3x3, five poolings by maximum, a classifier.
+class AlexNet(_Staged):
+    """Five convolutions, three poolings by maximum, a classifier; `width` filters in the first convolution."""
 
-    Arguments:
-        classes: number of outputs.
-        width: 128 means the usual 64 to 512 filters.
-        normalization: one of `layers.NORMALIZATIONS`; after each convolution.
-        dtype: computation type of all but the classifier, None to follow the inputs.
-    """
+    stages: ClassVar[Any] = ALEXNET_LAYERS
 
-    classes: int
-    width: int = 128
+
+class VGG11(_Staged):
+    """Eight convolutions 3x3, five poolings by maximum, a classifier; of width 128 the usual 64 to 512 filters."""
+
     normalization: str = "instance"
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(self, images: Array, train: bool = False) -> tuple[Array, tuple[Array, ...]]:
-        """Logits `[n, classes]` and the features after each pooling, the last flattened to `[n, d]`."""
-        blocks = _stages(self, VGG11_LAYERS, images, train)
-        return pytorch.dense(blocks[-1].shape[-1], self.classes)(blocks[-1]), blocks
-
-
-def _stages(network: AlexNet | VGG11, stages: Any, images: Array, train: bool) -> tuple[Array, ...]:
-    x = images
-    blocks = []
-    for stage in stages:
-        for filters, kernel in stage:
-            padding = layers.first_padding(images.shape[-1], kernel) if x is images else None
-            features = layers.scaled(filters, network.width)
-            x = pytorch.convolution(x.shape[-1], features, kernel, padding=padding, dtype=network.dtype)(x)
-            x = nn.relu(pytorch.normalize(x, network.normalization, train=train, dtype=network.dtype))
-        x = layers.max_pool(x)
-        blocks.append(x)
-    return (*blocks[:-1], layers.flatten(x))
+    stages: ClassVar[Any] = VGG11_LAYERS
 
 
 def _hidden(x: Array, sizes: Any, dtype: Any) -> tuple[Array, ...]:

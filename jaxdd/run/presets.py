@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from jaxdd.core import config as configs
 from jaxdd.core.config import ConfigFile
 from jaxdd.core.errors import UsageError, choose
-from jaxdd.data.registry import one_word
+from jaxdd.data.registry import one_word, require_known
 from jaxdd.run.chain.settings import GROUPS, NAMES, ChainSettings, Decoupled, merged
 from jaxdd.run.settings import RunSettings, Settings
 
 if TYPE_CHECKING:
     from jaxdd.data import DataSpec
-    from jaxdd.training.teacher import Recipe
+    from jaxdd.training.recipe import TeacherRecipe
 
 DEFAULT = "configs_final/digits.txt"  # what runs without a config, unless a method has a file of its own
 MATCHING = "configs_final/matching/digits.txt"  # which the matching methods share
@@ -47,20 +47,24 @@ def build(path: str | None, overrides: Overrides, *, notices: Sequence[str] = ()
     plain = {key: value for key, (_, value) in overrides.items()}
     path = path or default_config(plain.get("method"))
     if not at_hand:
-        _require_known_data(_read(path).replace(plain))
+        named = _read(path).replace(plain).values.get("dataset_name", "cifar10")
+        if isinstance(named, str):
+            require_known(named)
 
-    from jaxdd.methods import METHODS  # imports JAX: not before the first checks
+    from jaxdd.methods import METHODS
 
     method = _read(path).replace(plain).values.get("method", "rcig")
     where = overrides.get("method", ("method",))[0]
-    cls = METHODS[choose(str(method), METHODS, kind="method", where=where)].settings
-    if METHODS[str(method)].is_chain:
+    entry = METHODS[choose(str(method), METHODS, kind="method", where=where)]
+    if entry.is_chain:
         raise UsageError(
             f"'{method}' is a chain of its own",
             where=where if path == DEFAULT else str(path),
             expected="distill or recover for it",
             remedy="to evaluate, leave `config_path` out: the set has its recipe with it",
         )
+    check_overrides(overrides, {"method": entry.light, "run": RunSettings})
+    cls = entry.settings  # imports JAX: not before these checks
     classes = {"method": cls, "run": RunSettings}
     file = _read(path, getattr(cls, "historical_names", None))
     check_overrides(overrides, classes)
@@ -115,15 +119,6 @@ def _read(path: str, historical: Mapping[str, str] | None = None) -> ConfigFile:
     return configs.read_config(configs.find_config(path), historical=historical)
 
 
-def _require_known_data(config: ConfigFile) -> None:
-    """Refuses an unknown data set; light, so that a typo costs nothing."""
-    from jaxdd.data.registry import spec, user_kind
-
-    name = config.values.get("dataset_name", "cifar10")
-    if isinstance(name, str) and not user_kind(name):
-        spec(name)
-
-
 def _with_canonical_name(file: ConfigFile) -> ConfigFile:
     from jaxdd.data import canonical
 
@@ -154,7 +149,6 @@ def build_chain(
         ConfigError, UsageError: a file that is not there, an unknown key, method or data set, or a bad value.
     """
     from jaxdd import data
-    from jaxdd.evaluation.recipe import Recipe
     from jaxdd.methods.recovery import published
     from jaxdd.methods.recovery.settings import Recovery
 
@@ -176,11 +170,16 @@ def build_chain(
     file = dataclasses.replace(file, values={**values, **implied.values})
     built = configs.build(file, classes)
     chain: ChainSettings = built["chain"]
+
+    teacher = _teacher(chain, spec)
+
+    from jaxdd.evaluation.recipe import Recipe  # imports JAX: not before these checks
+
     chain.architecture()
     told = [*file.notices, *resized, *notices, *(implied.notices if file.path == PUBLISHED else ())]
     told += [] if "r_bn" in overrides else published.told_of_teacher(chain.arch_name)
     typed = frozenset(key for key, (where, _) in overrides.items() if where != OF_SCRIPT)
-    settings = Decoupled(file, chain, built["recovery"], _teacher(chain, spec), spec, tuple(told), typed)
+    settings = Decoupled(file, chain, built["recovery"], teacher, spec, tuple(told), typed)
     Recipe.of(settings.recipe)  # hours before students need it
     return settings
 
@@ -216,13 +215,13 @@ def _file_of_chain(method: str | None, path: str | None, preset: str | None) -> 
     return file
 
 
-def _teacher(chain: ChainSettings, spec: DataSpec) -> Recipe:
+def _teacher(chain: ChainSettings, spec: DataSpec) -> TeacherRecipe:
     """Returns the teacher's recipe: as published, with what the group `squeeze` says."""
-    from jaxdd.training import teacher
+    from jaxdd.training.recipe import TeacherRecipe, published
 
-    usual = teacher.published(chain.dataset_name, spec.resolution or 32)
+    usual = published(chain.dataset_name, spec.resolution or 32)
     file = ConfigFile("squeeze", {**configs.as_dict(usual), **chain.squeeze})
-    return configs.build(file, {"recipe": teacher.Recipe})["recipe"]
+    return configs.build(file, {"recipe": TeacherRecipe})["recipe"]
 
 
 def check_overrides(overrides: Overrides, classes: Mapping[str, type]) -> None:

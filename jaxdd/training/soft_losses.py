@@ -12,15 +12,13 @@ only some logits were kept has -inf for the others: they have p = 0 (LPQLD), and
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
+from jaxdd.core.config import SoftKind as Kind
 from jaxdd.core.types import Array
 from jaxdd.training.sgd import cross_entropy
-
-Kind = Literal["kl", "mse", "cosine"]
 
 SMOOTHING = 0.1  # of GIFT's hard label
 HARD_SHARE = 0.1  # of GIFT's target

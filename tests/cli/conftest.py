@@ -80,4 +80,4 @@ def weighed(*commands: list[str], cwd: pathlib.Path, heavy: set[str] = HEAVY) ->
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr
-    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines() if line.startswith("[")]

@@ -10,7 +10,7 @@ from jaxdd import data
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import UsageError
 from jaxdd.kernels import ntk_compat
-from jaxdd.methods.kip import kernel_accuracy
+from jaxdd.methods.kip.method import kernel_accuracy
 
 from .conftest import command
 

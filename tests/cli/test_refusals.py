@@ -134,6 +134,35 @@ def test_a_refusal_imports_nothing_heavy_and_starts_no_device(here):
     assert weighed(["distill", "--dataset_nam", "x"], cwd=here, heavy={*HEAVY, "jax"}) == [(2, [])]
 
 
+WITHOUT_JAX = {  # what each command refuses before JAX is imported: a flag, a data set, a key and a value of settings
+    "distill": [
+        *(["--metod", "x"], ["--dataset_name", "cifar11"], ["--method", "x"], ["--width", "x"], ["--config_path", "x"]),
+        *(["--set", "l2_rat=1"], ["--set", "l2_rate=x"], ["--method", "dream", "--set", "lr_im=1"]),
+        *(["--method", "frepo", "--set", "ridge=x"], ["--method", "kip", "--set", "ridg=1"]),
+        *(["--method", "cda", "--set", "lr_im=1"], ["--method", "rded", "--dataset_name", "cifar11"]),
+    ],
+    "condense": [["--metod", "x"], ["-d", "cifar11"], ["--set", "lr_im=1"], ["--set", "lr_img=x"], ["--lr_img", "x"]],
+    "pretrain": [["--metod", "x"], ["-d", "cifar11"], ["--set", "lr_im=1"], ["--set", "lr=x"], ["--repeat", "0"]],
+    "squeeze": [
+        *(["--metod", "x"], ["-d", "cifar11"], ["--set", "wid=3"], ["--set", "squeeze.epochs=x"]),
+        *(["--set", "squeeze.epoch=1"], ["--preset", "x"]),
+    ],
+    "recover": [["--metod", "x"], ["-d", "cifar11"], ["--set", "lr_im=1"], ["--set", "lr_img=x"], ["--method", "x"]],
+    "relabel": [["--metod", "x"], ["--mixup", "x"], []],
+    "validate": [["--metod", "x"], ["--mix-type", "x", "--checkpoint_path", "x"], []],
+    "eval": [["--metod", "x"], ["--dataset_name", "cifar11"], ["--width", "x"]],
+}
+
+
+@pytest.mark.slow
+def test_help_and_refusals_of_flags_data_sets_keys_and_values_import_no_jax(here):
+    helped = [[name, "--help"] for name in WITHOUT_JAX]
+    refused = [[name, *words] for name, lines in WITHOUT_JAX.items() for words in lines]
+    seen = weighed(*helped, *refused, cwd=here, heavy={"jax", "flax", "optax"})
+    expected = [(0, [])] * len(helped) + [(2, [])] * len(refused)
+    assert dict(enumerate(seen)) == dict(enumerate(expected))
+
+
 @pytest.mark.slow
 def test_a_dry_run_tells_what_is_needed_and_writes_nothing(call, here):
     outcome = call("distill", "--dry_run", *TINY)

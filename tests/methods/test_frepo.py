@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxdd.core.types import Examples, Key
-from jaxdd.methods.frepo import Draws, FRePo, FRePoState, Prototypes, label_margin
+from jaxdd.methods.frepo.method import Draws, FRePo, FRePoState, Prototypes, label_margin
 from jaxdd.models.network import Network
 from tests.oracles import frepo_literal
 

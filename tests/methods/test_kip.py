@@ -16,7 +16,7 @@ from jaxdd.core.types import Examples
 from jaxdd.data import Dataset, fit
 from jaxdd.kernels import ntk_compat
 from jaxdd.kernels.ntk_compat import import_neural_tangents
-from jaxdd.methods.kip import KIP, Support, kernel_accuracy
+from jaxdd.methods.kip.method import KIP, Support, kernel_accuracy
 from jaxdd.run.distillation import Distillation
 
 pytestmark = pytest.mark.quick

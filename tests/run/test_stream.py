@@ -18,7 +18,8 @@ from jaxdd.run import loop
 from jaxdd.run.devices import Layout
 from jaxdd.run.signals import Stopped
 from jaxdd.run.storage.checkpoint import Storage
-from jaxdd.training.teacher import Recipe, Squeeze
+from jaxdd.training.recipe import TeacherRecipe
+from jaxdd.training.teacher import Squeeze
 from tests.data.conftest import encode
 from tests.run.toy import Notes, Toy, bits, examples
 
@@ -167,7 +168,7 @@ def test_a_teacher_learns_from_a_folder_with_the_same_numbers_however_it_is_read
         shade = 90 * np.eye(3)[index % 3]
         image = np.clip(shade + random.integers(0, 120, (9, 11, 3)), 0, 255).astype(np.uint8)
         (place / f"{index}.JPEG").write_bytes(encode(image, "JPEG"))
-    recipe = Recipe(0.1, batch_size=6, epochs=15, warmup_epochs=0, augmentation="flip")
+    recipe = TeacherRecipe(0.1, batch_size=6, epochs=15, warmup_epochs=0, augmentation="flip")
     options: dict[str, Any] = {"resolution": 4, "batch_size": 6, "seed": 1}
     made, told = [], Notes()
     for threads, per_dispatch in ((0, 1), (3, 4)):

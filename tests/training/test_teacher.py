@@ -10,11 +10,12 @@ import pytest
 
 from jaxdd.core.types import Examples
 from jaxdd.training import teacher
-from jaxdd.training.teacher import Recipe, Squeeze, published, rows
+from jaxdd.training.recipe import TeacherRecipe, published
+from jaxdd.training.teacher import Squeeze, rows
 from tests.training import tiny
 from tests.training.literal_sgd import literal_sgd
 
-RECIPE = Recipe(0.1, weight_decay=0.05, batch_size=9, epochs=6, warmup_epochs=2, augmentation="none")
+RECIPE = TeacherRecipe(0.1, weight_decay=0.05, batch_size=9, epochs=6, warmup_epochs=2, augmentation="none")
 CONSTANTS = ((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
 
 
@@ -53,7 +54,7 @@ def test_steps_are_those_of_the_literal_loop_with_its_schedule(streamed, x64):
 
 def test_the_rate_is_that_of_pytorchs_schedulers():
     torch = pytest.importorskip("torch")
-    recipe = Recipe(0.2, epochs=12, warmup_epochs=3)
+    recipe = TeacherRecipe(0.2, epochs=12, warmup_epochs=3)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.2)
     rise = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=3)
     fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=9)
@@ -116,10 +117,10 @@ def test_every_image_has_draws_of_its_own(name):
 @pytest.mark.parametrize(
     "dataset, resolution, wanted",
     [
-        ("tiny_imagenet", 64, Recipe(0.2, 0.9, 1e-4, 256, 50, 5, "resized_crop")),
-        ("cifar100", 32, Recipe(0.1, 0.9, 5e-4, 128, 200, 0, "pad_crop")),
-        ("imagenet100", 224, Recipe(0.1, 0.9, 1e-4, 256, 90, 0, "resized_crop")),
-        ("folder:mine", 48, Recipe()),
+        ("tiny_imagenet", 64, TeacherRecipe(0.2, 0.9, 1e-4, 256, 50, 5, "resized_crop")),
+        ("cifar100", 32, TeacherRecipe(0.1, 0.9, 5e-4, 128, 200, 0, "pad_crop")),
+        ("imagenet100", 224, TeacherRecipe(0.1, 0.9, 1e-4, 256, 90, 0, "resized_crop")),
+        ("folder:mine", 48, TeacherRecipe()),
     ],
 )
 def test_published_recipes(dataset, resolution, wanted):

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jaxdd.core.procedure import Implied
+from jaxdd.core.config import Implied
 from jaxdd.data import imagenet
 from jaxdd.data.registry import canonical
 from jaxdd.methods.condensation import accdd, dream, gradient_amplification
-
-NAMES = ("dc", "dsa", "dm", "idc", "accdd", "dream", "dream_plus", "ga")
 
 _MSE: dict[str, Any] = {"metric": "mse", "lr_img": 5e-3}
 _L1: dict[str, Any] = {"metric": "l1", "lr_img": 1e-4, "n_data": 500}

@@ -6,17 +6,16 @@ Every method of the family is a choice among them: `methods.condensation.publish
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from jaxdd import augment, models
-from jaxdd.core.config import setting
+from jaxdd.core.config import BOUND, Formation, GradientMetric, Norm, Precision, setting
 from jaxdd.core.errors import ConfigError
-from jaxdd.core.formation import BOUND, Formation
-from jaxdd.core.precision import Precision
-from jaxdd.matching.distances import GradientMetric
-from jaxdd.matching.perturbation import Norm
-from jaxdd.models.network import Network
 
+if TYPE_CHECKING:
+    from jaxdd import augment
+    from jaxdd.models.network import Network
+
+NAMES = ("dc", "dsa", "dm", "idc", "accdd", "dream", "dream_plus", "ga")
 NETWORKS = Literal["convnet", "resnet", "resnet_ap", "densenet"]
 ARCHITECTURES = {"convnet": "conv", "resnet": "resnet_idc"}  # names in `models.registry` that differ from theirs
 
@@ -179,6 +178,8 @@ class CondensationSettings:
 
     def network(self, image_shape: tuple[int, int, int], classes: int) -> Network:
         """Returns the architecture."""
+        from jaxdd import models
+
         return models.build(
             ARCHITECTURES.get(self.net_type, self.net_type),
             image_shape=image_shape,
@@ -186,11 +187,9 @@ class CondensationSettings:
             width=self.width,
             depth=self.depth,
             normalization=self.norm_type,
-            widening=False,
-            norm_epsilon=1e-5,
-            initialization="pytorch",
             cifar=self.half_width,
             precision=self.precision,
+            **models.AS_IN_PYTORCH,
         )
 
     def augmentation(self, strategy: str | None, resolution: int, *, siamese: bool) -> augment.Augmentation:
@@ -199,5 +198,7 @@ class CondensationSettings:
         Raises:
             UsageError: an unknown operation.
         """
+        from jaxdd import augment
+
         family = {"diffaug": augment.diffaug, "dsa": augment.dsa}[self.aug_family]
         return family(strategy, resolution, siamese=siamese)

@@ -6,10 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
-from jaxdd.core.config import setting
+from jaxdd.core.config import Implied, Precision, setting
 from jaxdd.core.errors import ConfigError
-from jaxdd.core.precision import Precision
-from jaxdd.core.procedure import Implied
 
 
 @dataclasses.dataclass(frozen=True)

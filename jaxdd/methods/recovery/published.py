@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from jaxdd.core.procedure import Implied
+from jaxdd.core.config import Implied
 from jaxdd.data import imagenet, registry
 from jaxdd.methods.recovery.settings import CANDIDATES, GROUP
 

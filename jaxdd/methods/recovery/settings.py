@@ -16,9 +16,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from jaxdd.core.config import as_dict, setting
+from jaxdd.core.config import Precision, as_dict, setting
 from jaxdd.core.errors import ConfigError
-from jaxdd.core.precision import Precision
 
 NAMES = ("sre2l", "cda", "rded", "sre2l_pp", "fadrm")
 GROUP = 100  # images, of as many classes, whose statistics are matched together

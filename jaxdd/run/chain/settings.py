@@ -1,6 +1,6 @@
 """Settings of a chain of squeeze, select, recover, relabel and validate, beside the settings of each link.
 
-    squeeze     `training.teacher.Recipe`               the group "squeeze" of a config file
+    squeeze     `training.recipe.TeacherRecipe`         the group "squeeze" of a config file
     recover     `methods.recovery.settings.Recovery`    keys of the file itself
     validate    `evaluation.students.SoftRecipe`        the group "recipe"
 
@@ -18,7 +18,7 @@ from jaxdd.core.config import ConfigFile, setting
 if TYPE_CHECKING:
     from jaxdd.data import DataSpec
     from jaxdd.methods.recovery.settings import Recovery
-    from jaxdd.training.teacher import Recipe
+    from jaxdd.training.recipe import TeacherRecipe
 
 NAMES = ("sre2l", "cda", "rded", "sre2l_pp", "fadrm")
 GROUPS = ("squeeze", "recipe")
@@ -80,7 +80,7 @@ class Decoupled:
     config: ConfigFile
     chain: ChainSettings
     recovery: Recovery
-    teacher: Recipe
+    teacher: TeacherRecipe
     spec: DataSpec
     notices: tuple[str, ...]
     typed: frozenset[str] = frozenset()

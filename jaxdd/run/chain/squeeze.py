@@ -35,7 +35,8 @@ from jaxdd.run.progress import Reporter
 from jaxdd.run.storage import networks
 from jaxdd.run.storage.checkpoint import Storage
 from jaxdd.run.storage.metrics import MetricsFile
-from jaxdd.training.teacher import Recipe, Squeeze
+from jaxdd.training.recipe import TeacherRecipe
+from jaxdd.training.teacher import Squeeze
 from jaxdd.training.trainer import accuracy
 
 STREAMED_BYTES = 256 << 20  # of the images of one dispatch
@@ -62,7 +63,7 @@ class Squeezing:
     network: Network
     train: Examples
     test: Examples | Parts
-    recipe: Recipe
+    recipe: TeacherRecipe
     about: Mapping[str, Any]
     seed: int = 0
     stream: ImageStream | None = None
@@ -77,7 +78,7 @@ class Squeezing:
         dataset: data_room.Dataset,
         preprocessing: data_room.Preprocessing,
         network: Network,
-        recipe: Recipe,
+        recipe: TeacherRecipe,
         *,
         architecture: Mapping[str, Any],
         seed: int = 0,

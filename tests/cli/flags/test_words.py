@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import dataclasses
+import inspect
 import typing
 
 import pytest
@@ -175,8 +176,8 @@ def test_the_help_explains_every_flag(flags, capsys):
     text = capsys.readouterr().out
     assert all(f"--{field.name}" in text for field in dataclasses.fields(flags))
     assert "None" not in text and "{default}" not in text
-    documented = "".join(cls.__doc__ or "" for cls in flags.__mro__)
+    documented = "".join(inspect.cleandoc(cls.__doc__ or "") for cls in flags.__mro__)
     hints = typing.get_type_hints(flags, include_extras=True)
     for field in dataclasses.fields(flags):
         notes = [note for note in typing.get_args(hints[field.name]) if getattr(note, "help", None)]
-        assert notes or f"\n        {field.name}: " in documented, field.name
+        assert notes or f"\n    {field.name}: " in documented, field.name

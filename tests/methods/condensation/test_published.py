@@ -8,7 +8,8 @@ import pytest
 
 from jaxdd.evaluation.matching import IdcRecipe
 from jaxdd.methods import Condensation
-from jaxdd.methods.condensation.published import NAMES, implied
+from jaxdd.methods.condensation.published import implied
+from jaxdd.methods.condensation.settings import NAMES
 
 SIDES = {"mnist": 28, "fashion_mnist": 28, "tiny_imagenet": 64, "imagenet10": 224, "imagenet100": 224}
 IMAGENET = {"net_type": "resnet_ap", "metric": "l1", "n_data": 500, "mix_p": 1.0}

@@ -22,7 +22,7 @@ from jaxdd.run.control import Control
 from jaxdd.run.progress import Reporter
 from jaxdd.run.signals import Stopped
 from jaxdd.run.storage import networks
-from jaxdd.training.teacher import DIGITS
+from jaxdd.training.recipe import DIGITS
 from jaxdd.training.trainer import accuracies
 from tests.limits import TIMEOUT
 
