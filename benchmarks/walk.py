@@ -23,12 +23,13 @@ COMMANDS = {  # script -> its words; the teacher of the last is made before, and
     "recover.py": ["--arch-path", "teacher", "--iteration", "1", "--exp-name", "walk", "--batch-size", "10"],
 }
 WALK = """
-import json, os, runpy, sys, threading
+import inspect, json, os, runpy, sys, threading
 package, script, answer, *words = sys.argv[1:]
 entered = {}
 def note(frame, event, argument):
     code = frame.f_code
-    if event == "call" and code.co_filename.startswith(package) and code.co_name != "<module>":
+    function = code.co_flags & inspect.CO_OPTIMIZED  # neither a module nor the body of a class
+    if event == "call" and function and code.co_filename.startswith(package):
         entered.setdefault(os.path.relpath(code.co_filename, package), code.co_name)
 sys.argv = [script, *words]
 sys.path.insert(0, os.path.dirname(package))
