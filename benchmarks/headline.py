@@ -63,7 +63,7 @@ def main() -> None:
     config = config.replace({"n_images": arguments.ipc})
     if arguments.quick:
         config = config.replace({"width": 4, "batch_size": 64, "max_steps": 4, "pool_model_count": 2})
-    settings = build(config, {"method": RCIG, "run": RunSettings})
+    settings = build([config.layer], {"method": RCIG, "run": RunSettings})
     method, run = settings["method"], settings["run"]
     dataset = data.load("cifar10", arguments.data_path)
     preprocessing = data.fit(dataset)

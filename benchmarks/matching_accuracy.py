@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from benchmarks import record
 from jaxdd import data
-from jaxdd.core.config import ConfigFile, build
+from jaxdd.core.config import build, layer
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import Condensation
@@ -58,7 +58,7 @@ def method_of(row: dict[str, Any], ipc: int, flags: argparse.Namespace) -> Conde
     values = {**given, **Condensation.implied(given).values}
     values["lr_img"] *= 1.0 if classic else flags.rate
     own = {k: v for k, v in values.items() if k not in ("method", "dataset_name", "max_steps", "recipe")}
-    return build(ConfigFile("benchmark", own), {"method": Condensation})["method"]
+    return build([layer(own, "benchmark")], {"method": Condensation})["method"]
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The flags that say on which devices, and in how many processes, a command runs."""
+"""The options that say on which devices, and in how many processes, a command runs."""
 
 from __future__ import annotations
 
@@ -12,26 +12,24 @@ from jaxdd.core.errors import UsageError
 if TYPE_CHECKING:
     from jaxdd.run.devices import Layout
 
-MODES = ("shard", "pool")  # how a run may lie on several devices
+
+def is_one_of_several(options: Run) -> bool:
+    """Returns whether the options make this process one of several."""
+    by_hand = (options.coordinator_address, options.num_processes, options.process_id)
+    return options.distributed or any(value is not None for value in by_hand)
 
 
-def is_one_of_several(flags: Run) -> bool:
-    """Returns whether the flags make this process one of several."""
-    by_hand = (flags.coordinator_address, flags.num_processes, flags.process_id)
-    return flags.distributed or any(value is not None for value in by_hand)
-
-
-def join(flags: Run) -> bool:
+def join(options: Run) -> bool:
     """Joins the other processes, if there are any; whether this is the one that prints and writes."""
-    if not is_one_of_several(flags) or flags.dry_run:
+    if not is_one_of_several(options) or options.dry_run:
         return True
     from jaxdd.run import hosts
 
-    hosts.join(flags.coordinator_address, flags.num_processes, flags.process_id)
+    hosts.join(options.coordinator_address, options.num_processes, options.process_id)
     return hosts.first()
 
 
-def start(flags: Run) -> tuple[Layout, str]:
+def start(options: Run) -> tuple[Layout, str]:
     """Starts the devices; returns how the run lies on them, and that in words.
 
     Raises:
@@ -39,16 +37,16 @@ def start(flags: Run) -> tuple[Layout, str]:
     """
     import jax
 
-    layout, device = start_several(flags.devices, flags.devices_mode)
-    return layout, device + (f", {jax.process_count()} processes" if is_one_of_several(flags) else "")
+    layout, device = start_several(options.devices, options.devices_mode)
+    return layout, device + (f", {jax.process_count()} processes" if is_one_of_several(options) else "")
 
 
-def start_several(count: int | None, mode: str = "shard") -> tuple[Layout, str]:
+def start_several(count: int | str | None, mode: str = "shard") -> tuple[Layout, str]:
     """Starts the devices of one process; returns as `start`.
 
     Arguments:
-        count: of devices; -1 for all, None for one.
-        mode: one of `MODES`.
+        count: of devices, or all; None for one.
+        mode: shard or pool.
 
     Raises:
         UsageError: fewer devices are there.
@@ -60,7 +58,7 @@ def start_several(count: int | None, mode: str = "shard") -> tuple[Layout, str]:
     return layout, f"{len(chosen)} x {device}, {layout.mode}" if layout.several else device
 
 
-def start_one(count: int | None) -> str:
+def start_one(count: int | str | None) -> str:
     """Starts one device; returns it in words.
 
     Raises:
@@ -69,13 +67,13 @@ def start_one(count: int | None) -> str:
     if count not in (None, 1):
         raise UsageError(
             "networks are evaluated on one device",
-            where="--devices " + ("all" if count == -1 else str(count)),
+            where=f"--devices {count}",
             remedy="leave --devices out; start one command per device for different sets or seeds",
         )
     return _begin(count)[1]
 
 
-def _begin(count: int | None) -> tuple[list[Any], str]:
+def _begin(count: int | str | None) -> tuple[list[Any], str]:
     """Starts JAX's backend and turns the compilation cache on; the devices, and what they are."""
     import jax
 

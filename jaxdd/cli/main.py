@@ -10,22 +10,45 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from jaxdd import __version__
-from jaxdd.cli.flags.words import NO, PROGRAMS, parse, typed
+from jaxdd.cli.flags.dialect import PROGRAMS, Dialect, typed
+from jaxdd.cli.flags.kinds import NO
 from jaxdd.core.errors import JaxddError, choose
 from jaxdd.core.io import shorter_path
 from jaxdd.run.signals import Stopped
 
+
+class Command(NamedTuple):
+    """A command.
+
+    Arguments:
+        about: what it does.
+        dialect: module of `cli.flags`, where its dialect has the command's name in capitals.
+        settings: function of `cli.settings`.
+    """
+
+    about: str
+    dialect: str
+    settings: str
+
+
 COMMANDS = {
-    "distill": "makes a distilled set",
-    "condense": "makes one by matching gradients or features, with the flags of IDC, AccDD, DREAM and GA-DD",
-    "pretrain": "trains the networks that AccDD and GA-DD start from",
-    "squeeze": "trains or imports the teacher of SRe2L, CDA and their successors",
-    "recover": "makes a set from a teacher, with the flags of SRe2L and CDA",
-    "relabel": "stores the teacher's soft labels of such a set",
-    "validate": "trains students on such a set by its soft labels, with the flags of SRe2L and CDA",
-    "eval": "measures a distilled set",
+    "distill": Command("makes a distilled set", "rcig", "of_distill"),
+    "condense": Command(
+        "makes one by matching gradients or features, with the flags of IDC, AccDD, DREAM and GA-DD",
+        "matching",
+        "of_condense",
+    ),
+    "pretrain": Command("trains the networks that AccDD and GA-DD start from", "matching", "of_pretrain"),
+    "squeeze": Command("trains or imports the teacher of SRe2L, CDA and their successors", "chain", "of_chain"),
+    "recover": Command("makes a set from a teacher, with the flags of SRe2L and CDA", "chain", "of_chain"),
+    "relabel": Command("stores the teacher's soft labels of such a set", "chain", "of_set"),
+    "validate": Command(
+        "trains students on such a set by its soft labels, with the flags of SRe2L and CDA", "chain", "of_set"
+    ),
+    "eval": Command("measures a distilled set", "rcig", "of_eval"),
 }
 SCRIPTS = {name: f"{name}.py" for name in COMMANDS} | {"distill": "distill_dataset.py"}
 
@@ -54,13 +77,13 @@ def main(argv: Sequence[str] | None = None, *, script: str | None = None) -> int
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except SystemExit as leaving:  # tyro, after --help
+    except SystemExit as leaving:  # after --help
         return leaving.code if isinstance(leaving.code, int) else 0
     return 0
 
 
 def _run(words: list[str], script: str | None) -> None:
-    """Runs a command, of which no other is imported: `run(flags)` of the module of its name, which has its `FLAGS`.
+    """Runs a command, of which no other is imported: what the module of its name yields, one job after another.
 
     Raises:
         JaxddError: anything a user can mend.
@@ -75,9 +98,32 @@ def _run(words: list[str], script: str | None) -> None:
         name = choose(command, COMMANDS, kind="command", where="jaxdd")
         programs = {name: _called(name, by_script=bool(script)) for name in COMMANDS}
         PROGRAMS.set(programs)
-        module = importlib.import_module(f"jaxdd.cli.commands.{'evaluate' if name == 'eval' else name}")
-        kind = module.FLAGS if isinstance(module.FLAGS, type) else module.FLAGS()  # some are made of settings
-        module.run(parse(kind, flags, programs[name]))
+        options, settings = read(name, flags, programs[name])
+        module = importlib.import_module(f"jaxdd.cli.commands.{name}")  # imports JAX: not before these checks
+        for job in module.jobs(options, settings):
+            job.perform()
+
+
+def read(command: str, flags: Sequence[str], program: str = "") -> tuple[Any, Any]:
+    """Returns the options of a command and the settings of what it runs, checked.
+
+    Arguments:
+        command: its name.
+        flags: the words after it.
+        program: how it is called.
+
+    Raises:
+        JaxddError: anything a user can mend.
+    """
+    arguments = dialect(command).parse(flags, program)
+    checked = getattr(importlib.import_module("jaxdd.cli.settings"), COMMANDS[command].settings)
+    return arguments.options, checked(arguments)
+
+
+def dialect(command: str) -> Dialect[Any]:
+    """Returns the language of a command."""
+    module = importlib.import_module(f"jaxdd.cli.flags.{COMMANDS[command].dialect}")
+    return getattr(module, command.upper())
 
 
 def _called(command: str, *, by_script: bool) -> str:
@@ -89,7 +135,7 @@ def _called(command: str, *, by_script: bool) -> str:
 
 
 def _overview() -> str:
-    rows = "\n".join(f"  jaxdd {name:<8} {text}" for name, text in COMMANDS.items())
+    rows = "\n".join(f"  jaxdd {name:<8} {text}" for name, (text, *_) in COMMANDS.items())
     return f"jaxdd: dataset distillation in JAX\n\n{rows}\n\n`jaxdd COMMAND --help` lists the flags."
 
 

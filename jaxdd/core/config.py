@@ -66,10 +66,35 @@ class ConfigFile:
         line = self.lines.get(key)
         return f"{self.path}:{line}, key '{key}'" if line else f"{self.path}, key '{key}'"
 
-    def replace(self, overrides: Mapping[str, Any]) -> ConfigFile:
-        """Returns the same file with some values overridden from elsewhere (flags, `--set`)."""
-        lines = {key: line for key, line in self.lines.items() if key not in overrides}
-        return dataclasses.replace(self, values={**self.values, **overrides}, lines=lines)
+    @property
+    def layer(self) -> Layer:
+        """The values with their places."""
+        return {key: Value(value, self.where(key)) for key, value in self.values.items()}
+
+
+class Value(NamedTuple):
+    """A setting as it was given.
+
+    Arguments:
+        value: of JSON's types.
+        origin: a flag, a line of a file, or the like, for messages.
+    """
+
+    value: Any
+    origin: str
+
+
+Layer = Mapping[str, Value]  # setting -> its value; several layers lie above each other, and the last one wins
+
+
+def layer(values: Mapping[str, Any], origin: str) -> dict[str, Value]:
+    """Returns settings that all come from one place."""
+    return {name: Value(value, origin) for name, value in values.items()}
+
+
+def values_of(settings: Layer) -> dict[str, Any]:
+    """Returns the values alone."""
+    return {name: value for name, (value, _) in settings.items()}
 
 
 class Implied(NamedTuple):
@@ -204,7 +229,7 @@ def _parse(text: str, where: str) -> dict[str, Any]:
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """Turns `key=value` texts of `--set` into values: JSON where it parses, else the bare text.
+    """Returns the settings that `key=value` texts of `--set` name: JSON where it parses, else the bare text.
 
     Raises:
         ConfigError: a text without `=`.
@@ -226,38 +251,50 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def build(config: ConfigFile, classes: Mapping[str, type]) -> dict[str, Any]:
-    """Builds one settings object per class from the keys of one flat config file.
+def build(layers: Iterable[Layer], classes: Mapping[str, type]) -> dict[str, Any]:
+    """Builds one settings object per class from layers of settings.
 
     Arguments:
-        config: the values; every key must be a field of one of the classes.
+        layers: from the weakest to the strongest, e.g. what a data set implies, a config file, flags. Every key must be
+            a field of one of the classes; what no layer has keeps the class's default.
         classes: name -> frozen dataclass whose fields were made with `setting`.
 
     Returns:
         name -> instance.
 
     Raises:
-        ConfigError: unknown key, wrong type, or out of range.
+        ConfigError: unknown key, wrong type, or out of range; says where it was given.
     """
-    require_known(config, classes.values())
+    checked = check(layers, classes)
+    return {name: cls(**checked[name]) for name, cls in classes.items()}
+
+
+def check(layers: Iterable[Layer], classes: Mapping[str, type]) -> dict[str, dict[str, Any]]:
+    """Checks settings as `build` does and makes nothing; returns the values of each class by field."""
+    merged: dict[str, Value] = {}
+    for settings in layers:
+        merged |= settings
+    require_known(merged, classes.values())
     return {
-        name: cls(**{f.name: check(cls, f, config) for f in settings_of(cls) if f.name in config.values})
+        name: {
+            field.name: _checked(cls, field, merged[field.name]) for field in settings_of(cls) if field.name in merged
+        }
         for name, cls in classes.items()
     }
 
 
-def require_known(config: ConfigFile, classes: Iterable[type]) -> None:
+def require_known(settings: Layer, classes: Iterable[type]) -> None:
     """Refuses a key that is no setting of any of the classes.
 
     Raises:
-        ConfigError: names the file's line and the nearest key there is.
+        ConfigError: says where it was given, and the nearest key there is.
     """
     known = {field.name for cls in classes for field in settings_of(cls)}
-    for key in config.values:
+    for key, (_, origin) in settings.items():
         if key not in known:
             raise ConfigError(
                 f"unknown key '{key}'",
-                where=config.where(key),
+                where=origin,
                 expected="a key listed in configs_final/example_config.txt (other methods: configs_final/METHOD/)",
                 remedy=nearest(key, known) or "remove the key",
             )
@@ -268,17 +305,16 @@ def settings_of(cls: type) -> list[dataclasses.Field]:
     return [field for field in dataclasses.fields(cls) if "help" in field.metadata]
 
 
-def check(cls: type, field: dataclasses.Field, config: ConfigFile) -> Any:
+def _checked(cls: type, field: dataclasses.Field, chosen: Value) -> Any:
     """Returns the value of one field, coerced to the field's type; raises `ConfigError` on a wrong type or range."""
-    annotation = _hints(cls)[field.name]
-    value = config.values[field.name]
+    annotation, value = _hints(cls)[field.name], chosen.value
     coerced = _coerce(value, annotation)
     if coerced is _BAD:
-        words = [word for word in _words(annotation) if isinstance(word, str)]
+        words = [word for word in words_of(annotation) if isinstance(word, str)]
         misspelt = isinstance(value, str) and bool(words)
         raise ConfigError(
             f"'{field.name}' is {json.dumps(value)}, which " + ("is unknown" if misspelt else "has the wrong type"),
-            where=config.where(field.name),
+            where=chosen.origin,
             expected=f"{_describe(annotation)}; it means: {field.metadata['help']}",
             remedy=(nearest(value, words) if misspelt else "") or "change it, or leave it out for its default",
         )
@@ -289,7 +325,7 @@ def check(cls: type, field: dataclasses.Field, config: ConfigFile) -> Any:
             bounds = f">= {low}" if high is None else f"<= {high}" if low is None else f"between {low} and {high}"
             raise ConfigError(
                 f"'{field.name}' is {json.dumps(value)}, out of range",
-                where=config.where(field.name),
+                where=chosen.origin,
                 expected=f"{bounds}; it means: {field.metadata['help']}",
                 remedy="change it, or leave it out for its default",
             )
@@ -327,13 +363,13 @@ def _coerce(value: Any, annotation: Any) -> Any:
     return _BAD
 
 
-def _words(annotation: Any) -> tuple[Any, ...]:
+def words_of(annotation: Any) -> tuple[Any, ...]:
     """Returns the values that a `Literal`, or one inside a union, allows."""
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is typing.Literal:
         return arguments
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
-    return sum(map(_words, arguments), ()) if union else ()
+    return sum(map(words_of, arguments), ()) if union else ()
 
 
 def _describe(annotation: Any) -> str:

@@ -7,10 +7,9 @@ import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
 from jaxdd import models
-from jaxdd.core.config import setting
-from jaxdd.core.precision import Precision
 from jaxdd.core.procedure import Procedure
 from jaxdd.core.types import Array
+from jaxdd.evaluation.settings import RecipeSettings
 from jaxdd.models.network import Network
 
 
@@ -68,17 +67,10 @@ class Training(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class BaseRecipe(abc.ABC):
-    """The settings that all recipes have; see the recipes for their defaults."""
+class BaseRecipe(RecipeSettings, abc.ABC):
+    """How networks are trained on a set; each recipe has its own."""
 
-    protocol: ClassVar[str]  # the name that a set stores
     compact: ClassVar[bool] = False  # whether its trainings take uint8 images and class indices as they are stored
-
-    eval_arch: str = setting("conv", "architecture, such as conv, resnet, vgg or alexnet")
-    width: int = setting(128, "channels of the network's first block", low=1)
-    depth: int | None = setting(None, "blocks of the ConvNet; null: by resolution", low=1)
-    models_to_test: int = setting(5, "networks trained, each from its own initialisation", low=1)
-    precision: Precision = setting("float32", "activations in float32 or bfloat16; all else stays float32")
 
     @property
     def architecture(self) -> str:

@@ -17,15 +17,14 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from typing import ClassVar, Literal
 
 import jax.numpy as jnp
 
 from jaxdd import models
-from jaxdd.core.config import setting
 from jaxdd.core.types import Array
 from jaxdd.data.registry import one_way
 from jaxdd.evaluation.base import BaseRecipe, Subject, Training
+from jaxdd.evaluation.settings import DcSettings, IdcSettings, SgdSettings
 from jaxdd.models.network import Network
 from jaxdd.training.classifier import ClassifierTraining, Kind, augmentation
 from jaxdd.training.schedules import two_thirds_and_five_sixths
@@ -54,13 +53,8 @@ def imagenet_epochs(images: int, classes: int) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class SgdRecipe(BaseRecipe):
+class SgdRecipe(SgdSettings, BaseRecipe):
     """Settings that both protocols share."""
-
-    normalization: str | None = setting(None, "identity, batch, instance, layer or group; null: as published")
-    momentum: float = setting(0.9, "momentum of SGD", low=0, high=1)
-    dsa_strategy: str | None = setting(None, 'augmentation, e.g. color_crop_flip; null: as published; "": none')
-    epochs: int | None = setting(None, "epochs of training; null: as published", low=1)
 
     def network(self, image_shape: tuple[int, int, int], classes: int, dataset: str = "") -> Network:
         """Returns the architecture as PyTorch draws it; the ConvNet's blocks all have `width` channels."""
@@ -100,20 +94,8 @@ class SgdRecipe(BaseRecipe):
 
 
 @dataclasses.dataclass(frozen=True)
-class IdcRecipe(SgdRecipe):
+class IdcRecipe(IdcSettings, SgdRecipe):
     """IDC's protocol, which AccDD, DREAM and GA-DD share; see the module's header."""
-
-    protocol: ClassVar[str] = "idc"
-
-    models_to_test: int = setting(3, "networks trained, each from its own initialisation", low=1)
-    eval_lr: float | None = setting(None, "learning rate; null: 0.01, and 0.1 for 100 classes of ImageNet", low=0)
-    weight_decay: float | None = setting(None, "null: 5e-4, and 1e-4 for 100 classes of ImageNet", low=0)
-    batch_size: int | None = setting(None, "images per step; null: 64, and 128 for 100 classes of ImageNet", low=1)
-    mixup: Literal["cut", "vanilla"] | None = setting(None, "cut: CutMix; vanilla: no mixing; null: as published")
-    mix_p: float | None = setting(None, "probability of CutMix; null: 0.5, and 1 for ImageNet", low=0, high=1)
-    mix_beta: float = setting(1.0, "both parameters of CutMix's Beta distribution", low=1e-3)
-    same_compute: bool = setting(False, "divide the epochs by the number of images that one image decodes to")
-    tests: int = setting(4, "tests during one training, the last one included", low=1)
 
     @property
     def normalized(self) -> str:
@@ -180,19 +162,8 @@ class IdcRecipe(SgdRecipe):
 
 
 @dataclasses.dataclass(frozen=True)
-class DcRecipe(SgdRecipe):
+class DcRecipe(DcSettings, SgdRecipe):
     """DC's protocol, which DSA and DM share; see the module's header."""
-
-    protocol: ClassVar[str] = "dc"
-
-    models_to_test: int = setting(20, "networks trained, each from its own initialisation", low=1)
-    dsa_strategy: str | None = setting(None, "DSA's and DM's augmentation, e.g. color_crop_flip; null: DC's")
-    dc_aug: str | None = setting(
-        None, 'e.g. crop_scale_rotate; null: as published, that for mnist and crop_noise with BatchNorm; "": none'
-    )
-    eval_lr: float = setting(0.01, "learning rate", low=0)
-    weight_decay: float = setting(5e-4, "of all parameters", low=0)
-    batch_size: int = setting(256, "images per step", low=1)
 
     def augmentation_of(self, subject: Subject) -> tuple[Kind, str]:
         """DSA's where that is asked for, else DC's, which most sets have none of."""

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from jaxdd import augment, models
-from jaxdd.core.config import ConfigFile, build, setting
+from jaxdd.core.config import build, layer
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import choose
 from jaxdd.core.types import Array
 from jaxdd.evaluation.base import BaseRecipe, Subject, Training
 from jaxdd.evaluation.matching import DcRecipe, IdcRecipe
+from jaxdd.evaluation.settings import RcigSettings
 from jaxdd.evaluation.students import SoftRecipe
 from jaxdd.evaluation.students_published import for_student
 from jaxdd.models.network import Network
@@ -28,22 +29,8 @@ from jaxdd.training.trainer import NetworkTraining
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe(BaseRecipe):
+class Recipe(RcigSettings, BaseRecipe):
     """RCIG's protocol: Adam, linear warm-up, cosine to 1 %, five networks, without and with augmentation."""
-
-    protocol: ClassVar[str] = "rcig"
-
-    normalization: str = setting("identity", "identity, batch, instance, layer or group")
-    eval_lr: float = setting(1e-4, "Adam learning rate after the warm-up", low=0)
-    warmup_steps: int = setting(500, "steps of linear warm-up", low=0)
-    steps: int | None = setting(None, "steps of the schedule; null: 1000 for exactly 10 images, else 2000", low=1)
-    plain_steps: int | None = setting(
-        None, "training steps without augmentation; null: 2.5 times `steps` as published", low=1
-    )
-    batch_size: int = setting(256, "training images per step, for sets of more than this many", low=1)
-    test_aug: str | None = setting(
-        "flip_color_crop_rotate_translate_cutout", "augmentation of the augmented runs; null: none of them"
-    )
 
     @staticmethod
     def protocol_of(stored: Mapping[str, Any]) -> type[BaseRecipe]:
@@ -66,7 +53,7 @@ class Recipe(BaseRecipe):
         settings = {**stored, **{name: value for name, value in overrides.items() if value is not None}}
         cls = Recipe.protocol_of(settings)
         settings.pop("protocol", None)
-        return build(ConfigFile("recipe", settings), {"recipe": cls})["recipe"]
+        return build([layer(settings, "recipe")], {"recipe": cls})["recipe"]
 
     @staticmethod
     def stored_for(stored: Mapping[str, Any], architecture: str) -> dict[str, Any]:

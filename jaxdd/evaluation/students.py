@@ -12,23 +12,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from jaxdd import models
-from jaxdd.augment.replay import Mix, Show
-from jaxdd.core.config import setting
+from jaxdd.augment.replay import Show
 from jaxdd.core.errors import DataError
 from jaxdd.core.types import Array, Examples, PyTree
 from jaxdd.data.large import Parts
 from jaxdd.data.registry import one_way
 from jaxdd.evaluation.base import BaseRecipe, Subject, Training
+from jaxdd.evaluation.settings import SoftSettings
 from jaxdd.evaluation.students_published import published
 from jaxdd.models.network import Network
 from jaxdd.training.soft_labels import Labeller, SoftLabelTraining
-from jaxdd.training.soft_losses import Kind, SoftLoss
+from jaxdd.training.soft_losses import SoftLoss
 from jaxdd.training.soft_views import Views
 from jaxdd.training.trainer import accuracy
 
@@ -36,52 +36,16 @@ PADDING = 8  # the frame of padded crops is this part of an image's side: 4 of 3
 
 
 @dataclasses.dataclass(frozen=True)
-class SoftRecipe(BaseRecipe):
-    """Settings of students; see the module's header. The defaults are RDED's and CDA's for ImageNet-1K.
+class SoftRecipe(SoftSettings, BaseRecipe):
+    """Settings of students; see the module's header.
 
     Arguments:
         teachers: the networks that label, whose variables `protocol.evaluate` is given; no setting, since a folder of
             teachers says what they are.
     """
 
-    protocol: ClassVar[str] = "soft"
     compact: ClassVar[bool] = True
 
-    eval_arch: str = setting("torchvision_resnet", "architecture of the students, e.g. torchvision_resnet or conv")
-    normalization: str = setting("batch", "of the ConvNet: batch, identity, instance, layer or group")
-    models_to_test: int = setting(3, "networks trained, each from its own initialisation", low=1)
-    epochs: int = setting(300, "epochs of training", low=1)
-    batch_size: int = setting(100, "images per step; all, where there are fewer", low=1)
-    micro: int | None = setting(None, "images that a student's batch normalisation sees at once; null: all", low=1)
-    optimizer: Literal["adamw", "sgd"] = setting("adamw", "adamw or sgd")
-    eval_lr: float = setting(1e-3, "largest learning rate", low=0)
-    momentum: float = setting(0.9, "momentum of SGD", low=0, high=1)
-    weight_decay: float = setting(0.01, "weight decay", low=0)
-    decay_all: bool = setting(False, "decay biases and normalisations too")
-    schedule: Literal["cosine", "linear"] = setting("cosine", "how the rate falls, epoch by epoch: cosine or linear")
-    slowdown: float = setting(1.0, "the schedule is stretched by this: with 2 it ends at half the rate", low=1)
-    warmup: int = setting(0, "of the epochs, those in which the rate rises", low=0)
-    loss: Kind = setting("kl", "against the teacher's logits: kl, mse or cosine")
-    temperature: float = setting(20.0, "of both softmaxes of kl", low=1e-3)
-    squared: bool = setting(False, "multiply kl by the square of the temperature")
-    ce_weight: float = setting(0.0, "of the cross-entropy against hard labels, beside it", low=0)
-    ema: float = setting(0.0, "decay of the parameters' average that is tested; 0: none", low=0, high=0.999999)
-    crop: Literal["resized", "padded", "none"] = setting("resized", "resized, padded or none")
-    min_scale: float = setting(0.08, "least share of the area that a resized crop shows", low=1e-3, high=1)
-    flip: bool | None = setting(None, "mirror images at random; null: unless they mean something else then")
-    mix: Mix = setting("cutmix", "cutmix, mixup or none")
-    mix_alpha: float = setting(1.0, "both parameters of its Beta distribution", low=1e-3)
-    patches: int = setting(1, "tiles per side that are shuffled, for mosaics", low=1)
-    batch_statistics: bool = setting(False, "the teacher normalises by the batch that it labels (BSSL)")
-    group: int | None = setting(None, "of so many images at a time; null: the whole batch", low=1)
-    teacher_weights: tuple[float, ...] | None = setting(None, "of the teachers' logits in their sum; null: the mean")
-    label_seed: int | None = setting(
-        None, "of order, crops and mixes; null: each student its own. Stored labels need one", low=0, high=2**32 - 1
-    )
-    pool: int = setting(0, "epochs of labels that are used again and again; 0: each epoch has its own", low=0)
-    replacement: bool = setting(False, "draw batches from the pool with replacement")
-    half: bool = setting(False, "round an online teacher's logits as stored ones are")
-    tests: int = setting(5, "tests during one training, the last one included", low=1)
     teachers: tuple[Network, ...] = ()
 
     @classmethod

@@ -26,19 +26,19 @@ from jaxdd.core.procedure import Procedure
 from jaxdd.core.types import PyTree
 from jaxdd.run import hosts
 
-ALL = -1
+ALL = ("all", "-1")  # either stands for all devices there are
 WHOLE, SPLIT = PartitionSpec(), PartitionSpec(sharding.AXIS)
 
 
-def choose(count: int | None = None) -> list[Any]:
-    """Returns the first `count` devices; `ALL` takes all; None takes one, or all in a run of several processes.
+def choose(count: int | str | None = None) -> list[Any]:
+    """Returns the first `count` devices; one of `ALL` takes all; None takes one, or all in a run of several processes.
 
     Raises:
         UsageError: fewer devices are there, or several processes are not to use all of theirs.
     """
     available = jax.devices()
     whole = len(available)
-    wanted = (whole if hosts.several() else 1) if count is None else whole if count == ALL else count
+    wanted = (whole if hosts.several() else 1) if count is None else whole if count in ALL else int(count)
     if not 1 <= wanted <= whole:
         kind = available[0].platform
         raise UsageError(

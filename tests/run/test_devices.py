@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 
 from jaxdd.cli.devices import start_one
-from jaxdd.cli.flags.rcig import Distill
-from jaxdd.cli.flags.words import parse
+from jaxdd.cli.flags.rcig import DISTILL
 from jaxdd.cli.main import main
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, UsageError
@@ -97,7 +96,7 @@ def test_two_processes_are_one_run(tmp_path):
 
 @pytest.mark.quick
 def test_flags_of_several_devices():
-    assert [parse(Distill, ["--devices", word], "distill").devices for word in ("all", "-1", "8")] == [ALL, ALL, 8]
+    assert [DISTILL.parse(["--devices", word]).options.devices for word in ("all", "-1", "8")] == [*ALL, 8]
     assert main(["distill", "--dataset_name", "digits", "--devices_mode", "pools"]) == 2
     with pytest.raises(UsageError, match="evaluated on one device"):
         start_one(ALL)

@@ -32,7 +32,7 @@ import numpy as np
 import optax
 
 from jaxdd.core import sharding, trees
-from jaxdd.core.config import ConfigFile, build
+from jaxdd.core.config import build, layer
 from jaxdd.core.distilled import DistilledSet, Space
 from jaxdd.core.errors import ConfigError
 from jaxdd.core.precision import exact_products, float64
@@ -234,7 +234,7 @@ def made_with(distilled: DistilledSet) -> KIP:
             expected="a set made by KIP, or a method that names the kernel",
             remedy="give a method, e.g. KIP(architecture='fc', kernel_depth=1)",
         )
-    return build(ConfigFile("the set's provenance", made["settings"]), {"kip": KIP})["kip"]
+    return build([layer(made["settings"], "the set's provenance")], {"kip": KIP})["kip"]
 
 
 def _centred(examples: Examples) -> Array:

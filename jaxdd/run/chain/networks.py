@@ -8,12 +8,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxdd.core import config as configs
 from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError, UsageError, garbled
 from jaxdd.core.io import shorter_path
 from jaxdd.data.registry import one_word
-from jaxdd.run import presets
-from jaxdd.run.settings import Settings
+from jaxdd.run.settings import PUBLISHED, Settings, build
 
 
 def needed(settings: Settings) -> bool:
@@ -121,7 +121,7 @@ def wanted(settings: Settings) -> dict[str, Any]:
 def of_networks(settings: Settings) -> Settings:
     """Returns the settings by which the networks that a run needs are trained: AccDD's, whatever the run's method."""
     overrides = {"dataset_name": settings.run.dataset_name, **wanted(settings), "method": "accdd"}
-    return presets.build(presets.PUBLISHED, {name: ("the run's own", value) for name, value in overrides.items()})
+    return build(PUBLISHED, configs.layer(overrides, "the run's own"))
 
 
 def describe(folder: pathlib.Path) -> str:

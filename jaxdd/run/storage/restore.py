@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxdd.core import io, seal
-from jaxdd.core.config import ConfigFile, build
+from jaxdd.core.config import build, layer
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError
 from jaxdd.core.precision import float64
@@ -73,7 +73,7 @@ def restore(step_folder: pathlib.Path) -> DistilledSet:
     try:
         identity, other, versions = told["identity"], told["other"], told["versions"]
         cls = METHODS[identity["method"]].settings
-        method = build(ConfigFile(str(config), identity["settings"]), {"method": cls})["method"]
+        method = build([layer(identity["settings"], str(config))], {"method": cls})["method"]
         examples = shapes(identity["dataset"]["shape"], identity["dataset"]["classes"])
         meant = meaning(identity, other, versions, step=int(step_folder.name))
     except (KeyError, TypeError, ValueError, AttributeError) as error:

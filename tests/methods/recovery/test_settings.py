@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jaxdd.core.config import ConfigFile, build
+from jaxdd.core.config import build, layer
 from jaxdd.methods.recovery import published
 from jaxdd.methods.recovery.settings import NAMES, Recovery
 
@@ -34,7 +34,7 @@ PUBLISHED = [
 def settings(**given) -> Recovery:
     values = {**given, **published.implied(given).values}
     values.pop("dataset_name", None)
-    return build(ConfigFile("a test", values), {"recovery": Recovery})["recovery"]
+    return build([layer(values, "a test")], {"recovery": Recovery})["recovery"]
 
 
 @pytest.mark.quick

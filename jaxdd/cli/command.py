@@ -1,15 +1,19 @@
-"""A command at work: its first and last words, and what takes its time before anything is computed."""
+"""A command at work: its first and last words, signals, and what takes its time before anything is computed.
+
+A command is a dialect (`cli.flags`), a function of `cli.settings`, and a module of `cli.commands` that makes jobs.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from jaxdd import __version__
-from jaxdd.cli.flags.words import typed
+from jaxdd.cli.flags.dialect import typed
 from jaxdd.cli.screen.progress import Line
 from jaxdd.cli.screen.screen import Screen
 from jaxdd.core.errors import JaxddError
@@ -32,13 +36,6 @@ class Session:
     screen: Screen
     should_stop: Callable[[], int | None]
 
-    def header(self, what: str, *, notices: Sequence[str] = (), **facts: object) -> None:
-        """Says what is going to be done, `facts` of it by name, and what the user should know."""
-        self.screen.fact("jaxdd", f"{__version__}   {what}", "bold")
-        self.screen.facts(**facts)
-        for notice in notices:
-            self.screen.note(typed(notice))
-
     def begin(self, start: Callable[[], S], read: Callable[[], T]) -> tuple[S, T]:
         """Starts JAX, then reads the data; returns what both give."""
         line = Line(self.screen, self.should_stop)
@@ -54,24 +51,47 @@ class Session:
         self.screen.fact("next", typed(f"`{command}` {shlex.join(words)}"))
 
 
-@contextlib.contextmanager
-def opened(screen: Screen | None = None, *, interruptible: bool = True) -> Iterator[Session]:
-    """Opens a command at work; errors are kept in its log too.
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Work whose arguments were checked.
 
     Arguments:
-        screen: where it is shown; None for the terminal.
+        what: it, in a few words.
+        work: does it and tells of it.
+        notices: what the user should know before it begins.
+        facts: more to say before, by name.
         interruptible: whether signals are heeded when it suits the work, and not at once.
+        shown: whether this process tells of it; of several processes one does.
     """
-    screen = screen or Screen()
-    heard = signals.caught() if interruptible else contextlib.nullcontext(lambda: None)
-    try:
-        with heard as should_stop:
-            yield Session(screen, should_stop)
-    except JaxddError as error:
-        screen.record(f"error: {typed(str(error))}")
-        raise
-    finally:
-        screen.close()
+
+    what: str
+    work: Callable[[Session], None]
+    notices: Sequence[str] = ()
+    facts: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    interruptible: bool = True
+    shown: bool = True
+
+    def perform(self) -> None:
+        """Says what is going to be done, and does it; errors are kept in its log too.
+
+        Raises:
+            JaxddError: anything a user can mend.
+            Stopped: by a signal.
+        """
+        screen = Screen(None if self.shown else io.StringIO())
+        heard = signals.caught() if self.interruptible else contextlib.nullcontext(lambda: None)
+        try:
+            with heard as should_stop:
+                screen.fact("jaxdd", f"{__version__}   {self.what}", "bold")
+                screen.facts(**self.facts)
+                for notice in self.notices:
+                    screen.note(typed(notice))
+                self.work(Session(screen, should_stop))
+        except JaxddError as error:
+            screen.record(f"error: {typed(str(error))}")
+            raise
+        finally:
+            screen.close()
 
 
 def data_line(dataset: Dataset, space: str) -> str:
