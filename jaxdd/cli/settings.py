@@ -113,8 +113,8 @@ def of_chain(arguments: Arguments[Any]) -> Decoupled:
 
 def _preset_of_digits(options: Any, layer: Layer) -> str | None:
     """Returns the preset of the digits where no other data are named."""
-    name, origin = layer.get("dataset_name", Value("digits", ""))
-    return "digits" if not options.config_path and (name == "digits" or origin == "--set") else None
+    named = layer.get("dataset_name", Value("digits", "")).value
+    return "digits" if not options.config_path and named == "digits" else None
 
 
 def _chain(options: Shared | Distill, layer: Layer, notices: Sequence[str], preset: str | None) -> Decoupled:

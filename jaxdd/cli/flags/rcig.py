@@ -71,7 +71,7 @@ _EVAL = (
     "dsa_strategy",
     "mixup",
 )
-_LOG = "log.txt is always written"
+_LOG = "log.txt and metrics.jsonl are always written"
 
 DISTILL = Dialect(
     Distill,
@@ -86,7 +86,7 @@ EVAL = Dialect(
     homes={"": recipes.ALL},
     others={**OTHERS, "dataset_name": ("--dataset",), "checkpoint_path": ("--data",), "models_to_test": ("--repeat",)},
     no_effect={
-        "train_log": _LOG,
+        "train_log": "log.txt is always written",
         "train_img": "pictures are made by distill",
         "max_cycles": "it has none in the original either",
     },
