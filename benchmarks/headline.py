@@ -23,7 +23,7 @@ from jaxdd.evaluation.protocol import evaluate
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import RCIG
 from jaxdd.run import loop
-from jaxdd.run.progress import Reporter
+from jaxdd.run.control import Reporter
 from jaxdd.run.settings import RunSettings
 
 PUBLISHED = {1: 53.9, 10: 69.1, 50: 73.5}

@@ -28,9 +28,9 @@ from jaxdd.core import backend
 from jaxdd.core.config import build, layer
 from jaxdd.core.types import Examples
 from jaxdd.methods import Condensation
+from jaxdd.run.control import Reporter
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.programs import Programs, Repeated, Turns
-from jaxdd.run.progress import Reporter
 
 PARTS = {"sweep": ("draw", "match"), "train": ("train",)}
 

@@ -29,8 +29,8 @@ from jaxdd.core.distilled import DistilledSet
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import Condensation
 from jaxdd.run import evaluating, loop
+from jaxdd.run.control import Stopped
 from jaxdd.run.distillation import Distillation
-from jaxdd.run.signals import Stopped
 from jaxdd.run.storage.networks import Networks
 from jaxdd.training.classifier import ClassifierTraining
 from jaxdd.training.ensemble import Ensemble

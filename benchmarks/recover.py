@@ -36,9 +36,9 @@ from jaxdd.core.types import Examples
 from jaxdd.methods.recovery.plan import plan
 from jaxdd.methods.recovery.settings import Recovery
 from jaxdd.methods.recovery.stage import RecoverStage
+from jaxdd.run.control import Reporter
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.programs import Programs
-from jaxdd.run.progress import Reporter
 
 CLASSES, JITTER, RATE, R_BN = 200, 4, 0.4, 0.05  # as CDA on Tiny-ImageNet
 MEAN, STD = (0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)

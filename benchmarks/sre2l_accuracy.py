@@ -41,13 +41,11 @@ from jaxdd.methods.recovery import published
 from jaxdd.methods.recovery.settings import Recovery
 from jaxdd.run import evaluating
 from jaxdd.run.chain import teacher
-from jaxdd.run.chain.chunks import KEYS
-from jaxdd.run.chain.merge import merge
+from jaxdd.run.chain.pieces import KEYS, merge
 from jaxdd.run.chain.recover import Recovering
 from jaxdd.run.chain.squeeze import Squeezing
 from jaxdd.run.chain.teacher import Teacher
-from jaxdd.run.control import Control
-from jaxdd.run.progress import Reporter
+from jaxdd.run.control import Control, Reporter
 from jaxdd.training.recipe import TINY, TeacherRecipe
 
 NAME = "sre2l_accuracy"

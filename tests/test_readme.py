@@ -33,7 +33,7 @@ from jaxdd.cli.main import SCRIPTS, main
 from jaxdd.core.config import find_config, read_config
 from jaxdd.data.registry import user_kind
 from jaxdd.models import ALIASES, NAMES, TEACHERS
-from jaxdd.run.chain import networks, sources
+from jaxdd.run.chain import pretrain, sources
 from tests.limits import TIMEOUT
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -113,7 +113,7 @@ def begun(tmp_path, monkeypatch):
         monkeypatch.setattr(job, name, functools.partial(noted, job))
     check = data.check_available
     monkeypatch.setattr(data, "check_available", lambda name, *rest: check(name, *rest) if is_ours(name) else None)
-    monkeypatch.setattr(networks, "find", lambda *_, **__: ())
+    monkeypatch.setattr(pretrain, "find", lambda *_, **__: ())
 
     def run(command: str, *, code: int = 0) -> list[tuple[Any, ...]]:
         found.clear()

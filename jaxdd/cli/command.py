@@ -8,19 +8,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
+
+import jax
 
 from jaxdd import __version__
 from jaxdd.cli.flags.dialect import typed
 from jaxdd.cli.screen.progress import Line
 from jaxdd.cli.screen.screen import Screen
-from jaxdd.core.errors import JaxddError
+from jaxdd.core import backend
+from jaxdd.core.errors import JaxddError, UsageError
 from jaxdd.data import Dataset, LargeDataset
-from jaxdd.run import signals
+from jaxdd.run import control
+from jaxdd.run.devices import Layout, choose, several_processes
 
-S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -36,14 +40,27 @@ class Session:
     screen: Screen
     should_stop: Callable[[], int | None]
 
-    def begin(self, start: Callable[[], S], read: Callable[[], T]) -> tuple[S, T]:
-        """Starts JAX, then reads the data; returns what both give."""
+    def begin(
+        self, devices: int | str | None, read: Callable[[], T], mode: Literal["shard", "pool"] = "shard"
+    ) -> tuple[Layout, str, T]:
+        """Starts JAX, then reads the data; returns how a run lies on the devices, that in words, and what was read.
+
+        Arguments:
+            devices: how many, or all; None for one.
+            read: reads.
+            mode: as in `run.devices.Layout`.
+
+        Raises:
+            UsageError: fewer devices are there.
+        """
         line = Line(self.screen, self.should_stop)
         with line.shown():
             line.doing("starting JAX")
-            started = start()
+            with contextlib.suppress(OSError):  # a home folder that cannot be written to: compile every time
+                backend.use_compilation_cache()
+            layout = Layout(tuple(choose(devices)), mode)
             line.doing("reading the data")
-            return started, read()
+            return layout, _in_words(layout), read()
 
     def advise(self, command: str, **flags: Any) -> None:
         """Names the command that goes on from here, with those of its flags that have a value."""
@@ -79,7 +96,7 @@ class Job:
             Stopped: by a signal.
         """
         screen = Screen(None if self.shown else io.StringIO())
-        heard = signals.caught() if self.interruptible else contextlib.nullcontext(lambda: None)
+        heard = control.caught() if self.interruptible else contextlib.nullcontext(lambda: None)
         try:
             with heard as should_stop:
                 screen.fact("jaxdd", f"{__version__}   {self.what}", "bold")
@@ -92,6 +109,29 @@ class Job:
             raise
         finally:
             screen.close()
+
+
+def _in_words(layout: Layout) -> str:
+    """Returns `cpu (2 cores), jax 0.10.2`, and the like."""
+    first, count = layout.devices[0], len(layout.devices)
+    name = f"cpu ({os.cpu_count()} cores)" if first.platform == "cpu" else first.device_kind
+    several = f", {jax.process_count()} processes" if several_processes() else ""
+    mode = f", {layout.mode}" if layout.several else ""
+    return (f"{count} x " if layout.several else "") + f"{name}, jax {jax.__version__}{mode}{several}"
+
+
+def require_one_device(devices: int | str | None) -> None:
+    """Refuses several devices for what runs on one.
+
+    Raises:
+        UsageError: more are asked for.
+    """
+    if devices not in (None, 1):
+        raise UsageError(
+            "networks are evaluated on one device",
+            where=f"--devices {devices}",
+            remedy="leave --devices out; start one command per device for different sets or seeds",
+        )
 
 
 def data_line(dataset: Dataset, space: str) -> str:

@@ -17,7 +17,7 @@ from jaxdd.cli.flags.dialect import PROGRAMS, Dialect, typed
 from jaxdd.cli.flags.kinds import NO
 from jaxdd.core.errors import JaxddError, choose
 from jaxdd.core.io import shorter_path
-from jaxdd.run.signals import Stopped
+from jaxdd.run.control import Stopped
 
 
 class Command(NamedTuple):

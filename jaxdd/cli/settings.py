@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jaxdd.cli.devices import is_one_of_several
 from jaxdd.cli.flags.dialect import NO_EFFECT, Arguments
 from jaxdd.core import config as configs
 from jaxdd.core.config import Layer, Value
@@ -82,7 +81,7 @@ def _chain_of_distill(options: Distill, layer: Layer, notices: Sequence[str], me
     if name := next((name for name in OF_RCIG if name in layer), started):
         raise UsageError(f"{method} has no such setting", where=f"--{name}", remedy="leave it out")
     pool = options.devices_mode == "pool"
-    if pool or is_one_of_several(options):
+    if pool or options.is_one_of_several:
         raise UsageError(
             f"{method} is a chain of one process, whose devices share every batch",
             where="--devices_mode pool" if pool else "--distributed, --num_processes",

@@ -32,9 +32,8 @@ from jaxdd.evaluation.base import BaseRecipe
 from jaxdd.evaluation.protocol import Row
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.run import loop
-from jaxdd.run.control import Control, never
+from jaxdd.run.control import Control, Stopped, never
 from jaxdd.run.distillation import Picture
-from jaxdd.run.signals import Stopped
 from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.checkpoint import Storage
 from jaxdd.run.storage.networks import digest

@@ -15,8 +15,8 @@ from jaxdd.core.procedure import BatchRule, Part, Procedure
 from jaxdd.core.types import Array
 from jaxdd.data.streaming import ImageStream, Stream
 from jaxdd.run import loop
+from jaxdd.run.control import Stopped
 from jaxdd.run.devices import Layout
-from jaxdd.run.signals import Stopped
 from jaxdd.run.storage.checkpoint import Storage
 from jaxdd.training.recipe import TeacherRecipe
 from jaxdd.training.teacher import Squeeze

@@ -7,13 +7,12 @@ import pathlib
 from collections.abc import Iterator
 
 from jaxdd.cli.command import Job
-from jaxdd.cli.devices import is_one_of_several
 from jaxdd.cli.flags.matching import Condense, Pretrain
 from jaxdd.cli.jobs import distilling, pretraining
 from jaxdd.core.errors import UsageError
 from jaxdd.core.io import absolute
 from jaxdd.methods.condensation.early import published_epochs
-from jaxdd.run.chain import networks as pretrained
+from jaxdd.run.chain import pretrain as pretrained
 from jaxdd.run.settings import Settings, default_folder
 
 
@@ -43,7 +42,7 @@ def _require_one_process(options: Condense) -> None:
     Raises:
         UsageError: names the flag.
     """
-    if not is_one_of_several(options):
+    if not options.is_one_of_several:
         return
     if options.val_interval is not None:
         raise UsageError("several processes cannot evaluate on the way", where="--val_interval", remedy="leave it out")

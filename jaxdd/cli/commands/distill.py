@@ -15,7 +15,7 @@ from jaxdd.core.errors import CheckpointError
 from jaxdd.data import require_grain
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.run.chain import sources, students
-from jaxdd.run.chain.networks import needed
+from jaxdd.run.chain.pretrain import needed
 from jaxdd.run.chain.settings import Decoupled
 from jaxdd.run.chain.teacher import network, words
 from jaxdd.run.settings import Settings, default_folder

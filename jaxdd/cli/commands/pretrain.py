@@ -10,7 +10,7 @@ from jaxdd.cli.flags.matching import Pretrain
 from jaxdd.cli.jobs import pretraining
 from jaxdd.core.io import absolute
 from jaxdd.methods.condensation.early import published_epochs
-from jaxdd.run.chain.networks import default_folder
+from jaxdd.run.chain.pretrain import default_folder
 from jaxdd.run.settings import Settings
 
 

@@ -17,7 +17,7 @@ from jaxdd.methods.recovery.chunks import share
 from jaxdd.models import teacher_architecture
 from jaxdd.run.chain import sources as teachers
 from jaxdd.run.chain import teacher as trained
-from jaxdd.run.chain.merge import merge
+from jaxdd.run.chain.pieces import merge
 from jaxdd.run.chain.recover import Recovering
 from jaxdd.run.chain.settings import Decoupled
 from jaxdd.run.chain.teacher import Teacher

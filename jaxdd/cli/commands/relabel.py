@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from jaxdd import data
-from jaxdd.cli.command import Job, Session
-from jaxdd.cli.devices import start_one
+from jaxdd.cli.command import Job, Session, require_one_device
 from jaxdd.cli.flags.chain import Relabel
 from jaxdd.cli.jobs.links import labelling, tell_teachers
 from jaxdd.cli.settings import Recipe as Changes
@@ -42,6 +41,7 @@ def jobs(options: Relabel, asked: Changes) -> Iterator[Job]:
     results = absolute(options.output_dir) if options.output_dir else place_of_set.beside
     folder = absolute(options.fkd_path) if options.fkd_path else results / "labels"
     require_writable(folder)
+    require_one_device(options.devices)
     sources = teachers.named(options.arch_path)
     if not sources:
         labels = soft.Labels(online=True).beside(place_of_set.beside)
@@ -51,8 +51,7 @@ def jobs(options: Relabel, asked: Changes) -> Iterator[Job]:
 
     def work(session: Session) -> None:
         how = {"resolution": distilled.images.shape[1], "stream": options.stream}
-        start, read = partial(start_one, options.devices), partial(data.load, name, options.data_path, **how)
-        _, dataset = session.begin(start, read)
+        *_, dataset = session.begin(options.devices, partial(data.load, name, options.data_path, **how))
         preprocessing = data.fit(dataset, **soft.KIND)
         words = teacher_architecture(options.arch_name or "resnet18", options.width or 128)
         known = [teachers.read(source, dataset, preprocessing, words) for source in sources]

@@ -6,14 +6,12 @@ import contextlib
 import dataclasses
 import pathlib
 import time
-from functools import partial
 from typing import Any
 
 import jax
 
 from jaxdd import augment, data
 from jaxdd.cli.command import Job, Session, data_line
-from jaxdd.cli.devices import is_one_of_several, join, start
 from jaxdd.cli.flags.shared import Run
 from jaxdd.cli.screen import dry_run
 from jaxdd.cli.screen.progress import Line, percent
@@ -23,14 +21,13 @@ from jaxdd.core.errors import UsageError
 from jaxdd.core.io import absolute, shorter_path
 from jaxdd.evaluation.protocol import Row
 from jaxdd.evaluation.recipe import Recipe
-from jaxdd.run import hosts
-from jaxdd.run.chain import networks as pretrained
-from jaxdd.run.control import Control
+from jaxdd.run import devices
+from jaxdd.run.chain import pretrain as pretrained
+from jaxdd.run.control import Control, Stopped
 from jaxdd.run.devices import Layout
 from jaxdd.run.distillation import Distillation, Distilling, Picture
 from jaxdd.run.evaluating import Validation
 from jaxdd.run.settings import Settings
-from jaxdd.run.signals import Stopped
 from jaxdd.run.storage import networks as stored
 from jaxdd.run.storage import sets
 from jaxdd.run.storage.precheck import refuse_other_run, require_writable
@@ -57,7 +54,10 @@ def job(
         networks: folders of networks trained beforehand.
         evaluate_every: steps between two evaluations of the set; None for none.
     """
-    shown = join(options)
+    shown = True
+    if options.is_one_of_several and not options.dry_run:
+        devices.join_processes(options.coordinator_address, options.num_processes, options.process_id)
+        shown = devices.first_process()
 
     def work(session: Session) -> None:
         job = _Job(session, options, settings, folder, networks, evaluate_every)
@@ -103,7 +103,7 @@ def check(options: Run, settings: Settings, folder: pathlib.Path) -> None:
     if not options.dry_run:
         for place in filter(None, (folder, options.log_dir)):
             require_writable(place)
-    if not options.dry_run and not is_one_of_several(options):  # else another process may hold the folder already
+    if not options.dry_run and not options.is_one_of_several:  # else another process may hold the folder already
         known = {"method": settings.run.method, "settings": as_dict(settings.method), "seed": options.random_seed}
         refuse_other_run(folder, {**known, "dataset": {"name": name}})
 
@@ -121,7 +121,7 @@ class _Job:
 
     def begin(self) -> tuple[Distillation, Layout]:
         """Reads the data and says what is there; returns the run and its devices."""
-        (layout, device), run = self.session.begin(partial(start, self.options), self._read)
+        layout, device, run = self.session.begin(self.options.devices, self._read, self.options.devices_mode)
         screen, dataset = self.session.screen, run.dataset
         screen.fact("data", data_line(dataset, run.preprocessing.space))
         screen.fact("network", run.method.describe(dataset.image_shape, dataset.classes))
@@ -174,7 +174,7 @@ class _Job:
             other={"config": self.settings.config.path, **other, **{name: getattr(options, name) for name in OTHER}},
             log_every=options.log_every or (1 if jax.default_backend() == "cpu" else 10),
             storage=storage,
-            began=lambda: self.session.screen.log_to(log) if hosts.first() else None,
+            began=lambda: self.session.screen.log_to(log) if devices.first_process() else None,
         )
 
     def _read(self) -> Distillation:

@@ -8,8 +8,7 @@ from functools import partial
 from typing import Any
 
 from jaxdd import data
-from jaxdd.cli.command import Job, Session, data_line
-from jaxdd.cli.devices import start_one
+from jaxdd.cli.command import Job, Session, data_line, require_one_device
 from jaxdd.cli.flags.rcig import Eval
 from jaxdd.cli.screen.progress import Trainings, table
 from jaxdd.core import config as configs
@@ -114,6 +113,7 @@ class _Job:
 
     def _check(self) -> None:
         """Refuses all that can be before a device is touched or an image is read."""
+        require_one_device(self.options.devices)
         if self.soft:
             self.labels.require()
         shape = _shape(self.distilled)
@@ -140,7 +140,7 @@ class _Job:
         options, distilled, screen = self.options, self.distilled, session.screen
         how = {"resolution": options.resolution or _shape(distilled)[0], "stream": options.stream}
         read = partial(data.load, self.name, options.data_path, **how)
-        device, dataset = session.begin(partial(start_one, options.devices), read)
+        _, device, dataset = session.begin(options.devices, read)
         screen.fact("data", data_line(dataset, distilled.space))
         for recipe in self.recipes:
             screen.fact("network", self._describe(recipe, dataset))

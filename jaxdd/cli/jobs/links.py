@@ -10,7 +10,6 @@ from typing import Any
 
 from jaxdd import data
 from jaxdd.cli.command import Session, data_line
-from jaxdd.cli.devices import start_several
 from jaxdd.cli.flags.chain import Shared
 from jaxdd.cli.flags.rcig import Distill
 from jaxdd.cli.screen.progress import Chunks, Epochs, Line, Teaching
@@ -51,9 +50,8 @@ class Links:
     def begin(self) -> None:
         """Starts JAX and reads the data, or lists it."""
         options, how = self.options, {"resolution": self.options.resolution, "stream": self.options.stream}
-        start = partial(start_several, options.devices)
         read = partial(data.load, self.settings.dataset, options.data_path, **how)
-        (self.layout, device), self.dataset = self.session.begin(start, read)
+        self.layout, device, self.dataset = self.session.begin(options.devices, read)
         self.preprocessing = data.fit(self.dataset, **KIND)
         self.screen.facts(data=data_line(self.dataset, self.preprocessing.space), device=device)
         self.screen.log_to(self.folder / "log.txt")

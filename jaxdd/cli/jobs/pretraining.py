@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from jaxdd import data
-from jaxdd.cli.command import Job, Session, data_line
-from jaxdd.cli.devices import start_one
+from jaxdd.cli.command import Job, Session, data_line, require_one_device
 from jaxdd.cli.flags.matching import Pretrain
 from jaxdd.cli.flags.shared import Run
 from jaxdd.cli.screen.progress import Trainings
@@ -18,7 +17,7 @@ from jaxdd.core import backend
 from jaxdd.core.io import shorter_path
 from jaxdd.methods import Condensation
 from jaxdd.methods.condensation.early import recipe
-from jaxdd.run.chain import networks as pretrained
+from jaxdd.run.chain import pretrain as pretrained
 from jaxdd.run.chain.pretrain import Pretraining
 from jaxdd.run.control import Control
 from jaxdd.run.settings import Settings
@@ -61,7 +60,7 @@ def networks_for(
     Arguments:
         settings, options: of the run.
         epochs: that such networks would be trained for; None for the published ones.
-        named: as in `run.chain.networks.find`.
+        named: as in `run.chain.pretrain.find`.
 
     Raises:
         UsageError, CheckpointError: there are none, or of another kind; says how `pretrain` trains such.
@@ -83,6 +82,7 @@ def advised(settings: Settings, *, epochs: int | None, data_path: str | None, re
 def _check(options: Pretrain, settings: Settings, folder: pathlib.Path) -> None:
     """Refuses all that can be before a device is touched or an image is read."""
     name = settings.run.dataset_name
+    require_one_device(options.devices)
     data.check_available(name, options.data_path)
     spec = data.describe(name, options.data_path, resolution=options.resolution)
     if spec.resolution and spec.channels:
@@ -108,7 +108,7 @@ def _train(
 ) -> None:
     """Trains the networks that are missing."""
     read = partial(data.load, name, options.data_path, resolution=options.resolution)
-    device, dataset = session.begin(partial(start_one, options.devices), read)
+    _, device, dataset = session.begin(options.devices, read)
     preprocessing = data.fit(dataset, family=method.family, kind=method.kind)
     training = Pretraining(method, dataset, preprocessing, epochs, options.random_seed, options.repeat)
     how = training.training

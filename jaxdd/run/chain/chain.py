@@ -18,15 +18,14 @@ from typing import Any, Protocol
 
 from jaxdd.data import Dataset, Preprocessing
 from jaxdd.run.chain import sources
-from jaxdd.run.chain.merge import Publish
+from jaxdd.run.chain.pieces import Publish
 from jaxdd.run.chain.recover import Recovering
 from jaxdd.run.chain.relabel import Relabelling
 from jaxdd.run.chain.settings import Decoupled
 from jaxdd.run.chain.squeeze import Squeezing
 from jaxdd.run.chain.teacher import Teacher, load, network, words
-from jaxdd.run.control import Control
+from jaxdd.run.control import Control, Reporter
 from jaxdd.run.distillation import Picture
-from jaxdd.run.progress import Reporter
 
 
 class Link(Protocol):

@@ -38,12 +38,9 @@ from jaxdd.methods.recovery.plan import Stage, plan
 from jaxdd.methods.recovery.settings import Recovery
 from jaxdd.methods.recovery.stage import RecoverStage
 from jaxdd.run import loop
-from jaxdd.run.chain.chunks import KEYS, published, to_arrays
-from jaxdd.run.chain.initial import Initial
-from jaxdd.run.chain.merge import Publish, merge
+from jaxdd.run.chain.pieces import KEYS, Initial, Publish, merge, published, to_arrays
 from jaxdd.run.chain.teacher import Teacher
-from jaxdd.run.control import Control
-from jaxdd.run.signals import Stopped
+from jaxdd.run.control import Control, Stopped
 from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.checkpoint import Storage
 
@@ -206,7 +203,7 @@ class Recovering:
         """Puts the set of all recovered chunks together, with its picture and its image files.
 
         Raises:
-            CheckpointError: as in `run.chain.merge.merge`.
+            CheckpointError: as in `run.chain.pieces.merge`.
         """
         made = merge([place / "recovered"], place, publish=self.publish, recipe=self.recipe, ipc=self.settings.n_images)
         if self.picture is not None:

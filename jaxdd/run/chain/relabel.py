@@ -37,8 +37,7 @@ from jaxdd.evaluation.recipe import Recipe
 from jaxdd.evaluation.students import SoftRecipe
 from jaxdd.run import loop
 from jaxdd.run.chain.teacher import Teacher
-from jaxdd.run.control import Control
-from jaxdd.run.progress import Reporter
+from jaxdd.run.control import Control, Reporter
 from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.networks import digest
 from jaxdd.run.storage.precheck import require_writable

@@ -30,8 +30,7 @@ from jaxdd.models.network import Network
 from jaxdd.run import loop
 from jaxdd.run.chain import teacher
 from jaxdd.run.chain.teacher import Teacher
-from jaxdd.run.control import Control
-from jaxdd.run.progress import Reporter
+from jaxdd.run.control import Control, Reporter
 from jaxdd.run.storage import networks
 from jaxdd.run.storage.checkpoint import Storage
 from jaxdd.run.storage.metrics import MetricsFile

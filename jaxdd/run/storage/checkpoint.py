@@ -36,7 +36,7 @@ from jaxdd.core.errors import CheckpointError
 from jaxdd.core.io import gigabytes
 from jaxdd.core.trees import describe, differences
 from jaxdd.core.types import PyTree
-from jaxdd.run import hosts
+from jaxdd.run import devices
 from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.metrics import MetricsFile
 from jaxdd.run.storage.precheck import require_space, unwritable
@@ -88,7 +88,7 @@ class Storage:
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Storage:
-        hosts.on_first(self._take)
+        devices.on_first(self._take)
         return self
 
     def _take(self) -> None:
@@ -118,14 +118,14 @@ class Storage:
         Raises:
             CheckpointError: the disk is full or refuses; the states that were there before still are.
         """
-        hosts.on_first(lambda: require_space(self.folder, trees.byte_size(state)))
+        devices.on_first(lambda: require_space(self.folder, trees.byte_size(state)))
         try:
             with _without_log():
                 self._open_manager().save(step, args=_orbax().args.StandardSave(_stored(state)), force=True)
-            hosts.on_first(lambda: self._seal(step, state))
+            devices.on_first(lambda: self._seal(step, state))
         except Exception as error:  # Orbax lets through whatever TensorStore raises: OSError, ValueError, ...
             self._close_manager()
-            if hosts.first():
+            if devices.first_process():
                 self._remove_leftovers()
             raise CheckpointError(
                 f"the checkpoint of step {step} could not be written: {' '.join(str(error).split())[:200]}",
@@ -152,7 +152,7 @@ class Storage:
             CheckpointError: no checkpoint is usable although there were some, the state does not fit `template`, or
                 there is no room for the checkpoints to come.
         """
-        step = hosts.on_first(lambda: self._usable(template, warn))
+        step = devices.on_first(lambda: self._usable(template, warn))
         if step is None:
             return None
         state = read_state(self._path(step), template, places)
@@ -289,7 +289,7 @@ def read_state(folder: pathlib.Path, template: PyTree, places: PyTree = None) ->
     with _orbax().StandardCheckpointer() as checkpointer:
         content = checkpointer.restore(folder / "default", wanted)
     return tree.unflatten(
-        content[_name(i)] if leaf.size else hosts.place(np.zeros(leaf.shape, leaf.dtype), place)
+        content[_name(i)] if leaf.size else devices.place(np.zeros(leaf.shape, leaf.dtype), place)
         for i, (leaf, place) in enumerate(each)
     )
 

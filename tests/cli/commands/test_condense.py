@@ -19,9 +19,9 @@ from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import ConfigError, UsageError
 from jaxdd.methods.condensation.early import architecture
 from jaxdd.methods.condensation.settings import CondensationSettings
-from jaxdd.run.chain import networks as pretrained
+from jaxdd.run.chain import pretrain as pretrained
+from jaxdd.run.control import Stopped
 from jaxdd.run.settings import Settings
-from jaxdd.run.signals import Stopped
 from jaxdd.run.storage.networks import add, read_manifest
 from tests.cli.conftest import weighed
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3]))
 
 from jaxdd.core import backend
 from jaxdd.run.chain import recover
-from jaxdd.run.chain.initial import Initial
+from jaxdd.run.chain.pieces import Initial
 from jaxdd.run.storage.checkpoint import Storage
 from tests.run.chain.tiny import recovering
 from tests.run.driver import arm

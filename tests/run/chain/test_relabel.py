@@ -18,9 +18,7 @@ from jaxdd.evaluation import protocol
 from jaxdd.evaluation.students import SoftRecipe
 from jaxdd.run import loop
 from jaxdd.run.chain.relabel import Relabelling, store_bytes
-from jaxdd.run.control import Control
-from jaxdd.run.progress import Reporter
-from jaxdd.run.signals import Stopped
+from jaxdd.run.control import Control, Reporter, Stopped
 
 pytestmark = pytest.mark.quick
 

@@ -18,9 +18,7 @@ from jaxdd import data, models
 from jaxdd.core.errors import CheckpointError, UsageError
 from jaxdd.run.chain import teacher
 from jaxdd.run.chain.squeeze import Squeezing
-from jaxdd.run.control import Control
-from jaxdd.run.progress import Reporter
-from jaxdd.run.signals import Stopped
+from jaxdd.run.control import Control, Reporter, Stopped
 from jaxdd.run.storage import networks
 from jaxdd.training.recipe import DIGITS
 from jaxdd.training.trainer import accuracies
