@@ -173,7 +173,7 @@ class _Table:
             self._measure()
         for array in self._batches(self.image, rows or self.rows):
             blob = self._bytes(array)
-            total += blob.nbytes
+            total += _unfolded(blob)
             if total > self._most():
                 raise self._bomb(total)
             yield blob
@@ -185,10 +185,7 @@ class _Table:
         total = 0
         with contextlib.suppress(pa.ArrowNotImplementedError):  # a chunk with a dictionary and plain values
             for array in self._batches(self.image, self.rows, [self.image]):
-                blob = self._bytes(array)
-                if pa.types.is_dictionary(blob.type):
-                    lengths = [len(value.as_buffer()) for value in blob.dictionary]
-                    total += int(np.asarray(lengths, np.int64)[blob.indices.to_numpy()].sum())
+                total += _unfolded(self._bytes(array))
                 if total > self._most():
                     raise self._bomb(total)
 
@@ -229,7 +226,7 @@ class _Table:
             packed: columns that stay dictionaries, as they are stored.
 
         Raises:
-            ArrowNotImplementedError: one cannot stay a dictionary.
+            ArrowNotImplementedError: the images cannot stay a dictionary.
             DataError: the file is damaged.
         """
         with self._open(packed) as file:
@@ -248,11 +245,11 @@ class _Table:
 
         try:
             with open(self.path, "rb") as handle:
-                yield pq.ParquetFile(handle, read_dictionary=list(packed))
+                yield pq.ParquetFile(handle, read_dictionary=list(packed), pre_buffer=False)  # which keeps what it read
         except DataError:
             raise
         except Exception as error:  # pyarrow raises its own kinds, OSError and more on hostile bytes
-            if packed and isinstance(error, pa.ArrowNotImplementedError):
+            if packed == [self.image] and isinstance(error, pa.ArrowNotImplementedError):
                 raise
             raise _damaged(self.path, error) from None
 
@@ -261,7 +258,7 @@ class _Table:
 
     def _bomb(self, size: int) -> DataError:
         return DataError(
-            f"the file of {self.size} bytes unpacks to more than {size - 1} bytes",
+            f"the file of {self.size} bytes unpacks to {size} bytes or more",
             where=str(self.path),
             expected=f"at most {min(self._most(), 64 * MAX_BYTES)} bytes",
             remedy="download the file again, or split it into smaller ones",
@@ -281,6 +278,7 @@ def _columns(path: pathlib.Path, schema: Any, wanted: Columns) -> tuple[str, str
         kind, place = schema.field(image).type, image
         if pa.types.is_struct(kind):
             kind, place = next((field.type for field in kind.fields if field.name == "bytes"), None), f"{image}.bytes"
+        kind = None if kind is None else _values(kind)
         binary = kind is not None and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
         if binary and _is_label(schema.field(label).type):
             return place, label
@@ -299,6 +297,17 @@ def _dictionary_bytes(chunk: Any) -> int:
         return 0
     packed = max(0, chunk.data_page_offset - chunk.dictionary_page_offset)
     return max(0, chunk.total_uncompressed_size - max(0, chunk.total_compressed_size - packed))
+
+
+def _unfolded(blob: Any) -> int:
+    """Returns the bytes of all images of an Arrow array, those of a dictionary as often as they stand."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_dictionary(blob.type):
+        return blob.nbytes
+    lengths = pc.call_function("binary_length", [blob.dictionary]).to_numpy().astype(np.int64)
+    return int(lengths[blob.indices.to_numpy()].sum())
 
 
 def _values(kind: Any) -> Any:
