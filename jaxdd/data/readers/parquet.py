@@ -146,6 +146,7 @@ class _Table:
 
         self.path = path
         self.size = require_regular(path, "a parquet file")
+        self.image = self.label = ""
         with self._open() as file:
             self.schema, metadata = file.schema_arrow, file.metadata
             groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
