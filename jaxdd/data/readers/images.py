@@ -38,6 +38,7 @@ LARGE = 4 * 10**6  # pixels from which an image is decoded alone and resized in 
 _GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _CHUNK = 256
 _ALONE = threading.Lock()
+_FILTERS = threading.Lock()  # Python's filters of warnings are one for all threads: two that change them lose some
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _opened(data: bytes, where: str):
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
+        with _FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # our own cap on pixels is stricter than PIL's warning
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:

@@ -29,9 +29,17 @@ def of_text(labels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         labels: `[n]` or `[n, 1]` of text or of bytes that are UTF-8.
     """
     found, codes = np.unique(labels.ravel(), return_inverse=True)
-    words = [name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name) for name in found]
-    names = class_order(map(printable, words))
-    return align(codes, tuple(map(printable, words)), names, "labels"), names
+    words = as_text(found)
+    names = class_order(words)
+    return align(codes, words, names, "labels"), names
+
+
+def as_text(names: np.ndarray) -> tuple[str, ...]:
+    """Returns an array's names, text or bytes, as text."""
+    words = (
+        name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name) for name in names.ravel()
+    )
+    return tuple(map(printable, words))
 
 
 def align(labels: np.ndarray, names: Sequence[str], base: Sequence[str], where: str) -> np.ndarray:

@@ -33,9 +33,13 @@ def is_junk(name: str) -> bool:
 
 def class_folders(place: pathlib.Path, left: Left | None = None) -> list[pathlib.Path]:
     """Returns the class folders of one split, by name; others are counted in `left`."""
-    folders = sorted(entry for entry in place.iterdir() if entry.is_dir())
+    entries = sorted(place.iterdir())
+    folders = [entry for entry in entries if entry.is_dir()]
     if left is not None:
         left.update(entry.name for entry in folders if is_junk(entry.name))
+        others = [entry for entry in entries if not entry.is_dir() and not is_junk(entry.name)]
+        left.update("images outside the class folders" for entry in others if entry.suffix.lower() in SUFFIXES)
+        left.update("links to nowhere" for entry in others if not entry.suffix and not entry.exists())
     return [entry for entry in folders if not is_junk(entry.name)]
 
 

@@ -158,8 +158,11 @@ def layout(place: pathlib.Path, entry: DataSpec | None) -> Source | None:
             remedy="move the others away",
         )
     if archives:
+        require_regular(archives[0], "an npz file")
         return Source("npz", archives[0], entry)
     files = parquet.split_files(place)
+    for path in files["train"] + files["test"]:
+        require_regular(path, "a parquet file")
     has_train, has_test = bool(files["train"]), bool(files["test"])
     if has_train or has_test:
         kind = "parquet"

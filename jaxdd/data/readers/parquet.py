@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxdd.core.errors import DataError
 from jaxdd.data.readers import labels as naming
-from jaxdd.data.readers.files import printable, require_regular
+from jaxdd.data.readers.files import printable, require_memory, require_regular
 from jaxdd.data.readers.images import MAX_BYTES, Encoded
 from jaxdd.data.readers.parquet_files import split_files
 
@@ -59,8 +59,11 @@ def read_split(
     parts: list[Any] = []  # Arrow arrays
     owners: list[tuple[pathlib.Path, int]] = []  # of each part: its file and first row there
     found = []
-    for path in files:
-        table, first = _Table(path, columns), 0
+    tables = [_Table(path, columns) for path in files]
+    remedy = "unpack the images into folders, which can be read while they are needed: `stream=always`"
+    require_memory(sum(table.bytes for table in tables), "the images of these files", str(files[0].parent), remedy)
+    for table in tables:
+        path, first = table.path, 0
         for part in table.images():
             parts.append(part)
             owners.append((path, first))
@@ -162,7 +165,8 @@ class _Table:
         groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
         chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
         chunks = [chunk for chunk in chunks if chunk.path_in_schema == self.image]
-        average = sum(chunk.total_uncompressed_size for chunk in chunks) // max(1, metadata.num_rows)
+        self.bytes = sum(chunk.total_uncompressed_size for chunk in chunks)
+        average = self.bytes // max(1, metadata.num_rows)
         largest = max((_dictionary_bytes(chunk) for chunk in chunks), default=0)  # no entry is longer than all
         self.rows = max(1, min(1024, BATCH_BYTES // max(1, average), 2 * BATCH_BYTES // max(1, largest)))
         self.foldable = largest * metadata.num_rows > self._most()

@@ -223,7 +223,7 @@ def _npz_names(path: pathlib.Path) -> tuple[str, ...] | None:
     """Returns the optional member `class_names`, a text array."""
     if "class_names" not in npz.members(path):
         return None
-    return tuple(str(name) for name in npz.read_npz(path, ["class_names"])["class_names"].ravel())
+    return naming.as_text(npz.read_npz(path, ["class_names"])["class_names"])
 
 
 def _read_npz(source: Source) -> tuple[Splits, tuple[str, ...] | None]:

@@ -85,6 +85,14 @@ def test_images_of_types_that_are_not_read_are_told_and_texts_are_not(root):
         load(f"folder:{root}", stream="always", resolution=8)
 
 
+def test_images_beside_class_folders_and_links_to_nowhere_are_told(root):
+    image = next((root / "train" / "ant").iterdir())
+    shutil.copy(image, root / "train" / "loose.png")
+    os.symlink("nowhere", root / "test" / "dog")
+    with pytest.warns(Notice, match="1 images outside the class folders, 1 links to nowhere"):
+        assert counts(root) == [4, 4, 4, 2, 2, 2]
+
+
 def test_linked_folders_are_read_once_and_lead_to_no_folder_above(root):
     for name in NAMES:
         (root / "store" / name).mkdir(parents=True)

@@ -110,6 +110,13 @@ def test_values_that_fill_16_bits_get_no_advice():
         Losses().tell("here")
 
 
+def test_filters_of_warnings_are_left_as_they_were_by_threads(monkeypatch):
+    monkeypatch.setattr(pixels.os, "cpu_count", lambda: 8)
+    before, blob = list(warnings.filters), encoded(COLOUR)
+    pixels.decode_all(pixels.Encoded(400, lambda index: blob, str), 8, 3)
+    assert warnings.filters == before
+
+
 def test_large_images_are_decoded_and_shrunk_in_parts_to_the_same_pixels(monkeypatch):
     image = RANDOM.integers(0, 256, (50, 64, 3), np.uint8)
     blobs = [encoded(image), encoded(image[..., 0]), encoded(image[..., 0].astype(np.uint16) * 256)]

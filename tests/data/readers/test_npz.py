@@ -169,7 +169,9 @@ def test_labels_may_be_names(tmp_path, arrays, write_npz, kind):
     assert data.class_names == ("ant", "bee", "cow") == describe(f"npz:{path}").class_names
     np.testing.assert_array_equal(data.train_labels, np.array([2, 0, 1])[y])
     assert (data.test_labels == 1).all()
-    path = write_npz(tmp_path / "b.npz", (x, words[y], tx, words[ty]), class_names=np.array(["cow", "ant", "bee"]))
+    path = write_npz(
+        tmp_path / "b.npz", (x, words[y], tx, words[ty]), class_names=np.array(["cow", "ant", "bee"]).astype(kind)
+    )
     np.testing.assert_array_equal(load(f"npz:{path}").train_labels, y)
     path = write_npz(tmp_path / "c.npz", (x, words[y], tx, np.array(["dog"] * 6).astype(kind)))
     with pytest.raises(DataError, match="'dog'"):

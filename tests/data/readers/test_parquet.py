@@ -214,6 +214,24 @@ def test_an_image_that_stands_in_many_rows_is_read(tmp_path, arrays):
     write(tmp_path / "train.parquet", x[np.zeros(300, int)], np.arange(300) % 3, NAMES)
     write(tmp_path / "test.parquet", tx, ty, NAMES)
     assert (load(f"parquet:{tmp_path}").train_images == x[0]).all()
+    column = pa.DictionaryArray.from_arrays(
+        np.arange(300, dtype=np.int32) % 3, pa.array([encode(each) for each in x[:3]])
+    )
+    pq.write_table(pa.table({"image": column, "label": np.arange(300) % 3}), tmp_path / "train.parquet")
+    np.testing.assert_array_equal(load(f"parquet:{tmp_path}").train_images, x[np.arange(300) % 3])
+
+
+def test_more_than_memory_is_refused_before_it_is_read(tmp_path, arrays, monkeypatch):
+    from jaxdd.core import backend
+    from jaxdd.data.readers import files
+
+    monkeypatch.setattr(backend, "machine_bytes", lambda: 2000)
+    monkeypatch.setattr(files, "SMALL", 1000)
+    write(tmp_path / "train.parquet", *arrays[:2])
+    write(tmp_path / "test.parquet", *arrays[2:])
+    with pytest.raises(DataError, match="the images of these files take") as caught:
+        load(f"parquet:{tmp_path}")
+    assert caught.value.where == str(tmp_path)
 
 
 def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path, arrays):
