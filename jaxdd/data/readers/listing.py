@@ -58,9 +58,12 @@ def images(place: pathlib.Path, left: Left | None = None) -> list[pathlib.Path]:
     for base, folders, files in os.walk(place, onerror=_refuse, followlinks=True):
         kept = []
         for name in sorted(folders):
-            identity = _identity(pathlib.Path(base, name))
+            folder = pathlib.Path(base, name)
+            identity = _identity(folder)
             if is_junk(name):
                 left[name] += 1
+            elif folder.is_symlink() and _is_of_another_class(folder, place):
+                left["links to folders of other classes"] += 1
             elif identity in seen or identity in above:
                 left["links to folders that are read already"] += 1
             else:
@@ -83,6 +86,12 @@ def _refuse(error: OSError) -> None:
     raise DataError(
         f"cannot list a folder: {error.strerror}", where=str(error.filename), remedy="check its permissions"
     )
+
+
+def _is_of_another_class(link: pathlib.Path, place: pathlib.Path) -> bool:
+    """Returns whether a link in the class folder `place` leads into one beside it: its images would count twice."""
+    target, split = link.resolve(), place.parent.resolve()
+    return split in target.parents and target.relative_to(split).parts[0] != place.name
 
 
 def _identity(folder: pathlib.Path) -> tuple[int, int]:

@@ -107,6 +107,16 @@ def test_linked_folders_are_read_once_and_lead_to_no_folder_above(root):
         assert counts(root) == [4, 4, 4, 2, 2, 2]
 
 
+def test_a_link_to_another_class_does_not_give_its_images_two_labels(root):
+    os.symlink("../bee", root / "train" / "ant" / "more")
+    with pytest.warns(Notice, match="1 links to folders of other classes"):
+        assert counts(root) == [4, 4, 4, 2, 2, 2]
+    (root / "train" / "ant" / "more").unlink()
+    (root / "train" / "cat").rename(root / "elsewhere")
+    os.symlink(root / "elsewhere", root / "train" / "cat")  # a class folder may be a link itself
+    assert counts(root) == [4, 4, 4, 2, 2, 2]
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may list every folder")
 def test_a_folder_that_may_not_be_listed_is_refused(root):
     closed = root / "train" / "ant" / "closed"
