@@ -33,8 +33,11 @@ import numpy as np
 
 from jaxdd.core.errors import DataError
 from jaxdd.core.types import Examples
+from jaxdd.data.dataset import require_two_classes
 from jaxdd.data.readers import folder as folders
-from jaxdd.data.readers.images import Encoded, decode, shorter_side, to_channels
+from jaxdd.data.readers import listing
+from jaxdd.data.readers.files import printable
+from jaxdd.data.readers.images import Encoded, decode, shorter_side, tell_losses, to_channels
 from jaxdd.data.readers.locate import require_grain
 
 Batch = Mapping[str, Any]  # field of `Examples` -> what takes its place, numpy arrays
@@ -128,7 +131,12 @@ class ImageStream(Stream):
                 f"no folder of {split} images", where=str(root), expected=folders.LAYOUT, remedy="check the path"
             )
         names = folders.class_order(root, ()) if classes is None else tuple(classes)
-        encoded, labels = folders.read_split(place, names, part=classes is not None)
+        left = listing.Left()
+        encoded, labels = folders.read_split(place, names, part=classes is not None, left=left)
+        listing.tell(left, place)
+        tell_losses(encoded, str(place))
+        if classes is None:
+            require_two_classes(names, str(place))
         empty = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
         if split == "train" and empty.size:
             raise DataError(
@@ -139,7 +147,7 @@ class ImageStream(Stream):
             )
         if split != "train":
             options = {"scale": None, "shuffle": False, **options}
-        return cls(encoded, labels, names, **options)
+        return cls(encoded, labels, tuple(map(printable, names)), **options)
 
     def __len__(self) -> int:
         """Returns the number of images of an epoch."""
