@@ -10,6 +10,7 @@ import dataclasses
 import io
 import os
 import shlex
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -20,7 +21,7 @@ from jaxdd.cli.flags.dialect import typed
 from jaxdd.cli.screen.progress import Line
 from jaxdd.cli.screen.screen import Screen
 from jaxdd.core import backend
-from jaxdd.core.errors import JaxddError, UsageError
+from jaxdd.core.errors import JaxddError, Notice, UsageError
 from jaxdd.data import Dataset, LargeDataset
 from jaxdd.run import control
 from jaxdd.run.devices import Layout, choose, several_processes
@@ -98,7 +99,8 @@ class Job:
         screen = Screen(None if self.shown else io.StringIO())
         heard = control.caught() if self.interruptible else contextlib.nullcontext(lambda: None)
         try:
-            with heard as should_stop:
+            with heard as should_stop, warnings.catch_warnings():
+                warnings.showwarning = _noting(screen, warnings.showwarning)
                 screen.fact("jaxdd", f"{__version__}   {self.what}", "bold")
                 screen.facts(**self.facts)
                 for notice in self.notices:
@@ -109,6 +111,18 @@ class Job:
             raise
         finally:
             screen.close()
+
+
+def _noting(screen: Screen, otherwise: Callable[..., Any]) -> Callable[..., None]:
+    """Returns how warnings are shown: those that are a `Notice` as a note on the screen."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, Notice):
+            screen.note(typed(str(message)))
+        else:
+            otherwise(message, category, *where, **more)
+
+    return show
 
 
 def _in_words(layout: Layout) -> str:

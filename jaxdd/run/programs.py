@@ -133,8 +133,8 @@ class Programs:
     several times in a row.
 
     `streamed` is what a stream has for these steps (`loop.Feed`): fields of `Examples`, each leaf with a leading axis
-    of `steps_per_dispatch`; nothing without a stream. `state` is donated. `seed`, `start`, `stop` and `step` are scalars,
-    so their values never cause a compilation. `end` is `stop`, or the maximum over the devices where they vote
+    of `steps_per_dispatch`; nothing without a stream. `state` is donated. `seed`, `start`, `stop` and `step` are
+    scalars, so their values never cause a compilation. `end` is `stop`, or the maximum over the devices where they vote
     (`devices.voted`).
 
     Arguments:

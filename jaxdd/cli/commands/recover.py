@@ -141,7 +141,7 @@ def _merge(links: Links, folders: list[pathlib.Path]) -> None:
     """Puts shards together."""
     settings, folder = links.settings, links.folder
     places = [place / "recovered" if (place / "recovered").is_dir() else place for place in folders]
-    beside = next((found for place in folders if (found := teachers.beside(place))), ())
+    beside = next((there for place in folders if (there := teachers.beside(place))), ())
     known = [trained.load(place) for place in beside]
     size: dict[str, Any] = {}
     if "n_images" in settings.typed:

@@ -25,19 +25,19 @@ def require_regular(path: str | os.PathLike, kind: str) -> int:
         DataError: it is missing, or a FIFO, socket, device or folder.
     """
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"cannot read {kind}: {reason}", where=str(path), remedy="check the path") from None
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         names = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
         raise DataError(
-            f"{kind} that is {names.get(stat.S_IFMT(found.st_mode), 'a device')}",
+            f"{kind} that is {names.get(stat.S_IFMT(status.st_mode), 'a device')}",
             where=str(path),
             expected="a regular file",
             remedy="remove it from the data, or write its contents to a file",
         )
-    return found.st_size
+    return status.st_size
 
 
 def read_text(path: pathlib.Path, limit: int = 2**26) -> str:

@@ -115,10 +115,10 @@ def read_split(
 def no_images(place: pathlib.Path) -> DataError:
     """Returns the refusal of a folder that should hold class folders with images, and what it holds instead."""
     left, entries = Left(), class_folders(place)
-    found = [image for entry in entries for image in images(entry, left)]
+    pictures = [image for entry in entries for image in images(entry, left)]
     loose = [path for path in place.iterdir() if path.suffix.lower() in SUFFIXES and not is_junk(path.name)]
     remedy = "check the layout of the folder"
-    if loose and (not entries or not found):
+    if loose and (not entries or not pictures):
         what = f"{place.name}/ holds {len(loose)} images but no class folders, so nothing tells their classes"
         remedy = "put each image into the folder of its class; ImageNet's development kit lists those of val/"
     elif left:

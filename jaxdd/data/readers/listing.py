@@ -1,4 +1,4 @@
-"""What lies in a folder of images: class folders, their image files, and what is left out, which is counted.
+"""The contents of a folder of images: class folders, their image files, and what is left out, which is counted.
 
 Left out are hidden files and folders and those that systems leave behind (thumbnails, checkpoints of notebooks,
 resource forks), and files of types that are not read. Linked folders are followed, each folder once per class.
@@ -95,8 +95,8 @@ def _is_of_another_class(link: pathlib.Path, place: pathlib.Path) -> bool:
 
 
 def _identity(folder: pathlib.Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_dev, found.st_ino
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def summary(left: Left) -> str:

@@ -1,4 +1,4 @@
-"""What images lose on their way to 8 bits of grey or RGB: counted while they are decoded, told in one line."""
+"""Losses of images on their way to 8 bits of grey or RGB: counted while they are decoded, told in one line."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Losses:
             where: names it.
             decoded: if not, whether any pixel is transparent is not known.
         """
-        found = [name for name, has in (_LOST if decoded else _TOLD_BY_HEADER).items() if has(image, data)]
+        losses = [name for name, has in (_LOST if decoded else _TOLD_BY_HEADER).items() if has(image, data)]
         with self._lock:
-            for name in found:
+            for name in losses:
                 self.images[name] = self.images.get(name, 0) + 1
                 self.first[name] = min(self.first.get(name, where), where)  # whichever thread came first
-            if decoded and "depth" in found and image.mode.startswith("I"):
+            if decoded and "depth" in losses and image.mode.startswith("I"):
                 self.largest = max(self.largest, int(image.getextrema()[1]))
 
     def tell(self, where: str) -> None:

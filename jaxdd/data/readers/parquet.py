@@ -58,7 +58,7 @@ def read_split(
     import_pyarrow(str(files[0]))
     parts: list[Any] = []  # Arrow arrays
     owners: list[tuple[pathlib.Path, int]] = []  # of each part: its file and first row there
-    found = []
+    parts = []
     tables = [_Table(path, columns) for path in files]
     remedy = "unpack the images into folders, which can be read while they are needed: `stream=always`"
     require_memory(sum(table.bytes for table in tables), "the images of these files", str(files[0].parent), remedy)
@@ -68,10 +68,10 @@ def read_split(
             parts.append(part)
             owners.append((path, first))
             first += len(part)
-        found.append(table.labels())
-        if len(found[-1].values) != first:
-            raise _damaged(path, ValueError(f"{first} images and {len(found[-1].values)} labels"))
-    labels, names = _joined(found, files)
+        parts.append(table.labels())
+        if len(parts[-1].values) != first:
+            raise _damaged(path, ValueError(f"{first} images and {len(parts[-1].values)} labels"))
+    labels, names = _joined(parts, files)
     starts = np.cumsum([0, *map(len, parts)])
 
     def locate(index: int) -> tuple[int, int]:
@@ -90,24 +90,24 @@ def read_split(
     return Encoded(int(starts[-1]), read, where), labels, names
 
 
-def _joined(found: list[_Labels], files: list[pathlib.Path]) -> tuple[np.ndarray, tuple[str, ...] | None]:
+def _joined(parts: list[_Labels], files: list[pathlib.Path]) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Returns the labels of all files as indices into one list of class names."""
-    base = next((part.names for part in found if part.names), None)
-    if any(part.text for part in found):
-        if not all(part.text for part in found):
+    base = next((part.names for part in parts if part.names), None)
+    if any(part.text for part in parts):
+        if not all(part.text for part in parts):
             raise DataError(
                 "labels are names in some files and numbers in others",
                 where=str(files[0].parent),
                 expected=LAYOUT,
                 remedy="write all files in one way",
             )
-        base = naming.class_order({name for part in found for name in part.names or ()})
+        base = naming.class_order({name for part in parts for name in part.names or ()})
     if base:
-        found = [
+        parts = [
             part._replace(values=naming.align(part.values, part.names or base, base, str(path)))
-            for part, path in zip(found, files, strict=True)
+            for part, path in zip(parts, files, strict=True)
         ]
-    return np.concatenate([part.values for part in found]), base
+    return np.concatenate([part.values for part in parts]), base
 
 
 def import_pyarrow(where: str) -> None:
@@ -206,21 +206,21 @@ class _Table:
         """Returns the labels; names become indices in the order in which they come."""
         import pyarrow as pa
 
-        found, index = [np.zeros(0, np.int64)], {}
+        parts, index = [np.zeros(0, np.int64)], {}
         for array in self._batches(self.label, 2**16, [self.label] * self.text):
             if array.null_count:
                 raise self._nulls()
             if not self.text:
-                found.append(array.to_numpy())
+                parts.append(array.to_numpy())
                 continue
             array = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
             used, places = np.unique(array.indices.to_numpy(), return_inverse=True)
             words = array.dictionary.take(pa.array(used)).to_pylist()
             if None in words:
                 raise self._nulls()
-            found.append(np.array([index.setdefault(printable(word), len(index)) for word in words], np.int64)[places])
+            parts.append(np.array([index.setdefault(printable(word), len(index)) for word in words], np.int64)[places])
         names = tuple(index) if self.text else class_names(self.schema, self.label)
-        return _Labels(np.concatenate(found), names, self.text)
+        return _Labels(np.concatenate(parts), names, self.text)
 
     def _batches(self, column: str, rows: int, packed: Sequence[str] = ()) -> Iterator[Any]:
         """Returns one column, part by part; of a struct only what is asked for.

@@ -32,16 +32,16 @@ def split_files(folder: pathlib.Path) -> Files:
     if (folder / "train").is_dir():
         return {"train": [], "test": []}  # a folder of images
     inner = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
-    found = {entry: files for entry in inner if any((files := _of_place(entry)).values())}
-    if len(found) > 1:
-        names = ", ".join(entry.name for entry in found)
+    folders = {entry: files for entry in inner if any((files := _of_place(entry)).values())}
+    if len(folders) > 1:
+        names = ", ".join(entry.name for entry in folders)
         raise DataError(
-            f"{len(found)} folders with parquet files: {names}",
+            f"{len(folders)} folders with parquet files: {names}",
             where=str(folder),
             expected="one configuration of a data set",
-            remedy=f"name one of them: parquet:{next(iter(found))}",
+            remedy=f"name one of them: parquet:{next(iter(folders))}",
         )
-    return next(iter(found.values()), {"train": [], "test": []})
+    return next(iter(folders.values()), {"train": [], "test": []})
 
 
 def _snapshot(folder: pathlib.Path) -> pathlib.Path:

@@ -114,8 +114,8 @@ def describe(name: str, data_path: str | os.PathLike | None = None, *, resolutio
         check_shape(shape, where, square=False)
         labels, names = npz.read_npz(source.path, [target])[target], _npz_names(source.path)
         if naming.is_text(labels):
-            labels, found = naming.of_text(labels)
-            names = names or found
+            labels, named = naming.of_text(labels)
+            names = names or named
         height, width, channels = (*shape[1:], 1)[:3]
     elif source.kind == "parquet":
         labels, names, blob = parquet.read_labels(parquet.split_files(source.path)["train"], source.columns)
@@ -174,8 +174,8 @@ def _by_names(
     known = naming.by_known_names(names, spec.class_names, where) if names and spec and spec.class_names else None
     if spec is None or known is None or known == spec.class_names:
         return splits, names
-    found = {split: naming.align(labels, known, spec.class_names, where) for split, (_, labels) in splits.items()}
-    return {split: (images, found[split]) for split, (images, _) in splits.items()}, spec.class_names
+    named = {split: naming.align(labels, known, spec.class_names, where) for split, (_, labels) in splits.items()}
+    return {split: (images, named[split]) for split, (images, _) in splits.items()}, spec.class_names
 
 
 def _known_names(spec: DataSpec, names: tuple[str, ...] | None, labels: np.ndarray, where: str) -> tuple[str, ...]:
@@ -233,9 +233,9 @@ def _read_npz(source: Source) -> tuple[Splits, tuple[str, ...] | None]:
     splits: Splits = {split: (arrays[x], arrays[y]) for split, (x, y) in naming_of.items()}
     names = _npz_names(source.path)
     if all(naming.is_text(labels) for _, labels in splits.values()):
-        found = {split: naming.of_text(labels) for split, (_, labels) in splits.items()}
-        names = names or found["train"][1]
-        for split, (labels, own) in found.items():
+        named = {split: naming.of_text(labels) for split, (_, labels) in splits.items()}
+        names = names or named["train"][1]
+        for split, (labels, own) in named.items():
             splits[split] = splits[split][0], naming.align(labels, own, names, f"{source.path} ({split} labels)")
     return splits, names
 
@@ -260,10 +260,10 @@ def _read_parquet(source: Source) -> tuple[Splits, tuple[str, ...] | None]:
     assert source.path is not None
     splits, names = {}, None
     for split, files in parquet.split_files(source.path).items():  # the train split comes first
-        encoded, labels, found = parquet.read_split(files, source.columns)
-        names = names or found
-        if names and found:
-            labels = naming.align(labels, found, names, str(files[0]))
+        encoded, labels, named = parquet.read_split(files, source.columns)
+        names = names or named
+        if names and named:
+            labels = naming.align(labels, named, names, str(files[0]))
         splits[split] = encoded, labels
     return splits, names
 
