@@ -32,12 +32,11 @@ from jaxdd.methods import METHODS, Condensation
 from jaxdd.methods.condensation.early import COUNT, published_epochs
 from jaxdd.run import evaluating
 from jaxdd.run import settings as runs
-from jaxdd.run.chain import chain, sources, students
-from jaxdd.run.chain import teacher as teachers
+from jaxdd.run.chain import chain, students, teachers
 from jaxdd.run.chain.pretrain import Pretraining
 from jaxdd.run.chain.relabel import Relabelling
 from jaxdd.run.chain.settings import USUAL, Decoupled, build_chain
-from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.chain.teachers import Teacher
 from jaxdd.run.distillation import Distillation, Distilling
 from jaxdd.run.settings import Settings
 from jaxdd.run.storage import networks as stored
@@ -170,7 +169,7 @@ def squeeze(
     preprocessing = data_room.fit(dataset, **students.KIND)
     with _room(output_dir) as place:
         if weights is not None:
-            sources.require_weights(path := pathlib.Path(weights))
+            teachers.require_weights(path := pathlib.Path(weights))
             return teachers.imported(path, dataset, preprocessing, chosen.chain.architecture(), folder=place)
         (first, *_) = chain.of_recovery(chosen, dataset, preprocessing, seed=seed).links
         return first.link({}).make(place)

@@ -33,7 +33,7 @@ from jaxdd.cli.main import SCRIPTS, main
 from jaxdd.core.config import find_config, read_config
 from jaxdd.data.registry import user_kind
 from jaxdd.models import ALIASES, NAMES, TEACHERS
-from jaxdd.run.chain import pretrain, sources
+from jaxdd.run.chain import pretrain, teachers
 from tests.limits import TIMEOUT
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -216,7 +216,7 @@ def test_what_a_command_makes_is_what_the_next_one_takes(begun):
             if job is pretraining:
                 made.add(os.path.relpath(rest[2]))
             if job is squeeze:
-                made.add(os.path.relpath(sources.default_folder(rest[0], flags.random_seed)))
+                made.add(os.path.relpath(teachers.default_folder(rest[0], flags.random_seed)))
             if job is recover:
                 made.add(os.path.join(os.path.normpath(flags.syn_data_path), flags.exp_name))
                 taken |= {path for path in flags.arch_path if not path.startswith("FILE")}

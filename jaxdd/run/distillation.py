@@ -32,9 +32,9 @@ from jaxdd.run.programs import template
 from jaxdd.run.settings import Settings
 from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.checkpoint import Storage
+from jaxdd.run.storage.identity import refuse_foreign_set, require_writable
 from jaxdd.run.storage.networks import Networks
-from jaxdd.run.storage.precheck import refuse_foreign_set, require_writable
-from jaxdd.run.storage.restore import meaning, precision, shapes
+from jaxdd.run.storage.sets import meaning, precision, shapes
 
 Picture = Callable[[DistilledSet, pathlib.Path], Any]
 

@@ -14,12 +14,12 @@ from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError
 from jaxdd.data import require_grain
 from jaxdd.evaluation.recipe import Recipe
-from jaxdd.run.chain import sources, students
+from jaxdd.run.chain import students, teachers
 from jaxdd.run.chain.pretrain import needed
 from jaxdd.run.chain.settings import Decoupled
-from jaxdd.run.chain.teacher import network, words
+from jaxdd.run.chain.teachers import network, words
 from jaxdd.run.settings import Settings, default_folder
-from jaxdd.run.storage.precheck import refuse_other_run, refuse_other_set, require_writable
+from jaxdd.run.storage.identity import refuse_other_run, refuse_other_set, require_writable
 
 
 def jobs(options: Distill, settings: Settings | Decoupled) -> Iterator[Job]:
@@ -47,7 +47,7 @@ def _chain(options: Distill, settings: Decoupled) -> Iterator[Job]:
             links.sizes(settings.ipc * settings.spec.classes)
             return
         links.begin()
-        elsewhere = sources.default_folder(settings, options.random_seed)
+        elsewhere = teachers.default_folder(settings, options.random_seed)
         chain = links.chain(writers=writers(files=True), elsewhere=elsewhere)
         chain.run(folder, links.control(), links)
 

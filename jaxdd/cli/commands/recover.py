@@ -15,13 +15,12 @@ from jaxdd.core.errors import UsageError
 from jaxdd.core.io import absolute, shorter_path
 from jaxdd.methods.recovery.chunks import share
 from jaxdd.models import teacher_architecture
-from jaxdd.run.chain import sources as teachers
-from jaxdd.run.chain import teacher as trained
+from jaxdd.run.chain import teachers
 from jaxdd.run.chain.pieces import merge
 from jaxdd.run.chain.recover import Recovering
 from jaxdd.run.chain.settings import Decoupled
-from jaxdd.run.chain.teacher import Teacher
-from jaxdd.run.storage.precheck import refuse_other_set, require_writable
+from jaxdd.run.chain.teachers import Teacher
+from jaxdd.run.storage.identity import refuse_other_set, require_writable
 
 WIDTH = 128  # of a network in a file of which nothing else is known: as published
 NO_VERIFIER = "--verifier needs --verifier-arch-path, a folder or a safetensors file: nothing is downloaded"
@@ -142,7 +141,7 @@ def _merge(links: Links, folders: list[pathlib.Path]) -> None:
     settings, folder = links.settings, links.folder
     places = [place / "recovered" if (place / "recovered").is_dir() else place for place in folders]
     beside = next((there for place in folders if (there := teachers.beside(place))), ())
-    known = [trained.load(place) for place in beside]
+    known = [teachers.load(place) for place in beside]
     size: dict[str, Any] = {}
     if "n_images" in settings.typed:
         size = {"ipc": settings.ipc, "recipe": (teachers.adopt(settings, beside[0]) if beside else settings).recipe}
@@ -196,5 +195,5 @@ def _verifiers(options: Recover) -> tuple[tuple[pathlib.Path, ...], dict[str, An
     sources = teachers.named([options.verifier_arch_path] if options.verifier and options.verifier_arch_path else [])
     files = [source for source in sources if not source.is_dir()]
     for folder in set(sources) - set(files):
-        trained.read_manifest(folder)  # which refuses what is no network
+        teachers.read_manifest(folder)  # which refuses what is no network
     return sources, teacher_architecture(options.verifier_arch, WIDTH, "--verifier-arch") if files else {}

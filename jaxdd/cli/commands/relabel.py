@@ -15,13 +15,13 @@ from jaxdd.core.errors import UsageError
 from jaxdd.core.io import absolute, gigabytes, shorter_path
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.models import teacher_architecture
-from jaxdd.run.chain import sources as teachers
 from jaxdd.run.chain import students as soft
+from jaxdd.run.chain import teachers
 from jaxdd.run.chain.relabel import Relabelling
 from jaxdd.run.chain.settings import FULL
 from jaxdd.run.control import Control
 from jaxdd.run.storage import sets
-from jaxdd.run.storage.precheck import require_writable
+from jaxdd.run.storage.identity import require_writable
 
 
 def jobs(options: Relabel, asked: Changes) -> Iterator[Job]:

@@ -10,18 +10,18 @@ from jaxdd.cli.flags.chain import Squeeze
 from jaxdd.cli.jobs.links import Links, tell_teachers
 from jaxdd.core.io import absolute, shorter_path
 from jaxdd.data import require_grain
-from jaxdd.run.chain import sources, teacher
+from jaxdd.run.chain import teachers
 from jaxdd.run.chain.settings import Decoupled
-from jaxdd.run.chain.teacher import Teacher
-from jaxdd.run.storage.precheck import require_writable
+from jaxdd.run.chain.teachers import Teacher
+from jaxdd.run.storage.identity import require_writable
 
 
 def jobs(options: Squeeze, settings: Decoupled) -> Iterator[Job]:
     """Yields the training or the import."""
-    folder = absolute(options.output_dir or sources.default_folder(settings, options.random_seed))
+    folder = absolute(options.output_dir or teachers.default_folder(settings, options.random_seed))
     weights = absolute(options.arch_path) if options.arch_path else None
     if weights:
-        sources.require_weights(weights)
+        teachers.require_weights(weights)
     elif options.stream == "always":
         require_grain()
     require_writable(folder)
@@ -48,7 +48,7 @@ def _made(links: Links, weights: pathlib.Path | None) -> Teacher:
     """Returns the teacher, trained or made of a file with weights."""
     folder, architecture = links.folder, links.settings.chain.architecture()
     if weights:
-        return teacher.imported(weights, links.dataset, links.preprocessing, architecture, folder=folder)
+        return teachers.imported(weights, links.dataset, links.preprocessing, architecture, folder=folder)
     first, *_ = links.chain().links
     link = first.link({})
     with links(first.name, link, folder) as line:

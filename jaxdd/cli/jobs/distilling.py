@@ -30,7 +30,7 @@ from jaxdd.run.evaluating import Validation
 from jaxdd.run.settings import Settings
 from jaxdd.run.storage import networks as stored
 from jaxdd.run.storage import sets
-from jaxdd.run.storage.precheck import refuse_other_run, require_writable
+from jaxdd.run.storage.identity import refuse_other_run, require_writable
 
 SLOW_TO_PREPARE = 10**7  # numbers in the train split from which a pipe is told why nothing happens
 FEW = 3  # networks of an evaluation that is made on the way

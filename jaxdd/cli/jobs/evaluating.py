@@ -26,7 +26,7 @@ from jaxdd.run.control import Control
 from jaxdd.run.evaluating import Evaluating
 from jaxdd.run.settings import Settings, build, default_config, default_folder
 from jaxdd.run.storage import sets
-from jaxdd.run.storage.precheck import require_writable
+from jaxdd.run.storage.identity import require_writable
 
 
 def job(

@@ -25,7 +25,7 @@ from jaxdd.run.chain.relabel import Relabelling
 from jaxdd.run.chain.settings import Decoupled
 from jaxdd.run.chain.squeeze import Squeezing
 from jaxdd.run.chain.students import KIND, telling
-from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.chain.teachers import Teacher
 from jaxdd.run.control import Control
 from jaxdd.run.devices import Layout
 

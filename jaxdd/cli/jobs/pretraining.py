@@ -22,7 +22,7 @@ from jaxdd.run.chain.pretrain import Pretraining
 from jaxdd.run.control import Control
 from jaxdd.run.settings import Settings
 from jaxdd.run.storage import identity, networks
-from jaxdd.run.storage.precheck import require_writable
+from jaxdd.run.storage.identity import require_writable
 
 
 def job(options: Pretrain, settings: Settings, epochs: int, folder: pathlib.Path) -> Job:

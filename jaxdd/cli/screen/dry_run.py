@@ -10,7 +10,7 @@ from jaxdd.core.io import gigabytes
 from jaxdd.run.devices import Layout
 from jaxdd.run.distillation import Distillation
 from jaxdd.run.plan import Plan, Trial
-from jaxdd.run.storage.precheck import require_writable
+from jaxdd.run.storage.identity import require_writable
 
 
 def tell(screen: Screen, run: Distillation, layout: Layout, folder: pathlib.Path) -> None:

@@ -31,7 +31,7 @@ from jaxdd.methods.recovery.settings import Recovery
 from jaxdd.models.network import Network
 from jaxdd.run.control import Reporter
 from jaxdd.run.storage import identity as identities
-from jaxdd.run.storage.precheck import refuse_other_set
+from jaxdd.run.storage.identity import refuse_other_set
 
 KEYS = ("ipc_index", "first")  # numbers of a chunk
 

@@ -39,7 +39,7 @@ from jaxdd.methods.recovery.settings import Recovery
 from jaxdd.methods.recovery.stage import RecoverStage
 from jaxdd.run import loop
 from jaxdd.run.chain.pieces import KEYS, Initial, Publish, merge, published, to_arrays
-from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.chain.teachers import Teacher
 from jaxdd.run.control import Control, Stopped
 from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.checkpoint import Storage

@@ -36,11 +36,11 @@ from jaxdd.evaluation.contenders import placed
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.evaluation.students import SoftRecipe
 from jaxdd.run import loop
-from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.chain.teachers import Teacher
 from jaxdd.run.control import Control, Reporter
 from jaxdd.run.storage import identity as identities
+from jaxdd.run.storage.identity import require_writable
 from jaxdd.run.storage.networks import digest
-from jaxdd.run.storage.precheck import require_writable
 from jaxdd.training.soft_labels import Labelling
 from jaxdd.training.soft_views import Views
 from jaxdd.training.stored_labels import Labels, StoredLabels

@@ -1,14 +1,18 @@
-"""Which run an output folder belongs to: `config.json` holds the settings its numbers depend on, and the others.
+"""Which run an output folder belongs to, and which folder cannot be one: refusals before a device is touched.
 
-Every setting stands there by its name; names of Python classes do not, so that code can be moved and renamed. The one
-exception are the classes of flax modules: parameter paths hold them too.
+`config.json` holds the settings that a run's numbers depend on, and the others. Every setting stands there by its
+name; names of Python classes do not, so that code can be moved and renamed. The one exception are the classes of flax
+modules: parameter paths hold them too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +22,7 @@ import numpy as np
 import jaxdd
 from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError, JaxddError
+from jaxdd.core.io import gigabytes
 
 FORMAT = 2  # 1 told evaluations and networks apart by what Python prints of their classes
 
@@ -184,3 +189,147 @@ def changes(old: Any, new: Any, path: str = "") -> list[str]:
             before, after = (json.dumps(side[key]) if key in side else "absent" for side in (old, new))
             lines.append(f"{inner}: {before} -> {after}")
     return lines
+
+
+def require_writable(folder: Any, needed: int = 0) -> None:
+    """Refuses an output folder that cannot be, or whose disk has too little room; writes nothing.
+
+    Raises:
+        CheckpointError: see above.
+    """
+    path = io.absolute(folder)
+    if problem := _problem(path):
+        raise unwritable(problem, path)
+    require_space(path, needed)
+
+
+def unwritable(problem: str | None, path: object) -> CheckpointError:
+    """Returns the error of an output folder that cannot be written."""
+    return CheckpointError(
+        f"the output folder cannot be written: {problem}",
+        where=str(path),
+        expected="a folder, or a name for a new one, that this user may write to",
+        remedy="choose another `output_dir`",
+    )
+
+
+def require_space(path: pathlib.Path, needed: int) -> None:
+    """Refuses a folder, which need not exist, on whose disk fewer than `needed` bytes are free.
+
+    Raises:
+        CheckpointError: says how many are free.
+    """
+    free = shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free
+    if free < needed:
+        raise CheckpointError(
+            "too little free space for the checkpoints",
+            where=f"{path}: {gigabytes(free)} free",
+            expected=gigabytes(needed),
+            remedy="make room, or choose an `output_dir` on another disk",
+        )
+
+
+def refuse_other_run(folder: Any, known: Mapping[str, Any]) -> None:
+    """Refuses the folder of a run with other settings, or one that is in use; `Storage` compares what needs the data.
+
+    Arguments:
+        folder: where the run would be kept.
+        known: the part of the run's identity that is known without the data, e.g. `{"dataset": {"name": "digits"}}`.
+
+    Raises:
+        CheckpointError: names every setting that differs; or another process holds the folder, or a set lies in it that
+            no such run has made.
+    """
+    folder = io.absolute(folder)
+    config = folder / "config.json"
+    if not config.is_file():
+        refuse_foreign_set(folder)
+        return
+    with contextlib.suppress(PermissionError), io.folder_lock(folder):
+        pass
+    content = io.read_json(config)
+    before = content.get("identity") if isinstance(content, dict) else None
+    if not isinstance(before, dict):
+        return  # which `Storage` reports
+    require_same_run(before, _merged(before, as_json(known)), config)
+
+
+def refuse_other_set(folder: pathlib.Path, known: Mapping[str, Any]) -> None:
+    """Refuses an output folder whose set was made in another way, or has more images per class.
+
+    Arguments:
+        folder: the output folder, with or without `distilled/`.
+        known: the part of the new set's provenance that is known, e.g. `{"method": "cda", "seed": 0}`.
+
+    Raises:
+        CheckpointError: see above; names what differs.
+    """
+    now, origin = as_json(known), origin(folder)
+    if origin is None:
+        return
+    made = {name: origin.get(name) for name in now}
+    more, fewer = (_images_per_class(side) for side in (made, now))
+    before, after = _comparable(made), _comparable(now)
+    if before["method"] != after["method"]:  # whose settings have nothing in common
+        before, after = {"method": before["method"]}, {"method": after["method"]}
+    require_same(
+        before,
+        after,
+        "the output folder holds the set of another run",
+        where=folder / "distilled",
+        expected="no set, or one with the same settings, seed and teachers",
+        remedy="choose another output folder, or move that set away",
+    )
+    if fewer and more > fewer:
+        raise CheckpointError(
+            f"the output folder holds a larger set: {more} images per class instead of {fewer}",
+            where=str(folder / "distilled"),
+            expected=f"at most {fewer} images per class",
+            remedy=f"choose another output folder for the smaller set, or ask for {more} images per class",
+        )
+
+
+def _images_per_class(provenance: Mapping[str, Any]) -> int:
+    return (provenance.get("settings") or {}).get("n_images", 0)
+
+
+def _comparable(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a provenance without what may change from one run to the next of the same set."""
+    settings = {name: value for name, value in (provenance.get("settings") or {}).items() if name != "n_images"}
+    others = {name: value for name, value in provenance.items() if name != "versions"}
+    return {"method": None, **others, "settings": settings}
+
+
+def refuse_foreign_set(folder: Any) -> None:
+    """Refuses a folder with a set but without the run that made it: a new run's set would replace that one.
+
+    Raises:
+        CheckpointError: see above.
+    """
+    folder = io.absolute(folder)
+    there = (folder / "distilled" / "manifest.json").is_file()
+    if there and not (folder / "config.json").is_file():
+        made = origin(folder) or {}
+        raise CheckpointError(
+            f"the output folder holds a set that another run made ({made.get('method', 'of unknown method')})",
+            where=str(folder / "distilled"),
+            expected="no set, or one of a run whose config.json is beside it",
+            remedy="choose another `output_dir`, or move that set away",
+        )
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `old` with what `new` says, data set facts merged key by key, settings replaced as a whole."""
+    dataset = {**(old.get("dataset") or {}), **new.get("dataset", {})}
+    return {**old, **new, "dataset": dataset}
+
+
+def _problem(path: pathlib.Path) -> str:
+    """Returns why a folder cannot be written, or the empty text."""
+    try:
+        existing = next(place for place in (path, *path.parents) if place.exists())
+    except OSError as error:  # a name that is too long, a parent that may not be entered
+        return error.strerror or str(error)
+    if not existing.is_dir():
+        return f"{existing} is a file"
+    return "" if os.access(existing, os.W_OK | os.X_OK) else f"no permission to write into {existing}"

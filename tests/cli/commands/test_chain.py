@@ -17,7 +17,7 @@ from jaxdd.cli.main import read
 from jaxdd.core.config import values_of
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import ConfigError, UsageError
-from jaxdd.run.chain import teacher as teachers
+from jaxdd.run.chain import teachers as teachers
 from jaxdd.run.chain.settings import Decoupled
 from tests.cli.commands.chain_driver import TINY
 from tests.limits import TIMEOUT
