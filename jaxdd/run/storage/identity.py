@@ -264,10 +264,10 @@ def refuse_other_set(folder: pathlib.Path, known: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: see above; names what differs.
     """
-    now, origin = as_json(known), origin(folder)
-    if origin is None:
+    now, made_by = as_json(known), origin(folder)
+    if made_by is None:
         return
-    made = {name: origin.get(name) for name in now}
+    made = {name: made_by.get(name) for name in now}
     more, fewer = (_images_per_class(side) for side in (made, now))
     before, after = _comparable(made), _comparable(now)
     if before["method"] != after["method"]:  # whose settings have nothing in common
