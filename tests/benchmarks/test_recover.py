@@ -46,8 +46,8 @@ def test_both_sides_have_the_same_loss_and_gradient(tmp_path):
     loss.backward()
 
     def ours(images):
-        weight = stage.settings.statistics_weight(0)
-        return objective(stage.settings, network, teacher, images, examples.labels, weight=weight).loss
+        r_bn = stage.settings.r_bn_of(0)
+        return objective(stage.settings, network, teacher, images, examples.labels, r_bn=r_bn).loss
 
     value, slope = jax.jit(jax.value_and_grad(ours))(images)
     assert float(value) == pytest.approx(loss.item(), rel=1e-4)

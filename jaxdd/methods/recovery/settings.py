@@ -127,6 +127,6 @@ class Recovery:
         every = as_dict(self)
         return every if self.initialise == "mosaic" else {k: value for k, value in every.items() if k != "n_images"}
 
-    def statistics_weight(self, teacher: int) -> float:
+    def r_bn_of(self, teacher: int) -> float:
         """Returns `r_bn` of one teacher."""
         return self.r_bn[teacher] if isinstance(self.r_bn, tuple) else self.r_bn

@@ -191,8 +191,8 @@ class RecoverStage(Procedure[RecoverState]):
         view, teacher = self.view(key, iteration, images.shape, images.dtype), self.stage.teachers[place]
 
         def loss(images: Array) -> tuple[Array, Losses]:
-            seen, weight = shared.see(view, images), self.settings.statistics_weight(teacher)
-            found = objective(self.settings, self.networks[teacher], networks[teacher], seen, labels, weight=weight)
+            seen, r_bn = shared.see(view, images), self.settings.r_bn_of(teacher)
+            found = objective(self.settings, self.networks[teacher], networks[teacher], seen, labels, r_bn=r_bn)
             return found.loss, found
 
         slope, losses = jax.grad(loss, has_aux=True)(images)

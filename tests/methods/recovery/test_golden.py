@@ -69,7 +69,7 @@ def slope_of(variables, dtype):
     held = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), variables)
 
     def loss(x):
-        found = objective(settings, NETWORK, held, x, labels, weight=WEIGHTS.bn)
+        found = objective(settings, NETWORK, held, x, labels, r_bn=WEIGHTS.bn)
         return found.loss, found
 
     slope, losses = jax.jit(jax.grad(loss, has_aux=True))(images(dtype))

@@ -45,7 +45,7 @@ def test_loss_and_slope_are_literal_in_pieces_of_any_size(rows, x64, monkeypatch
     (held,) = data.networks
 
     def mine(x):
-        found = objective(settings, network, held, x, data.labels, weight=settings.r_bn)
+        found = objective(settings, network, held, x, data.labels, r_bn=settings.r_bn)
         return found.loss, found
 
     def theirs(x):
