@@ -232,7 +232,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
             state.synthetic,
             self.expand,
             batch,
-            lam=self.l2_rate * len(state.synthetic.images),
+            lam=self._lam(state.synthetic),
             steps=(self.n_inner_steps, self.n_hinv_steps),
             rates=state.rates,
         )
@@ -264,7 +264,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         problem = InnerProblem(
             forward,
             member.params,
-            lam=self.l2_rate * len(state.synthetic.images),
+            lam=self._lam(state.synthetic),
             last=LAST,
             linear=self.linearize,
             double=self.use_x64,
@@ -286,6 +286,10 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         rate = naive.POOL_LEARNING_RATE if self.naive_loss else self.pool_learning_rate
         chunk = self._chunk(network, synthetic)
         return pool.train(network, member, draws.pool_steps, batches, learning_rate=rate, chunk=chunk)
+
+    def _lam(self, synthetic: Synthetic) -> float:
+        """Returns lambda, from the number of stored images."""
+        return self.l2_rate * len(synthetic.images)
 
     def _chunk(self, network: Network, synthetic: Synthetic) -> int | None:
         stored = len(synthetic.images)
