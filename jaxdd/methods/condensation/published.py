@@ -1,7 +1,8 @@
 """Defaults of the authors' code: the settings of each matching method for each data set.
 
-IDC's table is the family's; AccDD, DREAM, DREAM+ and GA-DD change what their own modules list. Facts from the released
-`misc/reproduce.py` and `argument.py` of IDC, AccDD, DREAM and GA-DD, and from `main.py` and `main_DM.py` of DC.
+`FAMILY` is IDC's table, which AccDD, DREAM, DREAM+ and GA-DD take over but for what their own modules list; `DC` is the
+table of DC, DSA and DM. Facts from the released `misc/reproduce.py` and `argument.py` of IDC, AccDD, DREAM and GA-DD,
+and from `main.py` and `main_DM.py` of DC.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from jaxdd.core.config import Implied
 from jaxdd.data import imagenet
 from jaxdd.data.registry import canonical
 from jaxdd.methods.condensation import accdd, dream, gradient_amplification
+from jaxdd.methods.condensation.settings import LR_IMG
 
-_MSE: dict[str, Any] = {"metric": "mse", "lr_img": 5e-3}
+_MSE: dict[str, Any] = {"metric": "mse", "lr_img": LR_IMG}
 _L1: dict[str, Any] = {"metric": "l1", "lr_img": 1e-4, "n_data": 500}
 _IMAGENET: dict[str, Any] = {
     "net_type": "resnet_ap",
@@ -24,7 +26,7 @@ _IMAGENET: dict[str, Any] = {
     "mix_p": 1.0,
     "base_size": 224,
 }
-IDC: dict[str, dict[str, Any]] = {
+FAMILY: dict[str, dict[str, Any]] = {  # data set -> settings of IDC, AccDD, DREAM, DREAM+ and GA-DD
     "digits": {**_MSE, "base_size": 8, "n_data": 500},  # ours
     "mnist": {**_L1, "base_size": 28},
     "fashion_mnist": {**_L1, "base_size": 32},
@@ -40,7 +42,7 @@ ITERATIONS, IMAGENET_ITERATIONS = 2000, 500  # outer ones
 
 DSA_STRATEGY = "color_crop_cutout_flip_scale_rotate"
 NO_FLIP = ("mnist", "svhn_cropped", "digits")
-DC: dict[str, Any] = {
+DC: dict[str, Any] = {  # settings of DC, DSA and DM
     "space": "standardised",
     "aug_family": "dsa",
     "metric": "ours",
@@ -66,7 +68,7 @@ def implied(values: Mapping[str, Any]) -> Implied:
     """
     name, dataset = str(values.get("method", "idc")), family_of(str(values.get("dataset_name", "cifar10")))
     ipc, factor = _integer(values, "n_images"), _integer(values, "factor")
-    of_method = _dc(name, dataset, ipc) if name in ("dc", "dsa", "dm") else _idc(name, dataset, ipc, factor)
+    of_method = _dc(name, dataset, ipc) if name in ("dc", "dsa", "dm") else _of_family(name, dataset, ipc, factor)
     chosen = {**of_method, **values}
     if "net_aug" not in chosen:
         chosen["net_aug"] = without_cutout(chosen.get("aug_type", "color_crop_cutout"), chosen.get("mixup_net", "cut"))
@@ -104,8 +106,8 @@ def without_cutout(strategy: Any, mixing: str) -> Any:
     return "_".join(word for word in strategy.split("_") if word != "cutout") or None
 
 
-def _idc(name: str, dataset: str, ipc: int, factor: int) -> dict[str, Any]:
-    settings: dict[str, Any] = dict(IDC.get(dataset, OTHER))
+def _of_family(name: str, dataset: str, ipc: int, factor: int) -> dict[str, Any]:
+    settings: dict[str, Any] = dict(FAMILY.get(dataset, OTHER))
     settings |= {"inner_loop": 100, "half_width": dataset in ("cifar10", "cifar100")}
     if dataset == "mnist" and factor > 1:
         settings |= {"aug_type": "color_crop", "mixup_net": "vanilla"}
