@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int
 
 Array = jax.Array
 Key = jax.Array  # a typed PRNG key, as made by `jax.random.key`
 PyTree = Any
 Metrics = dict[str, jax.Array]  # name -> scalar, on device
+More = TypeVar("More", bound="Examples")
 
 
 class Moments(NamedTuple):
@@ -29,10 +31,24 @@ class Moments(NamedTuple):
     variance: Array
 
 
+class Answers(NamedTuple):
+    """Teachers' answers to a batch of images.
+
+    Arguments:
+        logits: of every class, or of those in `classes` alone.
+        classes: whose logits these are, where only some were kept; the others count as -inf.
+    """
+
+    logits: Float[Array, "batch kept"]
+    classes: Int[Array, "batch kept"] | None = None
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Labelled images resident on the device, already preprocessed, and what a procedure may start from beside them.
+    """Labelled images resident on the device, already preprocessed, and what several procedures read beside them.
+
+    What one procedure alone reads stands in a subclass next to that procedure (`extended`).
 
     Arguments:
         images: `[n, height, width, channels]` float, in the space the networks see; or raw in [0, 1], see `constants`,
@@ -42,9 +58,12 @@ class Examples:
         constants: mean and standard deviation per channel with which raw images are standardised on their way into a
             network; None for images that are in the networks' space already.
         largest: images of the largest class; 0 if that is not known.
-        networks: variables of networks trained beforehand, stacked along a leading axis; nothing for most procedures.
-        start: what a distilled set starts from in place of what its method would choose: images of the same space,
-            `[p, height, width, channels]`, class-major; nothing otherwise.
+        first_images: `[p, height, width, channels]`, class-major, of the same space: images that a distilled set starts
+            from; None where its method chooses them.
+        early_networks: variables of networks that were trained for a few epochs (AccDD, GA-DD), stacked: a tree whose
+            leaves have the shapes `[networks, ...]`; None where there are none.
+        teachers: variables of each teacher, one tree for each network of the procedure; empty where none is asked.
+        answers: of the teachers, read from disk for the batch of a step; None where the teachers are asked themselves.
     """
 
     images: Array
@@ -54,8 +73,10 @@ class Examples:
         default=None, metadata={"static": True}
     )
     largest: int = dataclasses.field(default=0, metadata={"static": True})
-    networks: PyTree = ()
-    start: PyTree = ()
+    first_images: Array | None = None
+    early_networks: PyTree = None
+    teachers: tuple[PyTree, ...] = ()
+    answers: Answers | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -70,6 +91,15 @@ class Examples:
     def dtype(self) -> Any:
         """Type of the images that `take` gives."""
         return jnp.dtype(jnp.float32) if self.images.dtype == jnp.uint8 else self.images.dtype
+
+    def extended(self, kind: type[More], **more: Any) -> More:
+        """Returns these examples as a subclass.
+
+        Arguments:
+            kind: the subclass.
+            more: the fields that it adds.
+        """
+        return kind(**{field.name: getattr(self, field.name) for field in dataclasses.fields(self)}, **more)
 
     def take(self, rows: Any) -> Array:
         """Returns some of the images, as floats.

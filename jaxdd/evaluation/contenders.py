@@ -94,7 +94,7 @@ def contenders(
     baselines: tuple[str, ...],
     full_data: bool,
     seed: int,
-    networks: PyTree = (),
+    teachers: tuple[PyTree, ...] = (),
     labels: Stream | None = None,
     compact: bool = False,
 ) -> Iterator[Contender]:
@@ -102,7 +102,7 @@ def contenders(
 
     Arguments:
         targets, compact: as in `placed`.
-        distilled, dataset, preprocessing, baselines, full_data, seed, networks, labels: as in `protocol.evaluate`.
+        distilled, dataset, preprocessing, baselines, full_data, seed, teachers, labels: as in `protocol.evaluate`.
 
     Raises:
         UsageError: the full data is asked for, and is not in memory.
@@ -116,7 +116,7 @@ def contenders(
         )
 
     def attached(contender: DistilledSet) -> Examples:
-        return dataclasses.replace(placed(contender, preprocessing, targets, compact=compact), networks=networks)
+        return dataclasses.replace(placed(contender, preprocessing, targets, compact=compact), teachers=teachers)
 
     subject = dataclasses.replace(sizes["distilled"], labelled=labels is not None)
     yield Contender("distilled", subject, lambda i: attached(distilled), labels=labels)

@@ -100,7 +100,7 @@ def evaluate(
     baselines: Iterable[str] = BASELINES,
     full_data: bool = False,
     others: Sequence[BaseRecipe] = (),
-    networks: PyTree = (),
+    teachers: tuple[PyTree, ...] = (),
     labels: Stream | None = None,
     report: Callable[[Row], None] = lambda row: None,
 ) -> Evaluation:
@@ -116,7 +116,7 @@ def evaluate(
             k-means centres).
         full_data: also train on the whole training split.
         others: more recipes, all rows again for each: the same one for other architectures.
-        networks: variables of the teachers, for recipes that have some: every row has the same.
+        teachers: variables of each, for recipes that have some: every row has the same.
         labels: those of the set that are on disk (`training.stored_labels`), in place of its teachers' answers; the
             baselines have none, their teachers are asked.
         report: called with each row when it is ready.
@@ -132,7 +132,7 @@ def evaluate(
         held = np.float32 if raw or network.activations is None else network.activations
         test = data_room.test_examples(dataset, preprocessing, dtype=held)
         options: dict[str, Any] = {"baselines": tuple(baselines), "full_data": full_data, "seed": seed}
-        options |= {"networks": networks, "labels": labels, "compact": each.compact}
+        options |= {"teachers": teachers, "labels": labels, "compact": each.compact}
         for contender in contenders(distilled, dataset, preprocessing, each.targets, **options):
             for augmented in each.ways(contender.subject):
                 training = each.training(network, contender.subject, augmented=augmented)

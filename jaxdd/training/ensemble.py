@@ -69,5 +69,8 @@ class Ensemble(Procedure[EnsembleState]):
 
 
 def _axis(data: Examples) -> Any:
-    """Returns the axis of the networks' own sets; other things to start from they share."""
-    return dataclasses.replace(data, images=0, labels=0, networks=None, start=None) if data.images.ndim == 5 else None
+    """Returns the axis of the networks' own sets; all else they share."""
+    if data.images.ndim < 5:
+        return None
+    shared = {field.name: None for field in dataclasses.fields(data) if not field.metadata.get("static")}
+    return dataclasses.replace(data, **shared | {"images": 0, "labels": 0})

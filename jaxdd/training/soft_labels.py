@@ -34,6 +34,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Int
 
 from jaxdd.core import backend, trees
 from jaxdd.core.errors import ConfigError, UsageError
@@ -119,9 +120,8 @@ class SoftLabelTraining(Procedure[StudentState]):
     """Trains a student; its result is the network's variables. See the module's header.
 
     It reads the whole distilled set: `images` raw with `constants`, or as networks see them; `labels` `[n]` or
-    `[n, classes]`; `networks`: a tuple, the variables of each teacher. With `streamed` the run's stream has the labels
-    of every step in place of `start`, `{"logits": [B, C]}`, and no teacher is asked; with `"classes"` of the same shape
-    they are the logits of these classes, and there are no others.
+    `[n, classes]`; and the `teachers`. With `streamed` the run's stream has the `answers` to every step's batch, and no
+    teacher is asked.
 
     Arguments:
         network: what is trained.
@@ -201,8 +201,9 @@ class SoftLabelTraining(Procedure[StudentState]):
 
     def _labels(self, data: Examples, view: View) -> Array:
         if self.streamed:
-            kept = data.start
-            return kept["logits"] if "classes" not in kept else spread(kept["logits"], kept["classes"], data.classes)
+            assert data.answers is not None
+            logits, classes = data.answers
+            return logits if classes is None else spread(logits, classes, data.classes)
         if not self.labeller.networks:
             raise UsageError(
                 "there is no teacher to label the images",
@@ -210,7 +211,7 @@ class SoftLabelTraining(Procedure[StudentState]):
                 expected="networks trained on the real images, or labels on disk",
                 remedy="train a teacher with squeeze, and name it",
             )
-        return view.repeated(answers(self.labeller, data.networks, view.images, half=self.half))
+        return view.repeated(answers(self.labeller, data.teachers, view.images, half=self.half))
 
     def _gradient(
         self, variables: PyTree, images: Array, teacher: Array, classes: Array
@@ -252,6 +253,18 @@ class SoftLabelTraining(Procedure[StudentState]):
         return optax.chain(decay, optax.trace(self.momentum), optax.scale_by_learning_rate(rate))
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EpochExamples(Examples):
+    """What a student reads, and which of its epochs is labelled.
+
+    Arguments:
+        epoch: its number, from 0.
+    """
+
+    epoch: Int[Array, ""]
+
+
 class LabellingState(NamedTuple):
     """The labels of an epoch under way.
 
@@ -272,8 +285,6 @@ class LabellingState(NamedTuple):
 class Labelling(Procedure[LabellingState]):
     """Labels one epoch of what a student will see, one batch per step; its result is `[batches, B, C]` float16.
 
-    It reads what the student reads, and the epoch's number as `start`, `{"epoch": int32 scalar}`.
-
     Arguments:
         labeller: the teachers.
         views: the student's; with a seed.
@@ -287,7 +298,7 @@ class Labelling(Procedure[LabellingState]):
         """The whole set is read by every step."""
         return BatchRule("all")
 
-    def init(self, key: Key, data: Examples) -> LabellingState:
+    def init(self, key: Key, data: EpochExamples) -> LabellingState:
         """Makes room for the labels.
 
         Raises:
@@ -301,14 +312,14 @@ class Labelling(Procedure[LabellingState]):
                 remedy="set label_seed, e.g. to 42",
             )
         room = (self.views.steps_per_epoch(len(data)), self.views.batch_size, data.classes)
-        return LabellingState(jnp.zeros((), jnp.int32), data.start["epoch"], jnp.zeros(room, STORED), jnp.zeros(()))
+        return LabellingState(jnp.zeros((), jnp.int32), data.epoch, jnp.zeros(room, STORED), jnp.zeros(()))
 
     def step(self, state: LabellingState, batch: Examples, key: Key) -> tuple[LabellingState, Metrics]:
         """Returns one batch; `key` is not used. The metric is the mean share of images labelled with their own
         class."""
         seed = jnp.asarray(self.views.label_seed, jnp.uint32)
         view = self.views.at(batch, seed, state.epoch * len(state.logits) + state.step)
-        logits = answers(self.labeller, batch.networks, view.images, half=True)
+        logits = answers(self.labeller, batch.teachers, view.images, half=True)
         labels = batch.labels[view.rows]
         right = (jnp.argmax(labels, 1) if labels.ndim == 2 else labels) == jnp.argmax(logits, 1)
         stored = jax.lax.dynamic_update_index_in_dim(state.logits, logits.astype(STORED), state.step, 0)

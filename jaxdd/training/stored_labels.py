@@ -10,11 +10,13 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxdd.core import shards
+from jaxdd.core.types import Answers
 from jaxdd.data.streaming import Batch, Stream
 from jaxdd.training.soft_views import Views
 
@@ -25,7 +27,7 @@ Labels = dict[str, np.ndarray]  # "logits", and "classes" where only some were k
 class StoredLabels(Stream):
     """Labels for a student with `SoftLabelTraining.streamed`, batch by batch; `run.chain.relabel` makes it.
 
-    Its batches are `start`: `{"logits": [B, C] float16}`, or of pruned labels `[B, k]` with `"classes"` int16.
+    Its batches are `answers`: logits `[B, C]` float16, or of pruned labels `[B, k]` with `classes` int16.
 
     Arguments:
         files: of every epoch, in order; verified.
@@ -62,7 +64,8 @@ class StoredLabels(Stream):
         epoch, place = divmod(step, per_epoch)
         size = self.views.batch_size
         part = self._read(epoch, slice(place * size, min((place + 1) * size, self.images)))
-        return {"start": {name: array[np.arange(size) % len(array)] for name, array in part.items()}}
+        full: dict[str, Any] = {name: array[np.arange(size) % len(array)] for name, array in part.items()}
+        return {"answers": Answers(**full)}
 
     def _read(self, epoch: int, rows: slice) -> Labels:
         remedy = "run relabel again, which makes what is missing anew; the students then continue"

@@ -31,7 +31,7 @@ def test_both_sides_have_the_same_loss_and_gradient(tmp_path):
 
     stage, examples = recover.procedure(SMALL, "float32")
     network = stage.networks[0]
-    teacher = jax.tree.map(lambda leaf: leaf.astype(np.float32), distinct(examples.networks[0]))
+    teacher = jax.tree.map(lambda leaf: leaf.astype(np.float32), distinct(examples.teachers[0]))
     imported.write(tmp_path / "teacher.safetensors", network, teacher)
     words = ["--side=16", "--batch=4", "--width=8", f"--classes={recover.CLASSES}", f"--r_bn={recover.R_BN}"]
     theirs = recover_torch.Run(recover_torch.parsed(words))

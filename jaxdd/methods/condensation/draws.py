@@ -25,8 +25,8 @@ def first_images(
         variables: of the network that embeds images for k-means.
     """
     shape = (data.classes, settings.n_images, *data.image_shape)
-    if jax.tree.leaves(data.start):
-        return data.start.reshape(shape)
+    if data.first_images is not None:
+        return data.first_images.reshape(shape)
     if settings.initial == "noise" and settings.factor == 1:
         noise = jax.random.normal(key, shape, data.dtype)
         return noise if settings.space == "standardised" else jnp.clip(NOISE * noise + 0.5, 0, 1)

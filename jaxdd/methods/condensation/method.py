@@ -215,8 +215,8 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         return state._replace(average=kept)
 
     def _first_images(self, variables: PyTree, data: Examples, key: Key) -> Array:
-        if self.source == "pretrained" and jax.tree.leaves(data.networks):
-            variables = accdd.one_of(data.networks, purpose_key(key, "network"))
+        if self.source == "pretrained" and data.early_networks is not None:
+            variables = accdd.one_of(data.early_networks, purpose_key(key, "network"))
         network = self.network(data.image_shape, data.classes)
         images = draws.first_images(self, network, variables, data, key)
         return images.reshape(data.classes, self.n_images, *data.image_shape)

@@ -136,7 +136,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         """Starts from images given, else from real ones or noise; labels one-hot minus 1/k; a pool of new networks."""
         chosen = first_images(data, self.n_images, purpose_key(key, "synthetic"))
         images = chosen.images
-        if self.init_random_noise and not jax.tree.leaves(data.start):
+        if self.init_random_noise and data.first_images is None:
             images = 0.3 * jax.random.normal(purpose_key(key, "noise"), images.shape, images.dtype)
         labels = jax.nn.one_hot(chosen.labels, data.classes, dtype=images.dtype) - 1 / data.classes
         synthetic = Synthetic(images, labels, jnp.zeros((), images.dtype))

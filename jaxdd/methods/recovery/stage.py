@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float, Int
 
 from jaxdd.augment import shared
 from jaxdd.augment.shared import View
@@ -59,19 +60,28 @@ class RecoverState(NamedTuple):
     losses: Losses
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChunkExamples(Examples):
+    """What a stage reads.
+
+    Of the usual fields: `labels` `[n]`, the classes wanted; `teachers`; and `images` `[n, height, width, channels]`,
+    what the chunk starts from or what the stage before left. Noise needs their number of channels alone.
+
+    Arguments:
+        groups: numbers of the chunk's groups within the run; None for 0, 1, ...
+        patches: what the chunk started from, of any size, for stages with `merge` below 1; else None.
+        adam: `RecoverState.adam` of the stage before, for stages without `reset`; else None.
+    """
+
+    groups: Int[Array, "groups"] | None = None
+    patches: Float[Array, "n h w c"] | None = None
+    adam: optax.ScaleByAdamState | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class RecoverStage(Procedure[RecoverState]):
     """One stage of a recovery, on one chunk of images; its result is the images, `[n, size, size, channels]`.
-
-    What it reads (`Examples`): `labels` `[n]`, the classes wanted; `networks`, a tuple of the teachers' variables;
-    `images` `[n, ...]`, what the chunk starts from or what the stage before left, of which noise needs no more than the
-    number of channels; and `start`, nothing or a dict of what the stage needs of
-
-    | key       | is                                                                                   |
-    |-----------|--------------------------------------------------------------------------------------|
-    | `groups`  | numbers of the chunk's groups within the run, `[n / group]` int32; else 0, 1, ...    |
-    | `patches` | what the chunk started from, for stages with `merge` below 1                         |
-    | `adam`    | `RecoverState.adam` of the stage before, for stages without `reset`                  |
 
     Arguments:
         settings: of the recovery.
@@ -96,7 +106,7 @@ class RecoverStage(Procedure[RecoverState]):
         """How many steps the loop makes: iterations, or turns of all teachers."""
         return self.stage.steps
 
-    def init(self, key: Key, data: Examples) -> RecoverState:
+    def init(self, key: Key, data: ChunkExamples) -> RecoverState:
         """Returns the chunk as the stage begins.
 
         Raises:
@@ -104,18 +114,18 @@ class RecoverStage(Procedure[RecoverState]):
         """
         self._require_visible()
         images = self._first_images(key, data)
-        adam = self._adam.init(images) if self.stage.reset else data.start["adam"]
+        adam = self._adam.init(images) if self.stage.reset else data.adam
         nothing = jnp.zeros(len(self.stage.teachers), images.dtype)
         return RecoverState(jnp.asarray(self.stage.first, jnp.int32), images, adam, Losses(nothing, nothing, nothing))
 
-    def parts(self, data: Examples) -> tuple[Part, ...]:
+    def parts(self, data: ChunkExamples) -> tuple[Part, ...]:
         """Returns an iteration with each teacher, where there are several."""
         places = range(len(self.stage.teachers))
         if len(places) == 1:
             return ()
         return tuple(Part(f"teacher {place}", 1, functools.partial(self._in_turn, place)) for place in places)
 
-    def step(self, state: RecoverState, batch: Examples, key: Key) -> tuple[RecoverState, Metrics]:
+    def step(self, state: RecoverState, batch: ChunkExamples, key: Key) -> tuple[RecoverState, Metrics]:
         """Returns one iteration, or one with each teacher; `batch` is the whole chunk."""
         if len(self.stage.teachers) > 1:
             return in_parts(self, state, batch, key)
@@ -136,7 +146,7 @@ class RecoverStage(Procedure[RecoverState]):
         """Returns the last iterate, in the networks' space."""
         return state.images
 
-    def iterate(self, state: RecoverState, data: Examples, key: Key, place: int) -> RecoverState:
+    def iterate(self, state: RecoverState, data: ChunkExamples, key: Key, place: int) -> RecoverState:
         """Returns one iteration of the module's header.
 
         Arguments:
@@ -146,7 +156,7 @@ class RecoverStage(Procedure[RecoverState]):
         dtype = state.images.dtype
         numbers, key = self._numbers(data), jax.random.fold_in(key, state.step)
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(numbers)
-        slopes = functools.partial(self._slope, data.networks, place, state.step)
+        slopes = functools.partial(self._slope, data.teachers, place, state.step)
         grouped = (a.reshape(len(numbers), -1, *a.shape[1:]) for a in (state.images, data.labels))
         losses, slope = backend.map(slopes, (*grouped, keys))
         moved: Any
@@ -198,7 +208,7 @@ class RecoverStage(Procedure[RecoverState]):
         slope, losses = jax.grad(loss, has_aux=True)(images)
         return losses, slope
 
-    def _in_turn(self, place: int, state: RecoverState, data: Examples, key: Key, index: Array) -> RecoverState:
+    def _in_turn(self, place: int, state: RecoverState, data: ChunkExamples, key: Key, index: Array) -> RecoverState:
         """Returns an iteration with one of several teachers; none where the last turn has more teachers than
         iterations."""
         new = self.iterate(state, data, key, place)
@@ -220,7 +230,7 @@ class RecoverStage(Procedure[RecoverState]):
                     remedy="leave stages out, or take a ResNet as teacher",
                 )
 
-    def _first_images(self, key: Key, data: Examples) -> Array:
+    def _first_images(self, key: Key, data: ChunkExamples) -> Array:
         size, stage = self.stage.size, self.stage
         dtype = jnp.promote_types(data.images.dtype, jnp.float32)
         if self.settings.initialise == "noise" and stage.first == 0:
@@ -231,9 +241,10 @@ class RecoverStage(Procedure[RecoverState]):
         images = data.images.astype(dtype)
         if stage.merge == 1:
             return plan.resize(images, size)
-        return plan.merge(images, data.start["patches"].astype(dtype), size, stage.merge)
+        assert data.patches is not None
+        return plan.merge(images, data.patches.astype(dtype), size, stage.merge)
 
-    def _numbers(self, data: Examples) -> Array:
+    def _numbers(self, data: ChunkExamples) -> Array:
         """Returns the groups' numbers within the run, `[groups]`."""
         n = len(data.labels)
         group = min(self.settings.statistics_group, n)
@@ -244,5 +255,4 @@ class RecoverStage(Procedure[RecoverState]):
                 expected="a divisor of batch_size, or no less than batch_size",
                 remedy=f"set batch_size to {max(1, n // group) * group}, or statistics_group to {n}",
             )
-        numbers = (data.start or {}).get("groups")
-        return jnp.arange(n // group, dtype=jnp.int32) if numbers is None else numbers
+        return jnp.arange(n // group, dtype=jnp.int32) if data.groups is None else data.groups

@@ -63,7 +63,7 @@ def student(given: Relabelling, labels: Stream | None = None) -> list[np.ndarray
         found.append(loop.run(procedure, data, steps=steps, seed=seed, stream=stream))
         return found[-1]
 
-    options = {"run": run, "seed": 0, "baselines": (), "networks": given.networks, "labels": labels}
+    options = {"run": run, "seed": 0, "baselines": (), "teachers": given.networks, "labels": labels}
     dataset, preprocessing, *_ = small()
     protocol.evaluate(given.distilled, dataset, preprocessing, given.recipe, **options)
     return jax.tree.leaves(found[0])
@@ -125,12 +125,12 @@ class TestStore:
         given = relabelling()
         labels = given.make(tmp_path)
         first = labels._read(1, slice(None))["logits"]
-        np.testing.assert_array_equal(labels.batch(4)["start"]["logits"], first[4:8])
-        np.testing.assert_array_equal(labels.batch(5)["start"]["logits"], first[[8, 8, 8, 8]])
+        np.testing.assert_array_equal(labels.batch(4)["answers"].logits, first[4:8])
+        np.testing.assert_array_equal(labels.batch(5)["answers"].logits, first[[8, 8, 8, 8]])
         assert labels.nbytes == sum(path.stat().st_size for path in labels.files)
         for path in (labels.files[0], labels.files[2]):
             path.unlink()
-        assert set(labels.batch(3)["start"]) == {"logits"}
+        assert labels.batch(3)["answers"].classes is None
         with pytest.raises(CheckpointError, match="run relabel again"):
             labels.batch(0)
 
