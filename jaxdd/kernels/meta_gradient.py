@@ -29,6 +29,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float, Int
 
 from jaxdd.core import backend, trees
 from jaxdd.core.types import Array, Examples, PyTree
@@ -40,21 +41,21 @@ class Synthetic(NamedTuple):
     """Learned parts of a distilled set.
 
     Arguments:
-        images: `[p, H, W, C]`, X.
-        labels: `[p, k]`, Y.
-        log_temperature: scalar; predictions are multiplied by its exponential.
+        images: X.
+        labels: Y.
+        log_temperature: predictions are multiplied by its exponential.
     """
 
-    images: Array
-    labels: Array
-    log_temperature: Array
+    images: Float[Array, "p h w c"]
+    labels: Float[Array, "p classes"]
+    log_temperature: Float[Array, ""]
 
 
 class Expanded(NamedTuple):
-    """The synthetic set as the networks see it, mirrored and augmented: images `[n, H, W, C]`, labels `[n, k]`."""
+    """The synthetic set as the networks see it, mirrored and augmented."""
 
-    images: Array
-    labels: Array
+    images: Float[Array, "n h w c"]
+    labels: Float[Array, "n classes"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +116,8 @@ class InnerProblem:
 class Rows(NamedTuple):
     """Through which images gradients flow (None: all): indices into the expanded set and into the real batch."""
 
-    synthetic: Array | None = None
-    real: Array | None = None
+    synthetic: Int[Array, " m"] | None = None
+    real: Int[Array, " r"] | None = None
 
 
 def mean_margin(labels: Array) -> Array:

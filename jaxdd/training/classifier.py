@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Int32
 
 from jaxdd import augment
 from jaxdd.core.procedure import BatchRule, Procedure
@@ -27,9 +28,14 @@ Kind = Literal["none", "diffaug", "dsa", "dc", "imagenet"]
 
 
 class ClassifierState(NamedTuple):
-    """Arguments: step count, and the network in training."""
+    """All that a training holds.
 
-    step: Array
+    Arguments:
+        step: steps done.
+        trained: the network and its momentum.
+    """
+
+    step: Int32[Array, ""]
     trained: sgd.Trained
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Int32, Shaped, UInt32
 
 from jaxdd.core.procedure import BatchRule, Procedure
 from jaxdd.core.random import key_for
@@ -19,11 +20,17 @@ from jaxdd.data.device.sampling import sample
 
 
 class EnsembleState(NamedTuple):
-    """Arguments: steps done by every network, their seeds `[m]`, their states with a leading axis of length m."""
+    """All that a training holds.
 
-    step: Array
-    seeds: Array
-    networks: PyTree
+    Arguments:
+        step: steps done by every network.
+        seeds: of the networks.
+        networks: the states of their trainings, stacked.
+    """
+
+    step: Int32[Array, ""]
+    seeds: UInt32[Array, " networks"]
+    networks: PyTree[Shaped[Array, "networks ..."]]
 
 
 @dataclasses.dataclass(frozen=True)

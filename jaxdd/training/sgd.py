@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from jaxdd.core import backend, trees
 from jaxdd.core.types import Array, Key, Metrics, PyTree
@@ -33,8 +34,8 @@ class Trained(NamedTuple):
         momentum: the buffer, shaped as `params`.
     """
 
-    variables: PyTree
-    momentum: PyTree
+    variables: PyTree[Float[Array, "..."]]
+    momentum: PyTree[Float[Array, "..."]]
 
     @property
     def params(self) -> PyTree:

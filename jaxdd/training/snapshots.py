@@ -7,17 +7,24 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Int32, Shaped
 
 from jaxdd.core.procedure import BatchRule, Event, Procedure
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
 
 
 class SnapshotsState(NamedTuple):
-    """Arguments: steps done, the procedure's own state, and its results so far with a leading axis."""
+    """All that a run holds.
 
-    step: Array
+    Arguments:
+        step: steps done.
+        inner: the procedure's own state.
+        kept: its results so far, stacked; zeros where there are none yet.
+    """
+
+    step: Int32[Array, ""]
     inner: PyTree
-    kept: PyTree
+    kept: PyTree[Shaped[Array, "count ..."]]
 
 
 @dataclasses.dataclass(frozen=True)

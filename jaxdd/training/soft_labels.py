@@ -34,7 +34,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Int
+from jaxtyping import Float, Float16, Int32, Shaped, UInt32
 
 from jaxdd.core import backend, trees
 from jaxdd.core.errors import ConfigError, UsageError
@@ -102,17 +102,17 @@ class StudentState(NamedTuple):
 
     Arguments:
         step: steps done.
-        seed: of what is shown, uint32.
+        seed: of what is shown.
         variables: of the network.
         optimizer: optax's state.
         average: the parameters' average, or ().
     """
 
-    step: Array
-    seed: Array
-    variables: PyTree
-    optimizer: PyTree
-    average: PyTree
+    step: Int32[Array, ""]
+    seed: UInt32[Array, ""]
+    variables: PyTree[Float[Array, "..."]]
+    optimizer: PyTree[Shaped[Array, "..."]]
+    average: PyTree[Float[Array, "..."]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,7 +262,7 @@ class EpochExamples(Examples):
         epoch: its number, from 0.
     """
 
-    epoch: Int[Array, ""]
+    epoch: Int32[Array, ""]
 
 
 class LabellingState(NamedTuple):
@@ -271,14 +271,14 @@ class LabellingState(NamedTuple):
     Arguments:
         step: steps done.
         epoch: its number.
-        logits: so far, `[batches, B, classes]` float16.
+        logits: so far; zeros for batches that are still to come.
         own_class: sum over the steps of the share of images whose largest logit is their own class.
     """
 
-    step: Array
-    epoch: Array
-    logits: Array
-    own_class: Array
+    step: Int32[Array, ""]
+    epoch: Int32[Array, ""]
+    logits: Float16[Array, "batches batch classes"]
+    own_class: Float[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int
 
 from jaxdd.augment.replay import Show
 from jaxdd.core.random import key_for
@@ -31,14 +32,14 @@ class View(NamedTuple):
     """Images that one step sees.
 
     Arguments:
-        images: `[batch, height, width, channels]`, as networks see them.
-        rows: `[batch]` int32, which images of the set these are.
-        places: `[batch]` int32: view i is the same as view `places[i]`; None where all are views of their own.
+        images: as networks see them.
+        rows: which images of the set these are.
+        places: view i is the same as view `places[i]`; None where all are views of their own.
     """
 
-    images: Array
-    rows: Array
-    places: Array | None = None
+    images: Float[Array, "batch h w c"]
+    rows: Int[Array, " batch"]
+    places: Int[Array, " batch"] | None = None
 
     def repeated(self, labels: Array) -> Array:
         """Returns labels `[batch, classes]` of the views: a view that is repeated keeps the first one's."""

@@ -32,6 +32,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int32, UInt32
 
 from jaxdd.augment.imagenet import random_resized_crop
 from jaxdd.augment.replay import padded_crop
@@ -51,14 +52,14 @@ class SqueezeState(NamedTuple):
 
     Arguments:
         step: steps done.
-        order: `[...]` uint32, the data of the key that the epochs' permutations come from.
+        order: data of the key that the epochs' permutations come from.
         total: sum of the losses of this epoch's steps.
-        trained: the network.
+        trained: the network and its momentum.
     """
 
-    step: Array
-    order: Array
-    total: Array
+    step: Int32[Array, ""]
+    order: UInt32[Array, " words"]
+    total: Float[Array, ""]
     trained: sgd.Trained
 
 

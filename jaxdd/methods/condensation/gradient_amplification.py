@@ -25,6 +25,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int32
 
 from jaxdd.core.types import Array
 from jaxdd.methods.condensation import accdd, dream
@@ -45,16 +46,16 @@ class Stage(NamedTuple):
     """Where a run stands between its two stages.
 
     Arguments:
-        shifting: whether it is in the first stage, where labels are shifted, bool scalar.
+        shifting: whether it is in the first stage, where labels are shifted.
         ended: outer iteration at which that ended; -1 before.
         shifted: sum of the shifted loss over the classes and inner iterations of this outer iteration.
-        history: `[2 exit_window]`, that sum in the last outer iterations, the newest last.
+        history: that sum in the last `2 exit_window` outer iterations, the newest last.
     """
 
-    shifting: Array
-    ended: Array
-    shifted: Array
-    history: Array
+    shifting: Bool[Array, ""]
+    ended: Int32[Array, ""]
+    shifted: Float[Array, ""]
+    history: Float[Array, " iterations"]
 
 
 def begin(settings: CondensationSettings, dtype: Any) -> Stage:

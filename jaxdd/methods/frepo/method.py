@@ -31,6 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float, Int, Int32, Shaped
 
 from jaxdd import models
 from jaxdd.core import sharding, trees
@@ -51,12 +52,12 @@ class Prototypes(NamedTuple):
     """Learned parts of a distilled set.
 
     Arguments:
-        images: `[p, height, width, channels]`, class-major.
-        labels: `[p, k]`.
+        images: class-major.
+        labels: soft ones.
     """
 
-    images: Array
-    labels: Array
+    images: Float[Array, "p h w c"]
+    labels: Float[Array, "p classes"]
 
 
 class FRePoState(NamedTuple):
@@ -69,7 +70,7 @@ class FRePoState(NamedTuple):
     """
 
     prototypes: Prototypes
-    optimizer: PyTree
+    optimizer: PyTree[Shaped[Array, "..."]]
     pool: pool.Member
 
 
@@ -82,8 +83,8 @@ class Draws(NamedTuple):
         renewal: key of the network that may replace it.
     """
 
-    model: Array
-    rows: Array | None
+    model: Int32[Array, ""]
+    rows: Int[Array, " m"] | None
     renewal: Key
 
 

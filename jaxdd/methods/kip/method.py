@@ -30,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float, Shaped
 
 from jaxdd.core import sharding, trees
 from jaxdd.core.config import ConfigFile, build
@@ -38,7 +39,7 @@ from jaxdd.core.errors import ConfigError
 from jaxdd.core.precision import exact_products, float64
 from jaxdd.core.procedure import BatchRule, Method
 from jaxdd.core.random import purpose_key
-from jaxdd.core.types import Array, Examples, Key, Metrics
+from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
 from jaxdd.data.dataset import Dataset
 from jaxdd.data.device.preprocess import Preprocessing
 from jaxdd.data.device.sampling import first_images
@@ -52,19 +53,19 @@ class Support(NamedTuple):
     """Learned parts of a distilled set.
 
     Arguments:
-        images: `[n, height, width, channels]`, class-major.
-        labels: `[n, classes]`.
+        images: X_s, class-major.
+        labels: y_s.
     """
 
-    images: Array
-    labels: Array
+    images: Float[Array, "n h w c"]
+    labels: Float[Array, "n classes"]
 
 
 class KIPState(NamedTuple):
     """All that a run holds: the learned parts, and Adam's state."""
 
     support: Support
-    optimizer: optax.OptState
+    optimizer: PyTree[Shaped[Array, "..."]]
 
 
 @dataclasses.dataclass(frozen=True)

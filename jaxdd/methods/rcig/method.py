@@ -31,6 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float, Int32, Shaped
 
 from jaxdd import models
 from jaxdd.augment import build as build_augmentation
@@ -72,9 +73,9 @@ class RCIGState(NamedTuple):
         rates: learning rates of the `adam` solver and their statistics.
     """
 
-    step: Array
+    step: Int32[Array, ""]
     synthetic: Synthetic
-    optimizer: PyTree
+    optimizer: PyTree[Shaped[Array, "..."]]
     ema: Synthetic
     pool: pool.Member
     rates: rcig_rates.Rates
@@ -87,15 +88,15 @@ class MetaGradient(NamedTuple):
         direct, implicit: d and c, before clipping.
         total: d plus clipped c.
         metrics: scalars to report.
-        losses, residuals: of the inner solver and of the inverse-Hessian product, by step.
+        losses, residuals: of the inner solver and of the inverse-Hessian product, by step of each.
     """
 
     direct: Synthetic
     implicit: Synthetic
     total: Synthetic
     metrics: Metrics
-    losses: Array
-    residuals: Array
+    losses: Float[Array, " inner_steps"]
+    residuals: Float[Array, " hinv_steps"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Float, Int32
 
 from jaxdd.core import backend
 from jaxdd.core.types import Array
@@ -31,11 +32,11 @@ class Rates(NamedTuple):
         risen, fallen, seen: counts of steps.
     """
 
-    inner: Array
-    hvp: Array
-    risen: Array
-    fallen: Array
-    seen: Array
+    inner: Float[Array, ""]
+    hvp: Float[Array, ""]
+    risen: Int32[Array, ""]
+    fallen: Int32[Array, ""]
+    seen: Int32[Array, ""]
 
 
 def start(inner: float, hvp: float, dtype: Any) -> Rates:

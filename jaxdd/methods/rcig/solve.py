@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from jaxdd.core import backend, trees
 from jaxdd.core.errors import ConfigError
@@ -39,7 +40,7 @@ class Solution(NamedTuple):
     theta: PyTree
     respond: Callable[[PyTree], tuple[PyTree, Metrics, Array]]
     metrics: Metrics
-    losses: Array
+    losses: Float[Array, " inner_steps"]
 
 
 def solve_exactly(settings: RCIGSettings, problem: InnerProblem, expanded: Expanded) -> Solution:

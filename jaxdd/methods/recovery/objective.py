@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from jaxdd.core import backend, trees
 from jaxdd.core.types import Array, Moments, PyTree
@@ -32,11 +33,11 @@ from jaxdd.training.sgd import cross_entropy
 
 
 class Losses(NamedTuple):
-    """L of the module's header, and CE and R unweighted; scalars."""
+    """L of the module's header, and CE and R unweighted: scalars of one teacher, or one number for each."""
 
-    loss: Array
-    cross_entropy: Array
-    statistics: Array
+    loss: Float[Array, "*teachers"]
+    cross_entropy: Float[Array, "*teachers"]
+    statistics: Float[Array, "*teachers"]
 
 
 def objective(

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int32, Shaped
 
 from jaxdd.augment import shared
 from jaxdd.augment.shared import View
@@ -48,15 +48,15 @@ class RecoverState(NamedTuple):
     """One chunk under way.
 
     Arguments:
-        step: iterations finished, those of earlier stages included, an int32 scalar.
-        images: `[n, size, size, channels]`.
+        step: iterations finished, those of earlier stages included.
+        images: as they are so far.
         adam: its count and moments.
-        losses: the last ones in each teacher, each `[teachers]`, means over the groups.
+        losses: the last ones in each teacher, means over the groups.
     """
 
-    step: Array
-    images: Array
-    adam: PyTree
+    step: Int32[Array, ""]
+    images: Float[Array, "n size size c"]
+    adam: PyTree[Shaped[Array, "..."]]
     losses: Losses
 
 
@@ -74,9 +74,9 @@ class ChunkExamples(Examples):
         adam: `RecoverState.adam` of the stage before, for stages without `reset`; else None.
     """
 
-    groups: Int[Array, "groups"] | None = None
+    groups: Int[Array, " groups"] | None = None
     patches: Float[Array, "n h w c"] | None = None
-    adam: optax.ScaleByAdamState | None = None
+    adam: PyTree[Shaped[Array, "..."]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
