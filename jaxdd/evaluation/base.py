@@ -69,7 +69,7 @@ class Training(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class BaseRecipe(abc.ABC):
-    """The settings that all recipes have; see the recipes for their defaults."""
+    """Settings that all recipes have; each recipe has its own defaults."""
 
     protocol: ClassVar[str]  # the name that a set stores
     compact: ClassVar[bool] = False  # whether its trainings take uint8 images and class indices as they are stored
@@ -112,8 +112,12 @@ class BaseRecipe(abc.ABC):
 
     @abc.abstractmethod
     def check(self, resolution: int) -> None:
-        """Raises `UsageError` if an augmentation does not exist."""
+        """Refuses settings that do not suit images of `resolution` pixels.
+
+        Raises:
+            UsageError: an augmentation that does not exist, or images that cannot be cut as asked.
+        """
 
     @abc.abstractmethod
     def summary(self, training: Training) -> str:
-        """Returns one of its trainings in a few words, e.g. `Adam 0.0001, identity normalization`."""
+        """Describes one of its trainings in a few words, e.g. `Adam 0.0001, identity normalization`."""

@@ -32,7 +32,7 @@ def is_rcig_checkpoint(path: pathlib.Path) -> bool:
 
 
 def load_rcig_checkpoint(path: str | pathlib.Path, *, dataset: str = "", flip: bool = True) -> DistilledSet:
-    """Returns the averaged set of an original RCIG checkpoint file.
+    """Reads the averaged set of an original RCIG checkpoint file.
 
     Arguments:
         path: a file such as `checkpoint_15000`.

@@ -83,7 +83,7 @@ class ClassifierTraining(Procedure[ClassifierState]):
         return ClassifierState(jnp.zeros((), jnp.int32), sgd.fresh(self.network, key, _type_of(data)))
 
     def step(self, state: ClassifierState, batch: Examples, key: Key) -> tuple[ClassifierState, Metrics]:
-        """Returns one step; `batch.labels` are class indices `[n]` or probabilities `[n, classes]`.
+        """Trains for one step; `batch.labels` are class indices `[n]` or probabilities `[n, classes]`.
 
         Images with `constants` are standardised on their way into the network.
         """

@@ -35,10 +35,9 @@ class EnsembleState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Ensemble(Procedure[EnsembleState]):
-    """Trains `len(seeds)` networks; its result is their variables, stacked.
+    """Training of `len(seeds)` networks; its result is their variables, stacked.
 
-    It reads `Examples` with images `[n, height, width, channels]` and labels `[n, classes]` that all networks share, or
-    with one more axis in front: one set for each network.
+    The images and labels that it reads are for all networks; or they have one more axis in front, a set for each.
 
     Arguments:
         training: how each of them is trained: a procedure without events whose result is the network's variables.
@@ -50,18 +49,18 @@ class Ensemble(Procedure[EnsembleState]):
 
     @property
     def batch_rule(self) -> BatchRule:
-        """Everything: each network draws its own batch from it; what a stream has is the same for all."""
+        """The whole set, from which each network draws its own batch; what a stream has is the same for all."""
         rule = self.training.batch_rule
         return rule if rule.kind == "stream" else BatchRule("all")
 
     def init(self, key: Key, data: Examples) -> EnsembleState:
-        """Makes fresh networks; `key` is not used."""
+        """Returns fresh networks; `key` is not used."""
         seeds = jnp.asarray(self.seeds, jnp.uint32)
         start = jax.vmap(lambda seed, own: self.training.init(key_for(seed, "init"), own), in_axes=(0, _axis(data)))
         return EnsembleState(jnp.zeros((), jnp.int32), seeds, start(seeds, data))
 
     def step(self, state: EnsembleState, batch: Examples, key: Key) -> tuple[EnsembleState, Metrics]:
-        """Returns one step of every network; `key` is not used. Metrics are means over the networks."""
+        """Trains every network for one step; `key` is not used. Metrics are means over the networks."""
 
         def one(network: PyTree, seed: Array, data_here: Examples) -> tuple[PyTree, Metrics]:
             chosen = sample(data_here, self.training.batch_rule, key_for(seed, "batch", state.step))

@@ -44,22 +44,22 @@ class Snapshots(Procedure[SnapshotsState]):
 
     @property
     def batch_rule(self) -> BatchRule:
-        """The procedure's own."""
+        """The batch rule of the procedure."""
         return self.procedure.batch_rule
 
     def init(self, key: Key, data: Examples) -> SnapshotsState:
-        """Returns the procedure's own state, and room."""
+        """Returns the procedure's own state, and room for `count` results."""
         inner = self.procedure.init(key, data)
         room = lambda leaf: jnp.zeros((self.count, *leaf.shape), leaf.dtype)  # noqa: E731
         return SnapshotsState(jnp.zeros((), jnp.int32), inner, jax.tree.map(room, self.procedure.result(inner)))
 
     def step(self, state: SnapshotsState, batch: Examples, key: Key) -> tuple[SnapshotsState, Metrics]:
-        """Returns the procedure's own."""
+        """Takes one step of the procedure."""
         inner, metrics = self.procedure.step(state.inner, batch, key)
         return SnapshotsState(state.step + 1, inner, state.kept), metrics
 
     def events(self, data: Examples) -> tuple[Event, ...]:
-        """Returns the event that keeps the result so far; nothing at step 0, nor where `count` are there already."""
+        """Returns the event that keeps the result so far, but for step 0 and where `count` are kept already."""
 
         def keep(state: SnapshotsState, data: Examples, key: Key) -> SnapshotsState:
             place = state.step // self.every - 1
@@ -70,6 +70,6 @@ class Snapshots(Procedure[SnapshotsState]):
         return (Event("keep", self.every, keep),)
 
     def result(self, state: SnapshotsState) -> PyTree:
-        """Returns `[count + 1, ...]`: the kept ones and the last."""
+        """Returns the kept results and the last one, stacked: each leaf `[count + 1, ...]`."""
         last = self.procedure.result(state.inner)
         return jax.tree.map(lambda kept, new: jnp.concatenate([kept, new[None]]), state.kept, last)

@@ -117,7 +117,7 @@ class StudentState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SoftLabelTraining(Procedure[StudentState]):
-    """Trains a student; its result is the network's variables. See the module's header.
+    """Training of a student; its result is the network's variables. See the module's header.
 
     It reads the whole distilled set: `images` raw with `constants`, or as networks see them; `labels` `[n]` or
     `[n, classes]`; and the `teachers`. With `streamed` the run's stream has the `answers` to every step's batch, and no
@@ -161,7 +161,7 @@ class SoftLabelTraining(Procedure[StudentState]):
 
     @property
     def batch_rule(self) -> BatchRule:
-        """Everything: a step takes its rows itself, of the images; of labels it is given those that it needs."""
+        """The whole set, of which a step takes its rows itself; or a stream of the labels that each step needs."""
         return BatchRule("stream", self.views.batch_size) if self.streamed else BatchRule("all")
 
     def init(self, key: Key, data: Examples) -> StudentState:
@@ -175,7 +175,7 @@ class SoftLabelTraining(Procedure[StudentState]):
         return StudentState(jnp.zeros((), jnp.int32), seed, variables, self._rule(1).init(params), average)
 
     def step(self, state: StudentState, batch: Examples, key: Key) -> tuple[StudentState, Metrics]:
-        """Returns one step; `batch` is the whole set, and `key` is not used: see `Views`.
+        """Trains the student for one step; `batch` is the whole set, and `key` is not used: see `Views`.
 
         Raises:
             UsageError: there is neither a teacher nor a label on disk.
@@ -256,7 +256,7 @@ class SoftLabelTraining(Procedure[StudentState]):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EpochExamples(Examples):
-    """What a student reads, and which of its epochs is labelled.
+    """The examples that a student reads, and which of its epochs is labelled.
 
     Arguments:
         epoch: its number, from 0.
@@ -283,7 +283,7 @@ class LabellingState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Labelling(Procedure[LabellingState]):
-    """Labels one epoch of what a student will see, one batch per step; its result is `[batches, B, C]` float16.
+    """Labelling of one epoch of what a student will see, a batch in each step; its result is `[batches, B, C]` float16.
 
     Arguments:
         labeller: the teachers.
@@ -295,11 +295,11 @@ class Labelling(Procedure[LabellingState]):
 
     @property
     def batch_rule(self) -> BatchRule:
-        """The whole set is read by every step."""
+        """The whole set."""
         return BatchRule("all")
 
     def init(self, key: Key, data: EpochExamples) -> LabellingState:
-        """Makes room for the labels.
+        """Returns zeros for all labels of the epoch.
 
         Raises:
             ConfigError: every student would see something else.
@@ -315,8 +315,10 @@ class Labelling(Procedure[LabellingState]):
         return LabellingState(jnp.zeros((), jnp.int32), data.epoch, jnp.zeros(room, STORED), jnp.zeros(()))
 
     def step(self, state: LabellingState, batch: Examples, key: Key) -> tuple[LabellingState, Metrics]:
-        """Returns one batch; `key` is not used. The metric is the mean share of images labelled with their own
-        class."""
+        """Labels one batch; `key` is not used.
+
+        The metric is the share, so far, of images whose largest logit is their own class.
+        """
         seed = jnp.asarray(self.views.label_seed, jnp.uint32)
         view = self.views.at(batch, seed, state.epoch * len(state.logits) + state.step)
         logits = answers(self.labeller, batch.teachers, view.images, half=True)
@@ -332,8 +334,10 @@ class Labelling(Procedure[LabellingState]):
 
 
 def answers(labeller: Labeller, variables: tuple[PyTree, ...], images: Array, *, half: bool) -> Array:
-    """Returns the teachers' logits, apart from all that is computed from them: what is stored is what a student would
-    hear."""
+    """Returns the teachers' logits, kept apart by the compiler from what is computed with them.
+
+    So those that are stored equal, to the bit, those that a student asks for.
+    """
     logits = labeller.logits(variables, images)
     if half:  # the CPU keeps float32 throughout a chain of conversions unless the rounding stands by itself
         logits = jax.lax.reduce_precision(logits, exponent_bits=5, mantissa_bits=10)
@@ -341,13 +345,13 @@ def answers(labeller: Labeller, variables: tuple[PyTree, ...], images: Array, *,
 
 
 def spread(logits: Array, classes: Array, count: int) -> Array:
-    """Returns `[n, count]` from the logits `[n, k]` of some `classes` `[n, k]`; -inf for the others."""
+    """Returns logits of all classes, `[n, count]`: those of some `classes`, both `[n, k]`, and -inf for the rest."""
     nothing = jnp.full((len(logits), count), -jnp.inf, jnp.float32)
     return nothing.at[jnp.arange(len(logits))[:, None], classes].set(logits.astype(jnp.float32))
 
 
 def _in_groups(rows: Array, size: int | None, what: str) -> Array:
-    """Returns `[groups, size, ...]`."""
+    """Returns the rows in groups, `[groups, size, ...]`."""
     size = len(rows) if size is None else size
     if len(rows) % size:
         raise ConfigError(

@@ -42,7 +42,7 @@ class View(NamedTuple):
     places: Int[Array, " batch"] | None = None
 
     def repeated(self, labels: Array) -> Array:
-        """Returns labels `[batch, classes]` of the views: a view that is repeated keeps the first one's."""
+        """Returns labels `[batch, classes]` in which a repeated view has the label of the view that it repeats."""
         return labels if self.places is None else labels[self.places]
 
 
@@ -65,11 +65,11 @@ class Views:
     replacement: bool = False
 
     def steps_per_epoch(self, count: int) -> int:
-        """Returns S, the steps of an epoch of so many images."""
+        """Returns S, the number of steps of an epoch of so many images."""
         return -(-count // self.batch_size)
 
     def number(self, seed: Array, step: Array, count: int) -> Array:
-        """Returns the batch that step `step` of a student shows, a function of the seed too where there is a pool."""
+        """Returns the number of the batch that a student sees at a step; with a pool it depends on the seed too."""
         if not self.pool:
             return step
         if self.replacement:
@@ -78,7 +78,7 @@ class Views:
         return self.numbers(seed, epoch, count)[place]
 
     def numbers(self, seed: Array | int, epoch: Array | int, count: int) -> Array:
-        """Returns `[S]` int32: the same for all steps of an epoch of the student."""
+        """Returns the number of the batch at each step of a student's epoch: `[S]` int32."""
         per_epoch = self.steps_per_epoch(count)
         steps = epoch * per_epoch + jnp.arange(per_epoch, dtype=jnp.int32)
         if not self.pool:

@@ -43,16 +43,16 @@ class StoredLabels(Stream):
 
     @property
     def folder(self) -> pathlib.Path:
-        """Where the files and their manifest lie."""
+        """The folder of the files and their manifest."""
         return self.files[0].parent
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the files."""
+        """Number of bytes of the files."""
         return sum(path.stat().st_size for path in self.files)
 
     def batch(self, step: int) -> Batch:
-        """Returns the labels of what the student sees at this step.
+        """Reads the labels of what the student sees at a step.
 
         Raises:
             CheckpointError: a file cannot be read any more.
@@ -73,7 +73,7 @@ class StoredLabels(Stream):
 
     @functools.cached_property
     def _numbers(self) -> Callable[[int], np.ndarray]:
-        """Epoch of a student -> numbers of the pool's batches that it shows; those of the newest are kept."""
+        """A function from a student's epoch to the numbers of the pool's batches in it; it keeps the newest answer."""
 
         def of(epoch: int) -> np.ndarray:
             assert self.views.label_seed is not None  # without one there are no labels

@@ -67,7 +67,7 @@ class NetworkTraining(Procedure[TrainingState]):
         return TrainingState(jnp.zeros((), jnp.int32), variables, self._adam().init(variables["params"]))
 
     def step(self, state: TrainingState, batch: Examples, key: Key) -> tuple[TrainingState, Metrics]:
-        """Returns one step; `batch.labels` are soft labels `[n, classes]`."""
+        """Trains for one step; `batch.labels` are soft labels `[n, classes]`."""
         images = build_augmentation(self.augment, self.resolution)(key, batch.standardise(batch.images))
 
         def loss(params: PyTree) -> tuple[Array, PyTree]:

@@ -41,7 +41,7 @@ ITERATIONS = {
 
 
 def early_stage(settings: CondensationSettings, key: Key, data: Examples, fresh: PyTree) -> PyTree:
-    """Returns the variables of one of the networks trained beforehand, perturbed if the settings say so.
+    """Returns the variables of a network trained beforehand, chosen at random, and perturbed if `perturb` is set.
 
     Arguments:
         fresh: variables of a new network, whose shapes they must have.

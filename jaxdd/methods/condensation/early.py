@@ -25,7 +25,7 @@ HALVED = ("resnet", "resnet_ap")  # networks to which `half_width` means somethi
 
 
 def published_epochs(dataset: str) -> int:
-    """Returns the published epochs of a data set."""
+    """Returns how many epochs are published for a data set."""
     return IMAGENET_EPOCHS if dataset.startswith("imagenet") else EPOCHS
 
 
@@ -36,7 +36,7 @@ def recipe(method: Condensation, epochs: int) -> dict[str, Any]:
 
 
 def architecture(method: Condensation, image_shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
-    """Returns what networks of a method must have in common with those trained beforehand, as JSON types."""
+    """Returns what networks trained beforehand must have in common with a method's own, as JSON types."""
     halved = {"half_width": method.half_width} if method.net_type in HALVED else {}
     return {
         "net_type": method.net_type,
@@ -49,7 +49,7 @@ def architecture(method: Condensation, image_shape: tuple[int, int, int], classe
 
 
 def steps_per_epoch(method: Condensation, images: int) -> int:
-    """Returns the steps in which a network sees all of so many images."""
+    """Returns the number of steps in which a network sees so many images once."""
     return math.ceil(images / method.batch_real)
 
 

@@ -43,7 +43,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Stage(NamedTuple):
-    """Where a run stands between its two stages.
+    """The stage that a run is in, and what decides when the first one ends.
 
     Arguments:
         shifting: whether it is in the first stage, where labels are shifted.
@@ -59,13 +59,13 @@ class Stage(NamedTuple):
 
 
 def begin(settings: CondensationSettings, dtype: Any) -> Stage:
-    """Returns the first stage, before anything has happened."""
+    """Returns the state of the stages before the first step."""
     history = jnp.zeros(2 * settings.exit_window, dtype)
     return Stage(jnp.asarray(settings.exit_at > 0), jnp.asarray(-1, jnp.int32), jnp.zeros((), dtype), history)
 
 
 def advance(settings: CondensationSettings, stage: Stage, iteration: Array) -> Stage:
-    """Returns the stage at the start of an outer iteration, from that in the one before."""
+    """Returns the stage of an outer iteration that begins, given the stage of the one before."""
     history = jnp.roll(stage.history, -1).at[-1].set(stage.shifted)
     history = jnp.where(iteration > 0, history, stage.history)
     leave = iteration >= settings.exit_at
@@ -80,8 +80,10 @@ def advance(settings: CondensationSettings, stage: Stage, iteration: Array) -> S
 
 
 def matches_features(stage: Stage, iteration: Array) -> Array:
-    """Returns whether the second stage has begun: the outer iteration at which the first one ends has neither's extra
-    term."""
+    """Returns whether the second stage has begun.
+
+    The outer iteration at which the first stage ends belongs to neither: it has no extra term.
+    """
     return ~stage.shifting & (iteration > stage.ended)
 
 

@@ -59,7 +59,7 @@ def objective(settings: CondensationSettings, stage: str, blocks: int) -> Object
 
 
 def matched_blocks(settings: CondensationSettings, blocks: int) -> tuple[int, ...]:
-    """Indices of the blocks whose features count in the plain loss."""
+    """Returns indices of the blocks whose features count in the plain loss."""
     if settings.match == "grad":
         return ()
     if settings.match == "bi_match" or settings.f_idx is None:

@@ -80,7 +80,7 @@ def implied(values: Mapping[str, Any]) -> Implied:
 
 
 def iterations(name: str, dataset: str) -> int:
-    """Returns outer iterations of a published run."""
+    """Returns the number of outer iterations of a published run."""
     if name in ("dc", "dsa"):
         return DC_ITERATIONS + 1
     if name == "dm":
@@ -92,7 +92,7 @@ def iterations(name: str, dataset: str) -> int:
 
 
 def family_of(dataset: str) -> str:
-    """Returns the data set by whose row of the table it goes: itself, or `imagenet10` and `imagenet100` for subsets."""
+    """Returns the row of the tables for a data set: its name, or `imagenet10` or `imagenet100` for a subset."""
     subset = imagenet.parse(dataset)
     if subset is None:
         return canonical(dataset)
@@ -100,7 +100,7 @@ def family_of(dataset: str) -> str:
 
 
 def without_cutout(strategy: Any, mixing: str) -> Any:
-    """Returns the strategy that networks train with: that of the matching, with CutMix in place of cutout."""
+    """Returns the augmentation that networks train with: that of the matching, without cutout where there is CutMix."""
     if mixing != "cut" or not isinstance(strategy, str):
         return strategy
     return "_".join(word for word in strategy.split("_") if word != "cutout") or None
@@ -144,6 +144,6 @@ def _dc(name: str, dataset: str, ipc: int) -> dict[str, Any]:
 
 
 def _integer(values: Mapping[str, Any], key: str, default: int = 1) -> int:
-    """Returns a value that may still be of the wrong type, which is told later."""
+    """Returns a positive integer setting; the default where it is missing, or wrong, which is refused later."""
     value = values.get(key, default)
     return value if isinstance(value, int) and value > 0 else default

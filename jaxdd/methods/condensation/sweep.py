@@ -28,7 +28,7 @@ HELD = 10  # activations of a block that are alive together: convolution, norm, 
 
 
 def together(settings: CondensationSettings, image_shape: tuple[int, int, int], classes: int) -> int:
-    """Returns k: the largest divisor of the number of classes that the backend can do at once and the memory holds."""
+    """Returns k: the largest divisor of the number of classes that the backend takes at once and the memory holds."""
     most = backend.classes_at_once(classes)
     if most > sharding.ways():
         room = backend.working_memory() * sharding.ways()
@@ -37,8 +37,7 @@ def together(settings: CondensationSettings, image_shape: tuple[int, int, int], 
 
 
 def memory_of_class(settings: CondensationSettings, image_shape: tuple[int, int, int], classes: int) -> int:
-    """Returns bytes that matching one class takes, roughly: `HELD` times the largest activation of the images under
-    way."""
+    """Estimates the bytes that matching one class takes: `HELD` times the largest activation of its images."""
     network = settings.network(image_shape, classes)
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     blocks = jax.eval_shape(lambda key, image: network.apply(network.init(key), image).blocks, jax.random.key(0), image)
@@ -51,7 +50,7 @@ def memory_of_class(settings: CondensationSettings, image_shape: tuple[int, int,
 def sweep(
     settings: CondensationSettings, state: CondensationState, data: Examples, key: Key, index: Array
 ) -> CondensationState:
-    """Returns the steps of the classes `index * k ... index * k + k - 1`.
+    """Takes the steps of the classes `index * k ... index * k + k - 1`.
 
     Arguments:
         key: of this step of the run; a class's choices depend on it and on the class alone.
@@ -80,7 +79,7 @@ def sweep(
 
 
 def _coasted(settings: CondensationSettings, held: dict[str, Array], rate: float, steps: int) -> dict[str, Array]:
-    """Returns the images of the other classes after the steps of k classes."""
+    """Returns images, momentum and average as k steps of other classes leave them."""
     held = dict(held)
     for _ in range(steps):
         if settings.shared_momentum:
@@ -94,8 +93,9 @@ def _coasted(settings: CondensationSettings, held: dict[str, Array], rate: float
 def gradients_of(
     settings: CondensationSettings, state: CondensationState, data: Examples, images: Array, labels: Array, key: Key
 ) -> tuple[Array, Array]:
-    """Returns the gradients of the matching loss of several classes, each in its own images; shared out among the
-    devices.
+    """Returns the gradient of each of several classes' matching loss in its own images.
+
+    The classes are shared out among the devices.
 
     Arguments:
         images: `[k, m, side, side, channels]`, where each class stands.

@@ -101,7 +101,7 @@ class FRePo(FRePoSettings, Method[FRePoState]):
 
     @property
     def needs_float64(self) -> bool:
-        """The kernel matrix may be float64."""
+        """Whether the kernel matrix is float64."""
         return self.use_x64
 
     def network(self, image_shape: tuple[int, int, int], classes: int) -> Network:
@@ -118,11 +118,11 @@ class FRePo(FRePoSettings, Method[FRePoState]):
         )
 
     def describe(self, image_shape: tuple[int, int, int], classes: int) -> str:
-        """Describes its networks."""
+        """Describes the networks."""
         return f"{self.network(image_shape, classes)}, {self.normalization} norm, pool of {self.pool_model_count}"
 
     def init(self, key: Key, data: Examples) -> FRePoState:
-        """Starts from real images, scaled centred labels, and a pool of new networks of staggered ages."""
+        """Returns the state with real images, scaled centred labels, and a pool of new networks of staggered ages."""
         chosen = first_images(data, self.n_images, purpose_key(key, "synthetic"))
         images, k = chosen.images, data.classes
         labels = (jax.nn.one_hot(chosen.labels, k, dtype=images.dtype) - 1 / k) / np.sqrt(k / 10).astype(images.dtype)
@@ -133,7 +133,7 @@ class FRePo(FRePoSettings, Method[FRePoState]):
         return FRePoState(prototypes, self._optimizer().init(prototypes), networks._replace(age=ages))
 
     def step(self, state: FRePoState, batch: Examples, key: Key) -> tuple[FRePoState, Metrics]:
-        """Returns one outer step on one batch of real images."""
+        """Takes one outer step on one batch of real images."""
         return self.update(state, batch, self.draw(key, stored=len(state.prototypes.images)))
 
     def result(self, state: FRePoState) -> DistilledSet:
@@ -154,7 +154,7 @@ class FRePo(FRePoSettings, Method[FRePoState]):
         return Draws(model, rows, purpose_key(key, "renewal"))
 
     def update(self, state: FRePoState, batch: Examples, draws: Draws) -> tuple[FRePoState, Metrics]:
-        """Returns one outer step with every random choice given; deterministic."""
+        """Takes one outer step with every random choice given; deterministic."""
         network = self.network(batch.image_shape, batch.classes)
         member = trees.take(state.pool, draws.model)
         gradient, metrics = sharding.mean(self.meta_gradient(network, member, state.prototypes, batch))
@@ -182,8 +182,7 @@ class FRePo(FRePoSettings, Method[FRePoState]):
         return gradient, {"loss": value, **metrics, "gradient_norm": trees.norms(gradient).images}
 
     def expand(self, prototypes: Prototypes) -> Prototypes:
-        """Returns the set as the regression sees it: first the stored images, then their mirror images if
-        `use_flip`."""
+        """Returns the set as the regression sees it: the stored images, then their mirror images if `use_flip`."""
         images, labels = prototypes
         labels = labels if self.learn_labels else jax.lax.stop_gradient(labels)
         if not self.use_flip:
@@ -219,7 +218,9 @@ class FRePo(FRePoSettings, Method[FRePoState]):
 
 
 def label_margin(labels: Array) -> Array:
-    """Returns mean of top1 - top2 over the rows of `labels`, `[n, k]`, each counted up to 1/k: it keeps a class on
-    top."""
+    """Returns by how much the highest label of an image exceeds the second, at most 1/k; the mean over `[n, k]` labels.
+
+    To raise it keeps a class on top.
+    """
     highest, _ = jax.lax.top_k(labels, 2)
     return jnp.mean(jnp.minimum(highest[:, 0] - highest[:, 1], 1 / labels.shape[-1]))

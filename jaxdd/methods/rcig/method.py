@@ -124,7 +124,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         )
 
     def describe(self, image_shape: tuple[int, int, int], classes: int) -> str:
-        """Describes its networks, and how the inner problem is solved."""
+        """Describes the networks, and how the inner problem is solved."""
         network = self.network(image_shape, classes)
         return f"{network}, pool of {self.pool_model_count}; inner solver {self.inner_solver}"
 
@@ -134,7 +134,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         return memory.demand(self, network, stored=self.n_images * classes, real=self.batch_size)
 
     def init(self, key: Key, data: Examples) -> RCIGState:
-        """Starts from images given, else from real ones or noise; labels one-hot minus 1/k; a pool of new networks."""
+        """Returns the state with images given, real or noise, labels one-hot minus 1/k, and a pool of new networks."""
         chosen = first_images(data, self.n_images, purpose_key(key, "synthetic"))
         images = chosen.images
         if self.init_random_noise and data.first_images is None:
@@ -155,7 +155,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         return state
 
     def step(self, state: RCIGState, batch: Examples, key: Key) -> tuple[RCIGState, Metrics]:
-        """Returns one outer step on one batch of real images."""
+        """Takes one outer step on one batch of real images."""
         return self.update(state, batch, draw(self, key, stored=len(state.synthetic.images), real=len(batch)))
 
     def result(self, state: RCIGState) -> DistilledSet:
@@ -170,7 +170,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         )
 
     def update(self, state: RCIGState, batch: Examples, draws: Draws) -> tuple[RCIGState, Metrics]:
-        """Returns one outer step with every random choice given; deterministic."""
+        """Takes one outer step with every random choice given; deterministic."""
         network = self.network(batch.image_shape, batch.classes)
         member = trees.take(state.pool, draws.model)
         gradient = sharding.mean(self.meta_gradient(network, member, state, batch, draws))
@@ -179,7 +179,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
     def advance(
         self, network: Network, member: pool.Member, state: RCIGState, gradient: MetaGradient, draws: Draws
     ) -> tuple[RCIGState, Metrics]:
-        """Updates what follows the meta-gradient: the set, its average, the network of the pool, the learning rates."""
+        """Updates the set by its meta-gradient, then its average, the network of the pool and the learning rates."""
         update, optimizer = self._optimizer().update(gradient.total, state.optimizer, state.synthetic)
         synthetic = trees.add(state.synthetic, update)
         ema = jax.tree.map(lambda old, new: EMA_DECAY * old + (1 - EMA_DECAY) * new, state.ema, synthetic)
@@ -289,7 +289,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         return pool.train(network, member, draws.pool_steps, batches, learning_rate=rate, chunk=chunk)
 
     def _lam(self, synthetic: Synthetic) -> float:
-        """Returns lambda, from the number of stored images."""
+        """Returns lambda of the module's header."""
         return self.l2_rate * len(synthetic.images)
 
     def _chunk(self, network: Network, synthetic: Synthetic) -> int | None:

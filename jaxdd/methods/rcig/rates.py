@@ -40,13 +40,13 @@ class Rates(NamedTuple):
 
 
 def start(inner: float, hvp: float, dtype: Any) -> Rates:
-    """Rates before step 0, in the images' type."""
+    """Returns the rates before step 0, in the images' type."""
     zero = jnp.zeros((), jnp.int32)
     return Rates(jnp.asarray(inner, dtype), jnp.asarray(hvp, dtype), zero, zero, zero)
 
 
 def status(losses: Array) -> Array:
-    """Returns +1, 0 or -1 for `[steps]` losses; 0 for an empty run or one with NaN."""
+    """Returns the status (+1, 0 or -1) of losses `[steps]`; 0 for none, and for any with NaN."""
     if losses.shape[0] < 2:
         return jnp.zeros((), jnp.int32)
     falling = jnp.all(losses[:-1] > losses[1:])

@@ -120,13 +120,13 @@ class Recovery:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings on which an image depends, JSON types: not how many there are, so that a set can grow.
+        """The settings on which an image depends, as JSON types.
 
-        Mosaics depend on it: the best crops are shared out among all.
+        The number of images is none of them, so that a set can grow; but mosaics share out the best crops among all.
         """
         every = as_dict(self)
         return every if self.initialise == "mosaic" else {k: value for k, value in every.items() if k != "n_images"}
 
     def r_bn_of(self, teacher: int) -> float:
-        """Returns `r_bn` of one teacher."""
+        """Returns `r_bn` for one teacher."""
         return self.r_bn[teacher] if isinstance(self.r_bn, tuple) else self.r_bn

@@ -63,7 +63,7 @@ class RecoverState(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ChunkExamples(Examples):
-    """What a stage reads.
+    """The examples that a stage reads.
 
     Of the usual fields: `labels` `[n]`, the classes wanted; `teachers`; and `images` `[n, height, width, channels]`,
     what the chunk starts from or what the stage before left. Noise needs their number of channels alone.
@@ -103,7 +103,7 @@ class RecoverStage(Procedure[RecoverState]):
 
     @property
     def steps(self) -> int:
-        """How many steps the loop makes: iterations, or turns of all teachers."""
+        """Number of steps: each is one iteration with every teacher."""
         return self.stage.steps
 
     def init(self, key: Key, data: ChunkExamples) -> RecoverState:
@@ -119,22 +119,21 @@ class RecoverStage(Procedure[RecoverState]):
         return RecoverState(jnp.asarray(self.stage.first, jnp.int32), images, adam, Losses(nothing, nothing, nothing))
 
     def parts(self, data: ChunkExamples) -> tuple[Part, ...]:
-        """Returns an iteration with each teacher, where there are several."""
+        """Returns one part for each of several teachers, an iteration; none for one teacher."""
         places = range(len(self.stage.teachers))
         if len(places) == 1:
             return ()
         return tuple(Part(f"teacher {place}", 1, functools.partial(self._in_turn, place)) for place in places)
 
     def step(self, state: RecoverState, batch: ChunkExamples, key: Key) -> tuple[RecoverState, Metrics]:
-        """Returns one iteration, or one with each teacher; `batch` is the whole chunk."""
+        """Makes one iteration, or one with each of several teachers; `batch` is the whole chunk."""
         if len(self.stage.teachers) > 1:
             return in_parts(self, state, batch, key)
         state = self.iterate(state, batch, key, 0)
         return state, self.metrics(state)
 
     def metrics(self, state: RecoverState) -> Metrics:
-        """Returns the loss, the cross-entropy and the statistics; of several teachers their means, and each one's
-        own."""
+        """Returns loss, cross-entropy and statistics: of one teacher, or the means over several and those of each."""
         names = {"loss": "loss", "ce": "cross_entropy", "statistics": "statistics"}
         means = {name: getattr(state.losses, field).mean() for name, field in names.items()}
         if len(self.stage.teachers) > 1:
@@ -147,7 +146,7 @@ class RecoverStage(Procedure[RecoverState]):
         return state.images
 
     def iterate(self, state: RecoverState, data: ChunkExamples, key: Key, place: int) -> RecoverState:
-        """Returns one iteration of the module's header.
+        """Makes one iteration of the module's header.
 
         Arguments:
             key: of the step.
@@ -184,7 +183,7 @@ class RecoverStage(Procedure[RecoverState]):
         return shared.roll(purpose_key(key, "roll"), view, of.jitter, of.jitter_signed) if of.jitter else view
 
     def bounds(self, channels: int, dtype: jnp.dtype) -> tuple[Array, Array]:
-        """Returns 0 and 1, the ends of a pixel's range, in the networks' space, each `[1, 1, 1, channels]`."""
+        """Returns what the pixel values 0 and 1 are in the networks' space, each `[1, 1, 1, channels]`."""
         mean, std = self.constants or ((0.0,) * channels, (1.0,) * channels)
         least, most = ([(end - m) / s for m, s in zip(mean, std, strict=True)] for end in (0, 1))
         return jnp.asarray(least, dtype).reshape(1, 1, 1, -1), jnp.asarray(most, dtype).reshape(1, 1, 1, -1)
@@ -209,8 +208,7 @@ class RecoverStage(Procedure[RecoverState]):
         return losses, slope
 
     def _in_turn(self, place: int, state: RecoverState, data: ChunkExamples, key: Key, index: Array) -> RecoverState:
-        """Returns an iteration with one of several teachers; none where the last turn has more teachers than
-        iterations."""
+        """Makes an iteration with one of several teachers; none where all iterations are made, within the last turn."""
         new = self.iterate(state, data, key, place)
         if self.stage.iterations % len(self.stage.teachers) == 0:
             return new
