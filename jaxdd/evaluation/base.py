@@ -6,6 +6,8 @@ import abc
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
+import jax.numpy as jnp
+
 from jaxdd import models
 from jaxdd.core.config import setting
 from jaxdd.core.precision import Precision
@@ -106,9 +108,9 @@ class BaseRecipe(abc.ABC):
     def ways(self, subject: Subject) -> tuple[bool, ...]:
         """Returns the ways of training: without augmentation (False), with it (True), or both; one row each."""
 
-    @abc.abstractmethod
     def targets(self, labels: Array) -> Array:
-        """Returns a set's labels `[n, classes]` as training targets."""
+        """Returns a set's labels `[n, classes]` as training targets, which are class indices `[n]` for most recipes."""
+        return jnp.argmax(labels, axis=-1).astype(jnp.int32)
 
     @abc.abstractmethod
     def check(self, resolution: int) -> None:

@@ -19,11 +19,8 @@ import dataclasses
 import math
 from typing import ClassVar, Literal
 
-import jax.numpy as jnp
-
 from jaxdd import models
 from jaxdd.core.config import setting
-from jaxdd.core.types import Array
 from jaxdd.data.registry import one_way
 from jaxdd.evaluation.base import BaseRecipe, Subject, Training
 from jaxdd.models.network import Network
@@ -88,10 +85,6 @@ class SgdRecipe(BaseRecipe):
         parts += [f"{how.kind} {how.strategy}".rstrip()] * (how.kind != "none")
         parts += [f"CutMix {how.mix_p:g}"] * (how.mix_p > 0)
         return ", ".join([*parts, f"{self.normalized} normalization"])
-
-    def targets(self, labels: Array) -> Array:
-        """Returns class indices `[n]`: the largest label of each image."""
-        return jnp.argmax(labels, axis=-1).astype(jnp.int32)
 
     def check(self, resolution: int) -> None:
         """Refuses an augmentation that does not exist."""

@@ -21,7 +21,7 @@ from jaxdd import models
 from jaxdd.augment.replay import Mix, Show
 from jaxdd.core.config import setting
 from jaxdd.core.errors import DataError
-from jaxdd.core.types import Array, Examples, PyTree
+from jaxdd.core.types import Examples, PyTree
 from jaxdd.data.large import Parts
 from jaxdd.data.registry import one_way
 from jaxdd.evaluation.base import BaseRecipe, Subject, Training
@@ -145,10 +145,6 @@ class SoftRecipe(BaseRecipe):
     def ways(self, subject: Subject) -> tuple[bool, ...]:
         """Returns the one way of training: augmented."""
         return (True,)
-
-    def targets(self, labels: Array) -> Array:
-        """Returns class indices `[n]`: the largest label of each image."""
-        return jnp.argmax(labels, axis=-1).astype(jnp.int32)
 
     def check(self, resolution: int) -> None:
         """Refuses images that cannot be cut into `patches`."""
