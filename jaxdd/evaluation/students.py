@@ -1,8 +1,8 @@
 """How SRe2L, CDA, RDED, SRe2L++ and FADRM are evaluated: students that learn from a teacher's answers.
 
 `soft`: E epochs of batches of B images, their last accuracy, and the best of `tests` during training (chosen by the
-test images: that is what the authors' tables hold). All there is to choose is a setting; `students_published` knows the
-values for a method, a data set and a number of images per class. The equations are in `training.soft_labels`.
+test images: that is what the authors' tables hold). `students_published` has the settings for a method, a
+data set and a number of images per class; the equations are in `training.soft_labels`.
 
 The baselines, as many real images chosen at random or by k-means, have the same teachers and the same recipe: at 50
 images per class they come close to the best published sets, so no figure means anything without them.

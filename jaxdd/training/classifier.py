@@ -4,7 +4,8 @@ The gradient-matching methods (DC arXiv 2006.05929, DSA 2102.08259, IDC 2205.149
 their networks so: on real data before and while they match gradients, on the distilled set when it is evaluated.
 
 A batch is a uniform draw without replacement, another one at every step; the authors go through shuffled epochs, whose
-last batch may be smaller. Seen per step the two are alike; here an image may come twice within what is an epoch there.
+last batch may be smaller. A single step is distributed alike; but here an image may come twice
+within as many steps as an epoch has.
 """
 
 from __future__ import annotations

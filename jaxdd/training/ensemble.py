@@ -1,7 +1,7 @@
 """Several networks trained together in one program, each by its own random choices, as a `Procedure`.
 
-Network i sees what it would see if the loop trained it alone with `seeds[i]`: the keys below are those of `run.loop`.
-Accelerators are idle most of the time when they train one small network; five at once take hardly longer.
+Network i sees the same batches and draws as if the loop trained it alone with `seeds[i]`: the keys are those of
+`run.loop`. An accelerator is idle most of the time while it trains one small network; five at once take hardly longer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keeping what a procedure has made so far, for what is tested more than once: itself a `Procedure`."""
+"""A procedure that keeps another one's results at several steps: for networks that are tested more than once."""
 
 from __future__ import annotations
 

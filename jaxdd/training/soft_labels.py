@@ -16,11 +16,12 @@ At step s of epoch e, with x the images as they are shown (`training.soft_views`
 | d      | `ema`           | 0: none; EDC 0.99                                                                 |
 | B      | `views`         | batch, order, crops and mixes                                                     |
 | b      | `micro`         | images that the student's batch normalisation sees at once; the gradient is of all B |
-| g      | `Labeller.group`| the same for the teacher, in batch mode                                           |
+| G      | `Labeller.group`| the same for the teacher, in batch mode                                           |
 
 Labels are the teacher's in eval mode (SRe2L arXiv 2306.13092, CDA 2311.18838, RDED 2312.03526), or "BSSL": with the
-statistics of the very images that are labelled, in groups of g (CV-DD 2501.07575, FADRM 2506.24125); its running
-statistics are never written. They are computed on the way, or read: `Labelling` makes those of one epoch.
+statistics of the very images that are labelled, in groups of G (CV-DD 2501.07575, FADRM 2506.24125); its running
+statistics are never written. They are computed as the student trains, or read from disk: `Labelling` makes
+those of one epoch.
 
 From RDED's code differs: there a second forward pass per step, without gradient, moves the student's running
 statistics once more.

@@ -1,7 +1,7 @@
-"""Labels on disk as a stream: a student reads those of its next step while the one before runs.
+"""Labels on disk as a stream: while a student trains for one step, the labels of the next are read.
 
-Nowhere do the labels of all epochs lie together, neither on the device nor in memory: those of ImageNet-1K at 50 images
-per class and 300 epochs are 28 GiB. What of a file is needed is mapped, not read.
+The labels of all epochs are never in memory together: those of ImageNet-1K at 50 images per class and 300 epochs are
+28 GiB. A file is mapped, and only the rows that a step needs are read.
 """
 
 from __future__ import annotations

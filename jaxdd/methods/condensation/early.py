@@ -1,7 +1,7 @@
-"""How networks at an early stage are trained, which AccDD and GA-DD start from; `run.chain.pretrain` trains them.
+"""How the networks at an early stage are trained that AccDD and GA-DD start from; `run.chain.pretrain` trains them.
 
-With P epochs, SGD as while matching, the rate times 0.2 after the epochs 2(P + 1)//3 and 5(P + 1)//6, and the
-augmentation and CutMix of the matching method's own network training. Source: `pretrain.py` of AccDD (arXiv
+For P epochs, by the SGD, augmentation and CutMix by which the matching method trains its networks; the rate is
+multiplied by 0.2 after the epochs 2(P + 1)//3 and 5(P + 1)//6. Source: `pretrain.py` of AccDD (arXiv
 2212.06152).
 """
 

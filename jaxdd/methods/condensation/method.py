@@ -22,9 +22,9 @@ from them, features in a second stage, and an average of S as the result.
 | `dream_plus`  | representatives | gradients, features | as IDC, after an epoch       | 2310.15052 |
 | `ga`          | representatives | both, in two stages | as AccDD                     | 10.1016/j.neunet.2025.107819 |
 
-Every combination is a config. From the authors' code differs: real images are independent draws without replacement,
-not a shuffled cycle; nothing here depends on the order of calls to a global random generator. With batch normalisation
-networks normalise by each batch's own statistics in all methods, also in DC, which has its own way there.
+Other combinations of the settings are possible too. From the authors' code differs: real images are independent draws
+without replacement, not a shuffled cycle; nothing depends on the order of calls to a global random generator. With
+batch normalisation networks normalise by each batch's own statistics in all methods; DC's code does it in another way.
 """
 
 from __future__ import annotations

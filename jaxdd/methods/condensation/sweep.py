@@ -1,7 +1,7 @@
 """The sweep over the classes: each takes its gradient and its step; `methods.condensation.method` has the equations.
 
-k classes at a time take their gradients together, each at the place where its turn in the sweep finds it; k is all
-classes on accelerators, one (of each device) on CPU. The numbers do not depend on k.
+The gradients of k classes are computed together, each where the images stand when its turn comes. On accelerators k is
+the number of classes, on CPU one (on each device); the numbers do not depend on it.
 """
 
 from __future__ import annotations

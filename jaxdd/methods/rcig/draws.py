@@ -1,4 +1,4 @@
-"""Every random choice of one outer step of RCIG, made in one place so that tests can pass all of them in."""
+"""Every random choice of one outer step of RCIG, made in one place: so a test can choose them itself."""
 
 from __future__ import annotations
 

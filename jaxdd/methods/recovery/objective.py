@@ -1,4 +1,4 @@
-"""The loss by which images are recovered (SRe2L, arXiv 2306.13092) in one teacher, and its slope in the images.
+"""The loss by which images are recovered from one teacher (SRe2L, arXiv 2306.13092).
 
     L(x) = ce_weight CE(x)  +  r_bn R(x)  +  tv_l2 TV(x)  +  l2_scale N(x)    of a group x of images, as they are seen
 

@@ -1,5 +1,4 @@
-"""Settings that SRe2L, CDA, SRe2L++, FADRM and RDED published for a data set, and those of the nearest one
-elsewhere."""
+"""The published settings of SRe2L, CDA, SRe2L++, FADRM and RDED; other data sets take those of the most similar one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of the recovery; `published` knows them for each method and data set.
+"""The settings of the recovery; `published` has their values for each method and data set.
 
 | method     | is                                                                                  | source     |
 |------------|-------------------------------------------------------------------------------------|------------|
@@ -8,7 +8,7 @@
 | `fadrm`    | the same at two resolutions in turn, mixed with those real images between them      | 2506.24125 |
 | `rded`     | mosaics of real crops, not optimised                                                | 2312.03526 |
 
-Facts from the authors' scripts. FADRM computes in float16 there; here `precision` is `float32` unless asked.
+Facts from the authors' scripts. FADRM computes in float16 there; here in float32, unless `precision` says otherwise.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ One iteration i, for each group x of images of different classes y, in the space
 The last x is the result. `methods.recovery.plan` says how lr, s_min and the resolution change with i; every row of
 `methods.recovery.settings` is a composition of these. With several teachers iterations take them in turn.
 
-A chunk is what lies on the device at a time: as many groups as one likes. The objective knows groups alone, and each
-draws by its own number, so results do not depend on how groups are put into chunks.
+A chunk is what lies on the device at a time: any number of groups. The objective is that of one group, and each draws
+by its own number, so results do not depend on how groups are put into chunks.
 
 From the authors' code differs: random choices come from keys, so that a run can stop anywhere and go on.
 """
