@@ -7,8 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Int, Int32, UInt8
-from jaxtyping import PyTree as PyTree  # at run time a tree, of leaves of a kind if it says so; for a type checker, Any
+from jaxtyping import Float, Int, Int32, PyTree, UInt8
 
 Array = jax.Array
 Key = jax.Array  # a typed PRNG key, as made by `jax.random.key`

@@ -40,6 +40,7 @@ from jaxdd.core.procedure import BatchRule, Method
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
 from jaxdd.data.device.sampling import first_images
+from jaxdd.kernels.meta_gradient import label_margin
 from jaxdd.kernels.ridge import Ridge, kernel
 from jaxdd.methods.frepo.settings import FRePoSettings
 from jaxdd.models.network import Network
@@ -174,7 +175,7 @@ class FRePo(FRePoSettings, Method[FRePoState]):
             images, labels = self.expand(prototypes)
             predicted = self.predict(real, network.apply(member.variables, images).features, labels)
             squared = jnp.mean(jnp.sum((predicted - targets) ** 2, axis=-1)) / 2
-            margin = label_margin(labels[: len(prototypes.labels)])
+            margin = label_margin(labels[: len(prototypes.labels)], 1.0)
             accuracy = jnp.mean(jnp.argmax(predicted, -1) == batch.labels)
             return squared - margin, {"squared_loss": squared, "margin": margin, "accuracy": accuracy}
 
@@ -215,12 +216,3 @@ class FRePo(FRePoSettings, Method[FRePoState]):
     def _optimizer(self) -> optax.GradientTransformation:
         schedule = optax.cosine_decay_schedule(self.proto_learning_rate, self.schedule_steps, alpha=FINAL_RATE)
         return optax.lamb(schedule)
-
-
-def label_margin(labels: Array) -> Array:
-    """Returns by how much the highest label of an image exceeds the second, at most 1/k; the mean over `[n, k]` labels.
-
-    To raise it keeps a class on top.
-    """
-    highest, _ = jax.lax.top_k(labels, 2)
-    return jnp.mean(jnp.minimum(highest[:, 0] - highest[:, 1], 1 / labels.shape[-1]))
