@@ -103,7 +103,7 @@ class StudentState(NamedTuple):
 
     Arguments:
         step: steps done.
-        seed: of what is shown.
+        seed: of the draws that decide what is shown.
         variables: of the network.
         optimizer: optax's state.
         average: the parameters' average, or ().

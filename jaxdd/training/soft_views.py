@@ -53,7 +53,7 @@ class Views:
     Arguments:
         show: how images are shown.
         batch_size: B.
-        label_seed: of everything, 0 <= seed < 2**32; None for each student its own.
+        label_seed: of all draws, 0 <= seed < 2**32; None: each student has a seed of its own.
         pool: P, epochs that are shown again and again; 0 for no pool.
         replacement: whether the pool is drawn from as LPLD does.
     """

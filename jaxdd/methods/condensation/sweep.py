@@ -98,11 +98,11 @@ def gradients_of(
     The classes are shared out among the devices.
 
     Arguments:
-        images: `[k, m, side, side, channels]`, where each class stands.
+        images: `[k, m, side, side, channels]`, those of each class as its turn finds them.
         labels: `[k]` int.
 
     Returns:
-        Like `images`, and the parts of the loss, `[k, 2]`.
+        The gradients, like `images`; and the parts of the losses, `[k, 2]`.
     """
 
     def some(xs: PyTree, state: CondensationState, data: Examples, key: Key) -> tuple[Array, Array]:
@@ -132,7 +132,7 @@ def gradient_of(
         real: `[batch_real, side, side, channels]`.
 
     Returns:
-        Like `images`, and `[2]`.
+        The gradient, like `images`; and the parts of the loss, `[2]`.
     """
     network, variables = settings.network(data.image_shape, data.classes), state.network.variables
     augment, alike = (

@@ -53,8 +53,8 @@ class Prototypes(NamedTuple):
     """Learned parts of a distilled set.
 
     Arguments:
-        images: class-major.
-        labels: soft ones.
+        images: X, class-major.
+        labels: Y.
     """
 
     images: Float[Array, "p h w c"]

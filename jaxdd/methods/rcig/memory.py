@@ -37,8 +37,8 @@ class Footprint(NamedTuple):
     """The memory of one outer step on each device, in bytes.
 
     Arguments:
-        kept: of one image's activations.
-        fixed: of all that chunks do not bound.
+        kept: bytes of one image's activations.
+        fixed: bytes of all that does not become smaller with the chunks.
         chunk: images at once; None for all.
         rows: images whose activations are held at a time.
     """

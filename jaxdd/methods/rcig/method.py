@@ -88,7 +88,7 @@ class MetaGradient(NamedTuple):
         direct, implicit: d and c, before clipping.
         total: d plus clipped c.
         metrics: scalars to report.
-        losses, residuals: of the inner solver and of the inverse-Hessian product, by step of each.
+        losses, residuals: of the inner solver by step, and of the inverse-Hessian product by step.
     """
 
     direct: Synthetic

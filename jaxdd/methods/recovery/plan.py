@@ -42,7 +42,7 @@ class Stage:
         first: its first iteration, counted over all stages.
         iterations: how many it makes.
         teachers: which networks the images are recovered from, one per iteration in turn.
-        merge: alpha, with which the images meet their patches before it begins; 1 leaves them alone.
+        merge: alpha, the share of the images when they are mixed with their patches before it begins; 1: they are not.
         reset: whether Adam begins anew.
     """
 
