@@ -13,6 +13,7 @@ distilling, each of which has its own networks.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import pathlib
 import time
@@ -80,14 +81,8 @@ def distilled(name: str, ipc: int, seed: int, dataset: data.Dataset, flags: argp
     preprocessing = data.fit(dataset, family=method.family, kind=method.kind)
     examples: Examples = data.examples(dataset, preprocessing)
     if method.source == "pretrained":
-        examples = Examples(
-            examples.images,
-            examples.labels,
-            examples.classes,
-            constants=examples.constants,
-            largest=examples.largest,
-            networks=networks_for(method_of(ROWS["accdd"], ipc, flags), dataset),
-        )
+        networks = networks_for(method_of(ROWS["accdd"], ipc, flags), dataset)
+        examples = dataclasses.replace(examples, early_networks=networks)
     began = time.perf_counter()
     steps = flags.outer * flags.inner
     found = loop.run(method, examples, steps=steps, seed=seed, log_every=steps)

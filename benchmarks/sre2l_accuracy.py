@@ -130,8 +130,8 @@ class Bench:
             teachers=(self.teacher.network,),
             **STUDENT,
         )
-        networks = (jax.device_put(self.teacher.variables),)
-        rows = evaluating.evaluate(found, self.dataset, recipe, seed=seed, networks=networks, baselines=()).rows
+        teachers = (jax.device_put(self.teacher.variables),)
+        rows = evaluating.evaluate(found, self.dataset, recipe, seed=seed, teachers=teachers, baselines=()).rows
         return 100 * rows[0].runs[-1]
 
     def epochs(self, ipc: int) -> int:

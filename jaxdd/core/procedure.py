@@ -70,7 +70,7 @@ class Part:
 
     name: str
     times: int
-    apply: Callable[[PyTree, Examples, Key, Array], PyTree]
+    apply: Callable[[PyTree, Any, Key, Array], PyTree]
 
     def key(self, step: Key) -> Key:
         """Returns the key of this part, from that of the step."""

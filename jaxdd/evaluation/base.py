@@ -6,6 +6,8 @@ import abc
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
+import jax.numpy as jnp
+
 from jaxdd import models
 from jaxdd.core.procedure import Procedure
 from jaxdd.core.types import Array
@@ -98,14 +100,18 @@ class BaseRecipe(RecipeSettings, abc.ABC):
     def ways(self, subject: Subject) -> tuple[bool, ...]:
         """Returns the ways of training: without augmentation (False), with it (True), or both; one row each."""
 
-    @abc.abstractmethod
     def targets(self, labels: Array) -> Array:
-        """Returns a set's labels `[n, classes]` as training targets."""
+        """Returns a set's labels `[n, classes]` as training targets, which are class indices `[n]` for most recipes."""
+        return jnp.argmax(labels, axis=-1).astype(jnp.int32)
 
     @abc.abstractmethod
     def check(self, resolution: int) -> None:
-        """Raises `UsageError` if an augmentation does not exist."""
+        """Refuses settings that do not suit images of `resolution` pixels.
+
+        Raises:
+            UsageError: an augmentation that does not exist, or images that cannot be cut as asked.
+        """
 
     @abc.abstractmethod
     def summary(self, training: Training) -> str:
-        """Returns one of its trainings in a few words, e.g. `Adam 0.0001, identity normalization`."""
+        """Describes one of its trainings in a few words, e.g. `Adam 0.0001, identity normalization`."""

@@ -34,7 +34,7 @@ class Recipe(RcigSettings, BaseRecipe):
 
     @staticmethod
     def protocol_of(stored: Mapping[str, Any]) -> type[BaseRecipe]:
-        """Returns the kind of recipe that a set's stored one names by `protocol`; RCIG's where it names none.
+        """Returns the class of a stored recipe, by its `protocol`; RCIG's where it names none.
 
         Raises:
             UsageError: an unknown name.
@@ -44,7 +44,7 @@ class Recipe(RcigSettings, BaseRecipe):
 
     @staticmethod
     def of(stored: Mapping[str, Any], **overrides: Any) -> BaseRecipe:
-        """Returns the recipe stored with a set, with the overrides that are not None.
+        """Returns the recipe stored with a set, changed by those overrides that are not None.
 
         Raises:
             ConfigError: an unknown name, a wrong type or a value out of range.
@@ -57,7 +57,7 @@ class Recipe(RcigSettings, BaseRecipe):
 
     @staticmethod
     def stored_for(stored: Mapping[str, Any], architecture: str) -> dict[str, Any]:
-        """Returns a stored recipe for an architecture: without the depth and the normalisation of another one."""
+        """Returns a stored recipe for an architecture; depth and normalisation of another one are left out."""
         architecture = models.ALIASES.get(architecture.lower(), architecture.lower())
         same = architecture == stored.get("eval_arch", Recipe.eval_arch)
         apart = () if same else ("depth", *(("normalization",) if "protocol" in stored else ()))
@@ -67,7 +67,7 @@ class Recipe(RcigSettings, BaseRecipe):
     def for_students(
         stored: Mapping[str, Any], changes: Mapping[str, Any], names: Sequence[str], distilled: DistilledSet
     ) -> tuple[SoftRecipe, ...]:
-        """Returns one recipe per student that learns from a teacher.
+        """Returns one recipe for each student that learns from a teacher.
 
         Arguments:
             stored: the set's recipe.
@@ -95,7 +95,7 @@ class Recipe(RcigSettings, BaseRecipe):
         return self.built(image_shape, classes, depth=depth, normalization=self.normalization)
 
     def training(self, network: Network, subject: Subject, *, augmented: bool) -> Training:
-        """Returns the training with `test_aug`, or without, where training goes on after the schedule's end.
+        """Returns a training with `test_aug`, or one without, which goes on after the schedule's end.
 
         The published rules of steps and batches count images before mirroring.
         """
@@ -112,7 +112,7 @@ class Recipe(RcigSettings, BaseRecipe):
         return Training(procedure, schedule if augmented else self.plain_steps or schedule * 5 // 2)
 
     def ways(self, subject: Subject) -> tuple[bool, ...]:
-        """Returns both ways, unless there is no augmentation."""
+        """Returns both ways of training, or the plain one where there is no augmentation."""
         return (False, True) if self.test_aug else (False,)
 
     def targets(self, labels: Array) -> Array:
@@ -120,11 +120,11 @@ class Recipe(RcigSettings, BaseRecipe):
         return labels
 
     def check(self, resolution: int) -> None:
-        """Raises `UsageError` if an augmentation does not exist."""
+        """Refuses an augmentation that does not exist."""
         augment.build(self.test_aug, resolution)
 
     def summary(self, training: Training) -> str:
-        """Returns optimiser and normalisation."""
+        """Describes a training by its optimiser and normalisation."""
         return f"Adam {self.eval_lr:g}, {self.normalization} normalization"
 
 

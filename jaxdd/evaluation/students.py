@@ -1,8 +1,8 @@
 """How SRe2L, CDA, RDED, SRe2L++ and FADRM are evaluated: students that learn from a teacher's answers.
 
 `soft`: E epochs of batches of B images, their last accuracy, and the best of `tests` during training (chosen by the
-test images: that is what the authors' tables hold). All there is to choose is a setting; `students_published` knows the
-values for a method, a data set and a number of images per class. The equations are in `training.soft_labels`.
+test images: that is what the authors' tables hold). `students_published` has the settings for a method, a
+data set and a number of images per class; the equations are in `training.soft_labels`.
 
 The baselines, as many real images chosen at random or by k-means, have the same teachers and the same recipe: at 50
 images per class they come close to the best published sets, so no figure means anything without them.
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxdd import models
 from jaxdd.augment.replay import Show
 from jaxdd.core.errors import DataError
-from jaxdd.core.types import Array, Examples, PyTree
+from jaxdd.core.types import Examples, PyTree
 from jaxdd.data.large import Parts
 from jaxdd.data.registry import one_way
 from jaxdd.evaluation.base import BaseRecipe, Subject, Training
@@ -55,7 +55,7 @@ class SoftRecipe(SoftSettings, BaseRecipe):
 
     @property
     def architecture(self) -> str:
-        """The student as the scripts call it: `resnet50`; other networks by their own names."""
+        """The name of the student: as in the scripts, such as `resnet50`, or that of the network."""
         return models.called(self.eval_arch, self.depth)
 
     def network(self, image_shape: tuple[int, int, int], classes: int, dataset: str = "") -> Network:
@@ -63,7 +63,7 @@ class SoftRecipe(SoftSettings, BaseRecipe):
         return self.built(image_shape, classes, normalization=self.normalization, **models.AS_IN_PYTORCH)
 
     def training(self, network: Network, subject: Subject, *, augmented: bool = True) -> Training:
-        """Returns one training of E epochs."""
+        """Returns the training of one student for E epochs."""
         views = self.views(subject)
         per_epoch = views.steps_per_epoch(subject.images)
         procedure = SoftLabelTraining(
@@ -89,7 +89,7 @@ class SoftRecipe(SoftSettings, BaseRecipe):
         return Training(procedure, self.epochs * per_epoch, every, self.tests if every else 1)
 
     def views(self, subject: Subject) -> Views:
-        """Returns which images of a set a step sees, and how."""
+        """Returns the views of a set: which images a step sees, and how they are shown."""
         flip = self.flip if self.flip is not None else not one_way(subject.dataset)
         show = Show(
             size=subject.resolution,
@@ -103,25 +103,21 @@ class SoftRecipe(SoftSettings, BaseRecipe):
         return Views(show, min(self.batch_size, subject.images), self.label_seed, self.pool, self.replacement)
 
     def labeller(self, batch: int) -> Labeller:
-        """Returns the teachers, for batches of this size."""
+        """Returns the teachers, who label batches of this size."""
         return Labeller(self.teachers, self.batch_statistics, _dividing(batch, self.group), self.teacher_weights)
 
     def ways(self, subject: Subject) -> tuple[bool, ...]:
-        """Returns one row: augmented."""
+        """Returns the one way of training: augmented."""
         return (True,)
 
-    def targets(self, labels: Array) -> Array:
-        """Class indices `[n]`: the largest label of each image."""
-        return jnp.argmax(labels, axis=-1).astype(jnp.int32)
-
     def check(self, resolution: int) -> None:
-        """Raises `UsageError` if the images cannot be cut into `patches`."""
+        """Refuses images that cannot be cut into `patches`."""
         image = jax.ShapeDtypeStruct((2, resolution, resolution, 1), jnp.float32)
         views = self.views(Subject(2, resolution=resolution))
         jax.eval_shape(views.show.show, jax.random.key(0), image)
 
     def summary(self, training: Training) -> str:
-        """Returns optimiser, steps, loss, mixing, the teachers' mode."""
+        """Describes a training by its optimiser, steps, loss, mixing and the teachers' mode."""
         how = training.procedure
         assert isinstance(how, SoftLabelTraining)
         micro = f" by {how.micro}" if how.micro else ""
@@ -138,8 +134,7 @@ class SoftRecipe(SoftSettings, BaseRecipe):
 def teacher_accuracies(
     teachers: tuple[Network, ...], variables: tuple[PyTree, ...], test: Examples | Parts
 ) -> list[float]:
-    """Returns each teacher's accuracy on the real test images, in [0, 1]: to be shown before anything rests on its
-    labels.
+    """Returns each teacher's accuracy on the real test images, in [0, 1]; refuses one that knows no more than chance.
 
     Arguments:
         teachers: the networks.
@@ -163,8 +158,7 @@ def teacher_accuracies(
 
 
 def _dividing(batch: int, most: int | None) -> int | None:
-    """Returns the largest divisor of the batch that is at most `most`; None for the whole, also where there is none
-    above 1."""
+    """Returns the largest divisor of the batch from 2 to `most`; None, for the whole batch, where there is none."""
     if most is None or most >= batch:
         return None
     return max((size for size in range(2, most + 1) if batch % size == 0), default=None)

@@ -25,7 +25,7 @@ MATCHED, RECOVERY = "condensation.method:Condensation", "recovery.settings:Recov
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A method.
+    """A method: its paper, and where its class is.
 
     Arguments:
         paper: title, venue and number.

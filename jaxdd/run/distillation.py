@@ -196,9 +196,9 @@ class Distillation:
     def _supplied(self, examples: Examples) -> Examples:
         more: dict[str, Any] = {}
         if self.networks is not None:
-            more["networks"] = self.networks.variables
+            more["early_networks"] = self.networks.variables
         if self.start is not None:
-            more["start"] = self.preprocessing.apply(self.start.pixels)
+            more["first_images"] = self.preprocessing.apply(self.start.pixels)
         return dataclasses.replace(examples, **more)
 
     @property

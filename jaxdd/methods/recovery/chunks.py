@@ -33,12 +33,12 @@ class Chunk(NamedTuple):
 
     @property
     def name(self) -> str:
-        """`chunk-003-00100`: index and first class."""
+        """Its name, of index and first class: `chunk-003-00100`."""
         return f"chunk-{self.ipc_index:03d}-{self.first:05d}"
 
     @property
     def labels(self) -> np.ndarray:
-        """`[n]` int32."""
+        """The classes of its images, `[n]` int32."""
         return np.arange(self.first, self.stop, dtype=np.int32)
 
     def __len__(self) -> int:
@@ -48,11 +48,11 @@ class Chunk(NamedTuple):
         return f"image {self.ipc_index} of classes {self.first} to {self.stop - 1}"
 
     def seed(self, seed: int) -> int:
-        """Returns the seed of all chunks of this index in the run with seed `seed`."""
+        """Returns the seed of this chunk, which all chunks of one index share, in a run with seed `seed`."""
         return int(jax.random.bits(key_for(seed, "recover", self.ipc_index), (), jnp.uint32))
 
     def groups(self, group: int) -> np.ndarray:
-        """Returns `[groups]` int32: the numbers of its groups of `group` images, from class 0 on."""
+        """Returns the numbers of its groups of `group` images, counted from class 0: `[groups]` int32."""
         return self.first // group + np.arange(max(1, len(self) // group), dtype=np.int32)
 
 
@@ -74,7 +74,7 @@ def chunks(classes: int, ipc_indices: Iterable[int], size: int, group: int) -> t
 
 
 def share(all_chunks: tuple[Chunk, ...], shard: tuple[int, int]) -> tuple[Chunk, ...]:
-    """Returns the chunks of one of several processes: of shard (i, n), numbers i, i + n, i + 2 n, ...
+    """Returns the chunks that one of several processes makes: of shard (i, n) the numbers i, i + n, i + 2 n, ...
 
     Raises:
         UsageError: no such shard.

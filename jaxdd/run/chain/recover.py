@@ -31,12 +31,11 @@ from jaxdd.core import backend, io
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, ConfigError
 from jaxdd.core.shards import Pieces, alone
-from jaxdd.core.types import Examples
 from jaxdd.data.readers.encoding import truncate
 from jaxdd.methods.recovery.chunks import Chunk, chunks, share
 from jaxdd.methods.recovery.plan import Stage, plan
 from jaxdd.methods.recovery.settings import Recovery
-from jaxdd.methods.recovery.stage import RecoverStage
+from jaxdd.methods.recovery.stage import ChunkExamples, RecoverStage
 from jaxdd.run import loop
 from jaxdd.run.chain.pieces import KEYS, Initial, Publish, merge, published, to_arrays
 from jaxdd.run.chain.teachers import Teacher
@@ -288,11 +287,15 @@ class Recovering:
         images, adam, metrics = jax.device_put(patches), None, {}
         how = {"steps_per_dispatch": backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH), **options}
         for number, stage in enumerate(self.stages):
-            start: dict[str, Any] = {"groups": chunk.groups(group)}
-            start |= {"patches": patches} if stage.merge < 1 else {}
-            start |= {} if stage.reset else {"adam": adam}
-            labels, networks = jax.device_put(chunk.labels), self._variables
-            data = Examples(images, labels, self.dataset.classes, networks=networks, start=jax.device_put(start))
+            data = ChunkExamples(
+                images,
+                jax.device_put(chunk.labels),
+                self.dataset.classes,
+                teachers=self._variables,
+                groups=jax.device_put(chunk.groups(group)),
+                patches=None if stage.merge == 1 else jax.device_put(patches),
+                adam=None if stage.reset else adam,
+            )
             procedure = RecoverStage(self.settings, stage, tuple(t.network for t in self.teachers), self.constants)
             about = {**self.identity, "chunk": chunk.name, "stage": number}
             place, seed = active / f"stage-{number}", chunk.seed(self.seed)

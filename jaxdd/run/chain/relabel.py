@@ -41,7 +41,7 @@ from jaxdd.run.control import Control, Reporter
 from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.identity import require_writable
 from jaxdd.run.storage.networks import digest
-from jaxdd.training.soft_labels import Labelling
+from jaxdd.training.soft_labels import EpochExamples, Labelling
 from jaxdd.training.soft_views import Views
 from jaxdd.training.stored_labels import Labels, StoredLabels
 
@@ -197,7 +197,7 @@ class Relabelling:
             for epoch in range(self.epochs):
                 if str(epoch) in entries:
                     continue
-                of_epoch = dataclasses.replace(examples, start={"epoch": np.int32(epoch)})
+                of_epoch = examples.extended(EpochExamples, epoch=np.int32(epoch))
                 state, _ = loop.final_state(procedure, of_epoch, **run)
                 logits = np.asarray(state.logits).reshape(-1, state.logits.shape[-1])[: len(examples)]
                 entries[str(epoch)] = _write(folder, epoch, _pruned(logits, self.keep))
@@ -232,7 +232,7 @@ class Relabelling:
     @functools.cached_property
     def _examples(self) -> Examples:
         examples = placed(self.distilled, self.preprocessing, self.recipe.targets, compact=True)
-        return dataclasses.replace(examples, networks=self.networks)
+        return dataclasses.replace(examples, teachers=self.networks)
 
     @property
     def _labelling(self) -> Labelling:

@@ -108,7 +108,7 @@ class Labels:
         reached = teacher_accuracies(networks, variables, data.test_examples(dataset, preprocessing))
         told = list(map(telling, teachers, reached))
         recipes: Any = [dataclasses.replace(recipe, teachers=networks) for recipe in link.recipes]  # pyright: ignore
-        options = {**link.options, "networks": variables, "checkpoint_every": self.checkpoint_every}
+        options = {**link.options, "teachers": variables, "checkpoint_every": self.checkpoint_every}
         each = [{"digest": one.digest, "accuracy": share} for one, share in zip(teachers, reached, strict=True)]
         about = {**link.about, "teachers": each, "labels": "online"}
         if self.stored is not None:

@@ -75,5 +75,5 @@ def test_what_is_given_stays_and_the_rest_follows():
 
 @pytest.mark.quick
 def test_every_teacher_may_have_its_weight():
-    assert [Recovery(r_bn=(0.1, 0.2)).statistics_weight(teacher) for teacher in (0, 1)] == [0.1, 0.2]
-    assert Recovery(r_bn=0.3).statistics_weight(1) == 0.3
+    assert [Recovery(r_bn=(0.1, 0.2)).r_bn_of(teacher) for teacher in (0, 1)] == [0.1, 0.2]
+    assert Recovery(r_bn=0.3).r_bn_of(1) == 0.3
