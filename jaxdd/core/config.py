@@ -386,6 +386,22 @@ def _describe(annotation: Any) -> str:
     return names.get(annotation, "an object")
 
 
+def reference(method: str, dataset: str, ipc: int) -> str:
+    """Returns the accuracy that the header of a packaged config tells of a method; the empty text where none does.
+
+    Arguments:
+        method, dataset: their names.
+        ipc: images per class; a file that names no number of them is taken for all.
+    """
+    for path in packaged_configs().values():
+        file = read_config(path)
+        usual = file.header.get("accuracy", "") if file.values.get("dataset_name", "cifar10") == dataset else ""
+        told = file.header.get(f"accuracy {dataset}", usual)
+        if told and file.values.get("method", "rcig") == method and file.values.get("n_images", ipc) == ipc:
+            return told
+    return ""
+
+
 def as_config_dict(*settings: Any) -> ml_collections.ConfigDict:
     """Returns the settings of the given dataclass instances as one locked `ConfigDict`, in field order."""
     merged = {f.name: getattr(s, f.name) for s in settings for f in settings_of(type(s))}

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxdd import augment, models
-from jaxdd.core.config import build, layer
+from jaxdd.core.config import Layer, build, check, layer, settings_of, values_of
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import choose
 from jaxdd.core.types import Array
@@ -54,6 +54,32 @@ class Recipe(RcigSettings, BaseRecipe):
         cls = Recipe.protocol_of(settings)
         settings.pop("protocol", None)
         return build([layer(settings, "recipe")], {"recipe": cls})["recipe"]
+
+    @staticmethod
+    def chosen(
+        stored: Mapping[str, Any], changes: Layer, names: Sequence[str], distilled: DistilledSet
+    ) -> tuple[BaseRecipe, ...]:
+        """Returns one recipe per architecture.
+
+        Arguments:
+            stored: a recipe's settings; those that all protocols have are taken over by another protocol.
+            changes: settings that replace them.
+            names: of architectures; none: the stored one's.
+            distilled: the set.
+
+        Raises:
+            ConfigError, UsageError: as in `of`.
+        """
+        said = values_of(changes)
+        cls = Recipe.protocol_of({**stored, **said})
+        if cls is not Recipe.protocol_of(stored):
+            common = {field.name for field in settings_of(BaseRecipe)}
+            stored = {name: value for name, value in stored.items() if name in common} | {"protocol": cls.protocol}
+        check([{name: value for name, value in changes.items() if name != "protocol"}], {"recipe": cls})
+        names = names or (str(said.get("eval_arch", stored.get("eval_arch", Recipe.eval_arch))),)
+        if cls.protocol == "soft":
+            return Recipe.for_students(stored, said, names, distilled)
+        return tuple(Recipe.of({**Recipe.stored_for(stored, name), **said, "eval_arch": name}) for name in names)
 
     @staticmethod
     def stored_for(stored: Mapping[str, Any], architecture: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -26,7 +26,7 @@ from jaxdd.core import backend, trees
 from jaxdd.core.errors import DivergedError, UsageError
 from jaxdd.core.procedure import Procedure
 from jaxdd.core.types import Array, Examples, Metrics, PyTree
-from jaxdd.data.streaming import Batch, Stream
+from jaxdd.data.streaming import Feed, Stream
 from jaxdd.run import devices
 from jaxdd.run.control import Pace, Reporter, Stopped
 from jaxdd.run.devices import Layout, choose
@@ -105,7 +105,13 @@ def final_state(
     layout = layout or Layout(tuple(choose()))
     data = layout.put(data)
     per_dispatch = steps_per_dispatch or backend.steps_per_dispatch()
-    feed = Feed(stream, procedure, per_dispatch, layout)
+    if stream is not None and layout.several and layout.mode == "pool":
+        raise UsageError(
+            "devices that each step on a network of their own cannot share a stream",
+            where="`devices_mode=pool`",
+            remedy="use `devices_mode=shard`",
+        )
+    feed = Feed(stream, procedure, per_dispatch, layout.put)
     course = _Course(
         procedure=procedure,
         programs=programs_for(procedure, data, per_dispatch, layout, feed.kind),
@@ -304,90 +310,3 @@ class _Course:
         kept = self.storage.saved_step if self.storage is not None else None
         advice = "lower the learning rate or look at the step named"
         return advice if kept is None else f"{advice}; the state of step {kept} is still in the output folder"
-
-
-class Feed:
-    """The batches of a run's steps, stacked by dispatch; nothing at all for a run without a stream.
-
-    Arguments:
-        stream: where they come from, or None.
-        procedure: which asks for a stream, or for none.
-        steps_per_dispatch: batches of a full dispatch.
-        layout: how the run lies on its devices; each of them gets whole batches.
-
-    Raises:
-        UsageError: a stream is missing or not asked for, its batches are of another size, or the devices were each to
-            read batches of their own.
-    """
-
-    def __init__(self, stream: Stream | None, procedure: Procedure, steps_per_dispatch: int, layout: Layout):
-        self._stream, self._room, self._layout = stream, steps_per_dispatch, layout
-        self._batches: Iterator[Batch] = iter(())
-        self._next = -1  # the step whose batch comes next
-        _check(stream, procedure, layout)
-        self._shapes = {} if stream is None else stream.shapes
-        for leaf in jax.tree.leaves(self._shapes):
-            if leaf.shape[:1] != (procedure.batch_rule.size,):
-                raise UsageError(
-                    f"a stream whose batches hold arrays of shape {leaf.shape}",
-                    where="stream",
-                    expected=f"{procedure.batch_rule.size} rows, as the procedure's batch rule says",
-                    remedy="let every array of a batch have that many rows",
-                )
-
-    @property
-    def kind(self) -> Hashable:
-        """Names, shapes and types of what comes: runs that differ in them need programs of their own. None: nothing."""
-        if self._stream is None:
-            return None
-        leaves, tree = jax.tree.flatten(self._shapes)
-        return tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-
-    def __call__(self, start: int, stop: int) -> dict[str, PyTree]:
-        """Returns the batches of the steps `start` to `stop - 1` on the devices, each leaf `[steps_per_dispatch, ...]`.
-
-        The rest of a dispatch that is cut short is zeros, which no step reads.
-
-        Raises:
-            TypeError: a batch is not of the shapes that the stream told.
-        """
-        if self._stream is None:
-            return {}
-        if start != self._next:
-            self.close()
-            self._batches = self._stream.batches(start)
-        held = jax.tree.map(lambda leaf: np.zeros((self._room, *leaf.shape), leaf.dtype), self._shapes)
-        for place in range(stop - start):
-            batch = dict(next(self._batches))
-            if jax.tree.map(_shape, batch) != jax.tree.map(_shape, self._shapes):
-                raise TypeError(f"the stream's batch of step {start + place} has other shapes than it told")
-            jax.tree.map(lambda room, leaf, place=place: room.__setitem__(place, leaf), held, batch)
-        self._next = stop
-        return self._layout.put(held)
-
-    def close(self) -> None:
-        """Ends what reads ahead."""
-        close = getattr(self._batches, "close", None)  # any iterator will do; only some have threads to end
-        if close is not None:
-            close()
-        self._batches, self._next = iter(()), -1
-
-
-def _check(stream: Stream | None, procedure: Procedure, layout: Layout) -> None:
-    name, kind = type(procedure).__name__, procedure.batch_rule.kind
-    if (kind == "stream") != (stream is not None):
-        raise UsageError(
-            f"{name} reads {'a stream and was given none' if stream is None else 'resident data, but has a stream'}",
-            where=f"batch rule '{kind}'",
-            remedy="pass stream=..." if stream is None else "leave out stream=...",
-        )
-    if stream is not None and layout.several and layout.mode == "pool":
-        raise UsageError(
-            "devices that each step on a network of their own cannot share a stream",
-            where="`devices_mode=pool`",
-            remedy="use `devices_mode=shard`",
-        )
-
-
-def _shape(leaf: Any) -> tuple:
-    return tuple(leaf.shape), np.dtype(leaf.dtype)

@@ -132,9 +132,10 @@ class Programs:
     On CPU, `advance` of a step that has parts is several programs, dispatched in turn, and so is an event that happens
     several times in a row.
 
-    `streamed` is what a stream has for these steps (`loop.Feed`): fields of `Examples`, each leaf with a leading axis
-    of `steps_per_dispatch`; nothing without a stream. `state` is donated. `seed`, `start`, `stop` and `step` are
-    scalars, so their values never cause a compilation. `end` is `stop`, or the maximum over the devices where they vote
+    `streamed` is what a stream has for these steps (`data.streaming.Feed`): fields of `Examples`, each leaf with a
+    leading axis of `steps_per_dispatch`; nothing without a stream. `state` is donated. `seed`, `start`, `stop` and
+    `step` are scalars, so their values never cause a compilation. `end` is `stop`, or the maximum over the devices
+    where they vote
     (`devices.voted`).
 
     Arguments:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 DEFAULT = "configs_final/digits.txt"  # what runs without a config, unless a method has a file of its own
 MATCHING = "configs_final/matching/digits.txt"  # which the matching methods share
 PUBLISHED = "published settings"  # in place of a file's path: nothing but what the method implies
-SGD_PROTOCOLS = ("idc", "dc")  # of evaluation, named after their families; all other families have RCIG's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,29 +43,11 @@ class RunSettings:
         metadata={"help": "evaluation: what differs from the published recipe", "low": None, "high": None},
     )
 
-    def stored_recipe(self, method: Any) -> dict[str, Any]:
-        """Returns the evaluation recipe that goes into the artefact: networks of the method's own size unless told
-        otherwise.
-
-        Arguments:
-            method: the procedure, of which `width` and `depth` are read where it has them, and the family, whose
-                protocol it is evaluated by; of a matching method, its networks and DSA's augmentation too.
-        """
-        family = getattr(method, "family", "")
-        protocol = self.recipe.get("protocol", family if family in SGD_PROTOCOLS else "rcig")
-        how = {"protocol": protocol} if protocol in SGD_PROTOCOLS else {"test_aug": self.test_aug}
-        sizes = {name: getattr(method, name, None) for name in ("width", "depth")}
-        of_method = {name: size for name, size in sizes.items() if size is not None}
-        return {**how, **of_method, **_as_matched(method, protocol), **self.recipe}
-
-
-def _as_matched(method: Any, protocol: str) -> dict[str, Any]:
-    """Returns the architecture of a matching method's networks and, in DC's family, the strategy that they train
-    with."""
-    network, norm, strategy = (getattr(method, name, None) for name in ("net_type", "norm_type", "aug_type"))
-    recipe = {} if network in (None, "convnet") else {"eval_arch": "resnet_idc" if network == "resnet" else network}
-    recipe |= {} if norm in (None, "instance") else {"normalization": norm}
-    return recipe | ({"dsa_strategy": strategy} if strategy and protocol == "dc" else {})
+    def stored_recipe(self, method: Method) -> dict[str, Any]:
+        """Returns the evaluation recipe that goes into the artefact: the method's own, unless told otherwise."""
+        protocol = self.recipe.get("protocol", method.protocol)
+        how = {"test_aug": self.test_aug} if protocol == "rcig" else {"protocol": protocol}
+        return {**how, **method.recipe(protocol), **self.recipe}
 
 
 @dataclasses.dataclass(frozen=True)

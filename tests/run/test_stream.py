@@ -135,7 +135,7 @@ def test_a_stream_and_the_procedure_must_agree():
     assert "6 rows" in caught.value.expected
     with pytest.raises(UsageError, match="share a stream"):
         several = Layout((jax.devices()[0],) * 2, "pool")
-        loop.Feed(Labels(), Adding(), 1, several)
+        loop.run(Adding(), examples(), steps=1, seed=0, stream=Labels(), layout=several)
 
 
 def test_a_batch_of_other_shapes_than_told_is_refused():

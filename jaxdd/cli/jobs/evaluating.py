@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from jaxdd.cli.flags.rcig import Eval
 from jaxdd.cli.screen.progress import Trainings, table
 from jaxdd.core import config as configs
 from jaxdd.core import io
-from jaxdd.core.config import Layer, Value, values_of
+from jaxdd.core.config import Layer, Value
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, UsageError, choose
 from jaxdd.data.registry import user_kind
@@ -24,7 +24,7 @@ from jaxdd.models import ALIASES, NAMES, NORMALIZATIONS, TEACHERS
 from jaxdd.run.chain import students as soft
 from jaxdd.run.control import Control
 from jaxdd.run.evaluating import Evaluating
-from jaxdd.run.settings import Settings, build, default_config, default_folder
+from jaxdd.run.settings import build, default_folder
 from jaxdd.run.storage import sets
 from jaxdd.run.storage.identity import require_writable
 
@@ -64,7 +64,7 @@ def job(
     origin = ", ".join(f"{key} {made[key]}" for key in ("method", "step") if key in made)
     where = f"{job.found.path}" + (f" ({origin})" if origin else "")
     what = f"evaluation of {len(job.distilled)} images of {job.name}, {job.distilled.ipc} per class"
-    return Job(what, work, (*job.settings.notices, *notices), {"set": where})
+    return Job(what, work, (*job.notices, *notices), {"set": where})
 
 
 class _Job:
@@ -73,21 +73,22 @@ class _Job:
     def __init__(self, options: Eval, changes: Layer, labels: soft.Labels, maker: str):
         self.options, self.labels = options, labels
         _require_known_network(options, changes)
-        named = {"dataset_name": Value(options.dataset_name, "`dataset_name`")} if options.dataset_name else {}
-        self.settings = build(options.config_path, named)
-        run = self.settings.run
-        usual = default_folder(run.dataset_name, self.settings.ipc, run.method)
+        config = None
+        if options.config_path or not options.checkpoint_path:  # which say the recipe, or the usual folder
+            named = {"dataset_name": Value(options.dataset_name, "`dataset_name`")} if options.dataset_name else {}
+            config = build(options.config_path, named)
+            usual = default_folder(config.run.dataset_name, config.ipc, config.run.method)
+            config = config if options.config_path else None
         self.found = sets.find(io.absolute(options.checkpoint_path or usual), maker)
-        told = options.dataset_name or (run.dataset_name if options.config_path else "")
-        flip = bool(getattr(self.settings.method, "use_flip", True)) if options.config_path else True
-        self.distilled = self.found.read(dataset=told, flip=flip)
-        if not options.config_path:  # what is to be expected depends on the method
-            made_by = default_config(self.distilled.provenance.get("method"))
-            self.settings = build(made_by, named)
+        told = options.dataset_name or (config.run.dataset_name if config else "")
+        self.distilled = self.found.read(dataset=told, flip=bool(getattr(config and config.method, "use_flip", True)))
         self.name = self._dataset_name(told)
         if self.distilled.recipe.get("protocol") == "soft":
             self.labels = labels.beside(self.found.beside)
-        self.recipes = _recipes(options, changes, self.settings, self.distilled, self.labels.recipe)
+        of_set = {**self.distilled.recipe, **self.labels.recipe}
+        stored = config.run.stored_recipe(config.method) if config else of_set
+        self.recipes = Recipe.chosen(stored, changes, _architectures(options), self.distilled)
+        self.notices = config.notices if config else ()
         self.soft = self.recipes[0].protocol == "soft"
         self.folder = io.absolute(options.output_dir) if options.output_dir else self.found.beside
         self.rows: dict[str, Any] = {
@@ -168,9 +169,9 @@ class _Job:
         """Shows the table, and says where the result file is."""
         screen, options = session.screen, self.options
         screen.show(table(evaluation.rows))
-        method = self.distilled.provenance.get("method")
-        published = _expected(method, self.name) if self.soft else _published(self.settings, self.name)
-        screen.facts(reference=published, numbers=self.link.file(self.folder))
+        method = str(self.distilled.provenance.get("method", "rcig"))
+        reference = configs.reference(method, self.name, self.distilled.ipc)
+        screen.facts(reference=reference, numbers=self.link.file(self.folder))
         screen.log_to((io.absolute(options.log_dir) if options.log_dir else self.folder) / "log.txt")
         if options.message and options.message != Eval.message:
             screen.record(f"message: {options.message}")
@@ -189,47 +190,6 @@ def _architectures(options: Eval) -> tuple[str, ...]:
     return tuple(name.strip() for name in (options.eval_arch or "").split(",") if name.strip())
 
 
-def _recipes(
-    options: Eval, changes: Layer, settings: Settings, distilled: DistilledSet, labelled: Mapping[str, Any]
-) -> tuple[BaseRecipe, ...]:
-    """Returns one recipe per architecture: the config's if one was named, else the set's own, with the changes.
-
-    Another protocol than the stored one takes over what all protocols have.
-
-    Arguments:
-        labelled: settings that stored labels are for.
-    """
-    set_recipe = {**distilled.recipe, **labelled}
-    stored = settings.run.stored_recipe(settings.method) if options.config_path else set_recipe
-    said = values_of(changes)
-    cls = Recipe.protocol_of({**stored, **said})
-    if cls is not Recipe.protocol_of(stored):
-        common = {field.name for field in configs.settings_of(BaseRecipe)}
-        stored = {name: value for name, value in stored.items() if name in common} | {"protocol": cls.protocol}
-    configs.check([{name: value for name, value in changes.items() if name != "protocol"}], {"recipe": cls})
-    names = _architectures(options) or (str(said.get("eval_arch", stored.get("eval_arch", Recipe.eval_arch))),)
-    if cls.protocol == "soft":
-        return Recipe.for_students(stored, said, names, distilled)
-    return tuple(Recipe.of({**Recipe.stored_for(stored, name), **said, "eval_arch": name}) for name in names)
-
-
 def _shape(distilled: DistilledSet) -> tuple[int, int, int]:
     height, width, channels = distilled.images.shape[1:]
     return height, width, channels
-
-
-def _expected(method: Any, dataset: str) -> str:
-    """Returns the accuracy of this method on this data set in the header of a packaged config."""
-    for name, path in configs.packaged_configs().items():
-        if name.startswith(f"cda/{method}_"):
-            file = configs.read_config(path)
-            if (file.values.get("method"), file.values.get("dataset_name")) == (method, dataset):
-                return file.header.get("accuracy", "")
-    return ""
-
-
-def _published(settings: Settings, dataset: str) -> str:
-    """Returns the accuracy of this data set in the config's header."""
-    header = settings.config.header
-    usual = header.get("accuracy", "") if settings.run.dataset_name == dataset else ""
-    return header.get(f"accuracy {dataset}".lower(), usual)

@@ -44,7 +44,7 @@ from jaxdd.core.procedure import BatchRule, Demand, Event, Implied, Method, Part
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
 from jaxdd.methods.condensation import accdd, draws, dream, gradient_amplification, published
-from jaxdd.methods.condensation.settings import CondensationSettings
+from jaxdd.methods.condensation.settings import ARCHITECTURES, CondensationSettings
 from jaxdd.methods.condensation.state import CondensationState
 from jaxdd.methods.condensation.sweep import memory_of_class, sweep, together
 from jaxdd.training import sgd
@@ -87,6 +87,18 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         which = {"random": "random images", "kmean": "representatives"}[self.selection]
         network = f"{self.network(image_shape, classes)}, {self.norm_type} norm"
         return f"{network}; matches {what[self.match]} of {self.batch_real} {which} per class"
+
+    @property
+    def protocol(self) -> str:
+        """IDC's protocol, or DC's."""
+        return self.family
+
+    def recipe(self, protocol: str) -> dict[str, Any]:
+        """Returns size, architecture and normalisation of its networks; for DC's protocol, the augmentation too."""
+        recipe = super().recipe(protocol)
+        recipe |= {} if self.net_type == "convnet" else {"eval_arch": ARCHITECTURES.get(self.net_type, self.net_type)}
+        recipe |= {} if self.norm_type == "instance" else {"normalization": self.norm_type}
+        return recipe | ({"dsa_strategy": self.aug_type} if self.aug_type and protocol == "dc" else {})
 
     def demand(self, image_shape: tuple[int, int, int], classes: int) -> Demand:
         """Returns the memory for matching the classes that go together."""

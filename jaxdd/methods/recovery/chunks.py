@@ -8,14 +8,14 @@ counted from class 0 on.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd.core.errors import UsageError
+from jaxdd.core.errors import CheckpointError, UsageError
 from jaxdd.core.random import key_for
 
 
@@ -30,6 +30,11 @@ class Chunk(NamedTuple):
     ipc_index: int
     first: int
     stop: int
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Chunk:
+        """Returns the chunk that an entry of a manifest is about."""
+        return cls(int(entry["ipc_index"]), int(entry["first"]), int(entry["stop"]))
 
     @property
     def name(self) -> str:
@@ -88,3 +93,31 @@ def share(all_chunks: tuple[Chunk, ...], shard: tuple[int, int]) -> tuple[Chunk,
             remedy="number the shards from 0",
         )
     return all_chunks[index::count]
+
+
+def require_complete(missing: Iterable[Chunk], where: str, why: str) -> None:
+    """Refuses a set in which there are chunks missing, by naming them.
+
+    Raises:
+        CheckpointError: see above.
+    """
+    named: dict[int, list[list[int]]] = {}
+    for chunk in sorted(missing):
+        ranges = named.setdefault(chunk.ipc_index, [])
+        if ranges and ranges[-1][1] == chunk.first:
+            ranges[-1][1] = chunk.stop
+        else:
+            ranges.append([chunk.first, chunk.stop])
+    if named:
+        lines = [f"image {index} of classes {_listed(ranges)}" for index, ranges in named.items()]
+        more = [f"... and {len(lines) - 10} more"] if len(lines) > 10 else []
+        raise CheckpointError(
+            f"{why}\n  " + "\n  ".join([*lines[:10], *more]),
+            where=where,
+            expected="every image of every class",
+            remedy="run the same command, or the shards that are left, until they are finished",
+        )
+
+
+def _listed(ranges: list[list[int]]) -> str:
+    return ", ".join(f"{first} to {stop - 1}" if stop - first > 1 else str(first) for first, stop in ranges)

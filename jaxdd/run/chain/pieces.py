@@ -22,32 +22,18 @@ from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError
 from jaxdd.core.random import key_for
 from jaxdd.core.shards import Pieces, alone
+from jaxdd.core.trees import require_same
 from jaxdd.core.types import Examples, PyTree
-from jaxdd.data.readers import images as decoding
-from jaxdd.data.readers.encoding import encode, truncate
+from jaxdd.data.readers.encoding import truncate
 from jaxdd.methods.recovery import selection
-from jaxdd.methods.recovery.chunks import Chunk, chunks
+from jaxdd.methods.recovery.chunks import Chunk, chunks, require_complete
 from jaxdd.methods.recovery.settings import Recovery
 from jaxdd.models.network import Network
 from jaxdd.run.control import Reporter
-from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.identity import refuse_other_set
 
 KEYS = ("ipc_index", "first")  # numbers of a chunk
-
-
-def published(pixels: np.ndarray, store: str, quality: int) -> tuple[np.ndarray, list[bytes]]:
-    """Returns images as readers of the files will see them, and the files; for `none`, the images as they are and no
-    files.
-
-    Arguments:
-        pixels: `[n, side, side, channels]` uint8.
-        store, quality: as in `data.readers.encoding.encode`.
-    """
-    if store == "none":
-        return pixels, []
-    files = [encode(image, store, quality) for image in pixels]  # pyright: ignore[reportArgumentType]
-    return np.stack([decoding.decode(file, "an image just encoded") for file in files]), files
+INITIAL = ("label", "first", "stop")  # numbers of a file of initial images
 
 
 def to_arrays(chunk: Chunk, images: np.ndarray, files: list[bytes]) -> dict[str, np.ndarray]:
@@ -65,42 +51,6 @@ def files_of(arrays: Mapping[str, np.ndarray]) -> list[bytes]:
     """Returns the image files in what `to_arrays` made."""
     ends = np.cumsum(arrays["sizes"])
     return [arrays["files"][end - size : end].tobytes() for end, size in zip(ends, arrays["sizes"], strict=True)]
-
-
-def require_complete(missing: Iterable[Chunk], where: str, why: str) -> None:
-    """Refuses a set in which there are chunks missing, by naming them.
-
-    Raises:
-        CheckpointError: see above.
-    """
-    named: dict[int, list[list[int]]] = {}
-    for chunk in sorted(missing):
-        ranges = named.setdefault(chunk.ipc_index, [])
-        if ranges and ranges[-1][1] == chunk.first:
-            ranges[-1][1] = chunk.stop
-        else:
-            ranges.append([chunk.first, chunk.stop])
-    if named:
-        lines = [f"image {index} of classes {_listed(ranges)}" for index, ranges in named.items()]
-        more = [f"... and {len(lines) - 10} more"] if len(lines) > 10 else []
-        raise CheckpointError(
-            f"{why}\n  " + "\n  ".join([*lines[:10], *more]),
-            where=where,
-            expected="every image of every class",
-            remedy="run the same command, or the shards that are left, until they are finished",
-        )
-
-
-def _listed(ranges: list[list[int]]) -> str:
-    return ", ".join(f"{first} to {stop - 1}" if stop - first > 1 else str(first) for first, stop in ranges)
-
-
-def of_entry(entry: Mapping[str, Any]) -> Chunk:
-    """Returns the chunk that an entry of a manifest is about."""
-    return Chunk(int(entry["ipc_index"]), int(entry["first"]), int(entry["stop"]))
-
-
-INITIAL = ("label", "first", "stop")  # numbers of a file of initial images
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -272,7 +222,7 @@ def _common(places: Sequence[pathlib.Path], ipc: int | None, with_recipe: bool) 
         contents.append(content)
         what, where = "the folders belong to different runs", f"{places[0]} and {place}"
         first, this = contents[0]["identity"], contents[-1]["identity"]
-        identities.require_same(first, this, what, where=where, remedy="merge the shards of one run")
+        require_same(first, this, what, where=where, remedy="merge the shards of one run")
     if not contents:
         raise CheckpointError(
             "nothing to merge",
@@ -299,7 +249,7 @@ def _intact(places: Sequence[pathlib.Path], wanted: Sequence[Chunk]) -> dict[Chu
     for place in places:
         pieces = Pieces(place, KEYS)
         for entry in pieces.entries().values():
-            chunk = of_entry(entry)
+            chunk = Chunk.of(entry)
             if chunk in needed and chunk not in whole:
                 if pieces.intact(entry):
                     whole[chunk] = pieces, entry

@@ -22,6 +22,7 @@ from jaxdd.core import config as configs
 from jaxdd.core.errors import CheckpointError, UsageError, garbled
 from jaxdd.core.io import shorter_path
 from jaxdd.core.random import key_for
+from jaxdd.core.trees import changes
 from jaxdd.core.types import PyTree
 from jaxdd.data.registry import one_word
 from jaxdd.methods import Condensation
@@ -310,7 +311,7 @@ def unlike(folder: pathlib.Path, manifest: Mapping[str, Any], settings: Settings
         wanted |= {"image_shape": [side, side, known.channels], "classes": known.classes}
     elif resolution is not None:
         wanted |= {"image_shape": [resolution, resolution, channels]}
-    return identity.changes(stored, identity.as_json({"dataset": settings.run.dataset_name, **wanted}))
+    return changes(stored, identity.as_json({"dataset": settings.run.dataset_name, **wanted}))
 
 
 def _network(settings: Settings) -> str:

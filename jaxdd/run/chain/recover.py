@@ -31,13 +31,13 @@ from jaxdd.core import backend, io
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, ConfigError
 from jaxdd.core.shards import Pieces, alone
-from jaxdd.data.readers.encoding import truncate
+from jaxdd.data.readers.encoding import as_published, truncate
 from jaxdd.methods.recovery.chunks import Chunk, chunks, share
 from jaxdd.methods.recovery.plan import Stage, plan
 from jaxdd.methods.recovery.settings import Recovery
 from jaxdd.methods.recovery.stage import ChunkExamples, RecoverStage
 from jaxdd.run import loop
-from jaxdd.run.chain.pieces import KEYS, Initial, Publish, merge, published, to_arrays
+from jaxdd.run.chain.pieces import KEYS, Initial, Publish, merge, to_arrays
 from jaxdd.run.chain.teachers import Teacher
 from jaxdd.run.control import Control, Stopped
 from jaxdd.run.storage import identity as identities
@@ -273,7 +273,7 @@ class Recovering:
             images, losses = self._optimised(chunk, self._standardised(pixels), active, options)
             mean, std = (np.asarray(row, np.float32) for row in self.constants)
             pixels = truncate(images * std + mean)
-        seen, files = published(pixels, self.settings.store, self.settings.quality)
+        seen, files = as_published(pixels, self.settings.store, self.settings.quality)
         seconds = round(time.perf_counter() - start, 3)
         about = {**chunk._asdict(), "seconds": seconds, "losses": losses}
         pieces.add(chunk.name, to_arrays(chunk, seen, files), about)

@@ -30,6 +30,7 @@ from jaxdd.core import backend, io, shards
 from jaxdd.core.config import as_dict
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, UsageError, garbled
+from jaxdd.core.trees import require_same
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.evaluation.base import Subject
 from jaxdd.evaluation.contenders import placed
@@ -299,7 +300,7 @@ def _entries(folder: pathlib.Path, identity: Mapping[str, Any]) -> dict[str, Any
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise garbled(error, path, ANEW) from None
     remedy = "choose another folder, or the teachers, set and settings that these labels were made with"
-    identities.require_same(stored, identity, "the folder holds other labels", where=folder, remedy=remedy)
+    require_same(stored, identity, "the folder holds other labels", where=folder, remedy=remedy)
     return manifest["epochs"]
 
 

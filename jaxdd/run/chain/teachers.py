@@ -25,13 +25,14 @@ from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, UsageError, garbled
 from jaxdd.core.io import absolute, shorter_path
 from jaxdd.core.precision import Precision
+from jaxdd.core.trees import require_same
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.data import Dataset, Preprocessing
 from jaxdd.data.registry import one_word
 from jaxdd.models import imported as weights
 from jaxdd.models.network import Network
 from jaxdd.run.chain.settings import Decoupled
-from jaxdd.run.storage import identity, networks
+from jaxdd.run.storage import networks
 from jaxdd.training.trainer import accuracy
 
 
@@ -323,7 +324,7 @@ def read(
         known = load(source, precision)
     else:
         known = imported(source, dataset, preprocessing, architecture, precision=precision)
-    identity.require_same(
+    require_same(
         {key: known.about["architecture"][key] for key in ("image_shape", "classes")},
         {"image_shape": list(dataset.image_shape), "classes": dataset.classes},
         "this teacher sees other images",
@@ -369,7 +370,7 @@ def require_kind(known: Teacher, name: str | None, width: int | None) -> None:
 
 def _require_kind(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: object, remedy: str) -> None:
     what = "this teacher is of another kind than is asked for"
-    identity.require_same(stored, wanted, what, where=where, remedy=remedy, error=UsageError)
+    require_same(stored, wanted, what, where=where, remedy=remedy, error=UsageError)
 
 
 def _is_one(folder: pathlib.Path) -> bool:

@@ -8,7 +8,6 @@ modules: parameter paths hold them too.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import pathlib
@@ -16,13 +15,12 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
-import numpy as np
-
 import jaxdd
 from jaxdd.core import io
-from jaxdd.core.errors import CheckpointError, JaxddError
+from jaxdd.core.errors import CheckpointError
 from jaxdd.core.io import gigabytes
+from jaxdd.core.procedure import by_name
+from jaxdd.core.trees import changes, require_same
 
 FORMAT = 2  # 1 told evaluations and networks apart by what Python prints of their classes
 
@@ -33,22 +31,7 @@ def of_procedure(procedure: Any) -> dict[str, Any]:
     Raises:
         TypeError: a setting has no form in JSON.
     """
-    return {"format": FORMAT, "settings": _by_name(procedure)}
-
-
-def _by_name(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _by_name(inner) for key, inner in value.items()}
-    if isinstance(value, tuple | list):
-        return [_by_name(inner) for inner in value]
-    if isinstance(value, nn.Module):
-        names = [field.name for field in dataclasses.fields(value) if field.name not in ("parent", "name")]
-        return {"module": type(value).__name__, **{name: _by_name(getattr(value, name)) for name in names}}
-    if dataclasses.is_dataclass(value):
-        return {field.name: _by_name(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return np.dtype(value).name  # or a TypeError
+    return {"format": FORMAT, "settings": by_name(procedure)}
 
 
 def network_of_text(text: str) -> dict[str, Any]:
@@ -118,30 +101,6 @@ def require_same_run(begun: Any, now: Any, path: pathlib.Path) -> None:
     )
 
 
-def require_same(
-    old: Any,
-    new: Any,
-    what: str,
-    *,
-    where: object,
-    remedy: str,
-    expected: str = "",
-    error: type[JaxddError] = CheckpointError,
-) -> None:
-    """Refuses two nested settings that differ.
-
-    Arguments:
-        old, new: the two.
-        what: the error's first line; one line follows for each difference.
-        where, remedy, expected, error: of the error.
-
-    Raises:
-        JaxddError: `error`, which names every key that differs.
-    """
-    if lines := changes(old, new):
-        raise error(what + "".join(f"\n  {line}" for line in lines), where=str(where), expected=expected, remedy=remedy)
-
-
 def refuse_older(folder: pathlib.Path) -> None:
     """Refuses a folder in whose sub-folders an older version left an unfinished evaluation.
 
@@ -173,22 +132,6 @@ def origin(folder: pathlib.Path) -> dict[str, Any] | None:
         return dict(manifest.get("provenance") or {})
     except (OSError, ValueError, AttributeError, TypeError):
         return None
-
-
-def changes(old: Any, new: Any, path: str = "") -> list[str]:
-    """Returns one line `key: old -> new` for every difference of two nested settings."""
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        before, after = json.dumps(old), json.dumps(new)
-        return [] if before == after else [f"{path}: {before} -> {after}"]
-    lines = []
-    for key in dict.fromkeys((*old, *new)):
-        inner = f"{path}.{key}" if path else key
-        if key in old and key in new:
-            lines += changes(old[key], new[key], inner)
-        else:
-            before, after = (json.dumps(side[key]) if key in side else "absent" for side in (old, new))
-            lines.append(f"{inner}: {before} -> {after}")
-    return lines
 
 
 def require_writable(folder: Any, needed: int = 0) -> None:
