@@ -10,45 +10,24 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from jaxdd import __version__
 from jaxdd.cli.flags.dialect import PROGRAMS, Dialect, typed
-from jaxdd.cli.flags.kinds import NO
+from jaxdd.core.config import NO
 from jaxdd.core.errors import JaxddError, choose
 from jaxdd.core.io import shorter_path
 from jaxdd.run.control import Stopped
 
-
-class Command(NamedTuple):
-    """A command.
-
-    Arguments:
-        about: what it does.
-        dialect: module of `cli.flags`, where its dialect has the command's name in capitals.
-        settings: function of `cli.settings`.
-    """
-
-    about: str
-    dialect: str
-    settings: str
-
-
-COMMANDS = {
-    "distill": Command("makes a distilled set", "rcig", "of_distill"),
-    "condense": Command(
-        "makes one by matching gradients or features, with the flags of IDC, AccDD, DREAM and GA-DD",
-        "matching",
-        "of_condense",
-    ),
-    "pretrain": Command("trains the networks that AccDD and GA-DD start from", "matching", "of_pretrain"),
-    "squeeze": Command("trains or imports the teacher of SRe2L, CDA and their successors", "chain", "of_chain"),
-    "recover": Command("makes a set from a teacher, with the flags of SRe2L and CDA", "chain", "of_chain"),
-    "relabel": Command("stores the teacher's soft labels of such a set", "chain", "of_set"),
-    "validate": Command(
-        "trains students on such a set by its soft labels, with the flags of SRe2L and CDA", "chain", "of_set"
-    ),
-    "eval": Command("measures a distilled set", "rcig", "of_eval"),
+COMMANDS = {  # name -> module of its dialect (`cli.flags`), function that checks it (`cli.settings`), what it does
+    "distill": ("rcig", "of_distill", "makes a distilled set"),
+    "condense": ("matching", "of_condense", "makes one by matching gradients or features: IDC, AccDD, DREAM, GA-DD"),
+    "pretrain": ("matching", "of_pretrain", "trains the networks that AccDD and GA-DD start from"),
+    "squeeze": ("chain", "of_chain", "trains or imports the teacher of SRe2L, CDA and their successors"),
+    "recover": ("chain", "of_chain", "makes a set from a teacher, with the flags of SRe2L and CDA"),
+    "relabel": ("chain", "of_set", "stores the teacher's soft labels of such a set"),
+    "validate": ("chain", "of_set", "trains students on such a set by its soft labels"),
+    "eval": ("rcig", "of_eval", "measures a distilled set"),
 }
 SCRIPTS = {name: f"{name}.py" for name in COMMANDS} | {"distill": "distill_dataset.py"}
 
@@ -116,13 +95,13 @@ def read(command: str, flags: Sequence[str], program: str = "") -> tuple[Any, An
         JaxddError: anything a user can mend.
     """
     arguments = dialect(command).parse(flags, program)
-    checked = getattr(importlib.import_module("jaxdd.cli.settings"), COMMANDS[command].settings)
+    checked = getattr(importlib.import_module("jaxdd.cli.settings"), COMMANDS[command][1])
     return arguments.options, checked(arguments)
 
 
 def dialect(command: str) -> Dialect[Any]:
     """Returns the language of a command."""
-    module = importlib.import_module(f"jaxdd.cli.flags.{COMMANDS[command].dialect}")
+    module = importlib.import_module(f"jaxdd.cli.flags.{COMMANDS[command][0]}")
     return getattr(module, command.upper())
 
 
@@ -135,7 +114,7 @@ def _called(command: str, *, by_script: bool) -> str:
 
 
 def _overview() -> str:
-    rows = "\n".join(f"  jaxdd {name:<8} {text}" for name, (text, *_) in COMMANDS.items())
+    rows = "\n".join(f"  jaxdd {name:<8} {text}" for name, (*_, text) in COMMANDS.items())
     return f"jaxdd: dataset distillation in JAX\n\n{rows}\n\n`jaxdd COMMAND --help` lists the flags."
 
 

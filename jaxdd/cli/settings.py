@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from jaxdd.cli.flags.dialect import NO_EFFECT, Arguments
 from jaxdd.core import config as configs
@@ -32,20 +32,6 @@ OF_LONG_RUNS = {  # options of `distill` that a chain does not need -> why
     "log_every": "the links of a chain tell their own progress",
     "zca_path": "images of this family are not whitened",
 }
-
-
-class Recipe(NamedTuple):
-    """Settings of an evaluation recipe that a user gives; a set has all others with it.
-
-    Arguments:
-        layer: the settings.
-        notices: what to tell.
-    """
-
-    layer: Layer
-    notices: tuple[str, ...]
-
-
 OF_RCIG = ("use_x64", "skip_tune", "naive_loss", "init_random_noise")  # settings that no chain has
 
 
@@ -171,8 +157,8 @@ def _with_depth(source: str | None, layer: Layer, notices: Sequence[str]) -> Set
     return build(source, others, notices=[*notices, told])
 
 
-def of_eval(arguments: Arguments[Eval]) -> Recipe:
-    """Returns what flags and `--set` say of an evaluation; each must be a setting of one of the recipes.
+def of_eval(arguments: Arguments[Eval]) -> Arguments[Any]:
+    """Returns the arguments of an evaluation, whose settings must each be one of a recipe.
 
     Raises:
         ConfigError: an unknown key, or a value that no recipe takes.
@@ -183,17 +169,15 @@ def of_eval(arguments: Arguments[Eval]) -> Recipe:
     if arguments.options.dataset_name:
         require_known(arguments.options.dataset_name)
     layer = {name: value for name, value in arguments.layer.items() if name != "protocol"}
-    known: Mapping[str, list[type]] = {
-        name: [cls for cls in ALL if name in {field.name for field in configs.settings_of(cls)}] for name in layer
-    }
     configs.require_known(layer, ALL)
     for name, value in layer.items():
-        _check_any({name: value}, known[name])
-    return Recipe(arguments.layer, arguments.notices)
+        home = next(cls for cls in ALL if name in {field.name for field in configs.settings_of(cls)})
+        configs.check([{name: value}], {"recipe": home})
+    return arguments
 
 
-def of_set(arguments: Arguments[Relabel | Validate]) -> Recipe:
-    """Returns what flags and `--set` say of the students of a set that was recovered from a teacher.
+def of_set(arguments: Arguments[Relabel | Validate]) -> Arguments[Any]:
+    """Returns the arguments of a command on a set that was recovered from a teacher; its settings are the students'.
 
     Raises:
         ConfigError: an unknown key, or a bad value.
@@ -207,22 +191,10 @@ def of_set(arguments: Arguments[Relabel | Validate]) -> Recipe:
         raise UsageError("the set has its recipe with it", where=where, remedy="leave it out; --set changes a setting")
     configs.check([arguments.layer], {"recipe": SoftSettings})
     if options.named:
-        return Recipe(arguments.layer, arguments.notices)
+        return arguments
     raise UsageError(
         "which set?",
         where="`checkpoint_path`" + ", or `train_dir`" * hasattr(options, "train_dir"),
         expected="the output folder of recover",
         remedy="name it, e.g. --checkpoint_path syn-data/NAME",
     )
-
-
-def _check_any(layer: Layer, classes: Sequence[type]) -> None:
-    """Refuses a setting that none of the classes takes."""
-    *others, last = classes
-    for cls in others:
-        try:
-            configs.check([layer], {"recipe": cls})
-        except configs.ConfigError:
-            continue
-        return
-    configs.check([layer], {"recipe": last})

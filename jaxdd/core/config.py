@@ -7,6 +7,7 @@ with the key, the file's line and the nearest valid name.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -309,13 +310,13 @@ def _checked(cls: type, field: dataclasses.Field, chosen: Value) -> Any:
     """Returns the value of one field, coerced to the field's type; raises `ConfigError` on a wrong type or range."""
     annotation, value = _hints(cls)[field.name], chosen.value
     coerced = _coerce(value, annotation)
-    if coerced is _BAD:
+    if coerced is NOTHING:
         words = [word for word in words_of(annotation) if isinstance(word, str)]
         misspelt = isinstance(value, str) and bool(words)
         raise ConfigError(
             f"'{field.name}' is {json.dumps(value)}, which " + ("is unknown" if misspelt else "has the wrong type"),
             where=chosen.origin,
-            expected=f"{_describe(annotation)}; it means: {field.metadata['help']}",
+            expected=f"{in_words(annotation)}; it means: {field.metadata['help']}",
             remedy=(nearest(value, words) if misspelt else "") or "change it, or leave it out for its default",
         )
     low, high = field.metadata["low"], field.metadata["high"]
@@ -332,7 +333,8 @@ def _checked(cls: type, field: dataclasses.Field, chosen: Value) -> Any:
     return coerced
 
 
-_BAD = object()
+NOTHING = object()  # in place of a value that is not of its type
+YES, NO = ("true", "1", "yes", "y"), ("false", "0", "no", "n")
 
 
 @functools.cache
@@ -343,24 +345,46 @@ def _hints(cls: type) -> dict[str, Any]:
 def _coerce(value: Any, annotation: Any) -> Any:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
-        return next((c for a in arguments if (c := _coerce(value, a)) is not _BAD), _BAD)
+        return next((c for a in arguments if (c := _coerce(value, a)) is not NOTHING), NOTHING)
     if origin is typing.Literal:
-        return value if value in arguments else _BAD
+        return value if value in arguments else NOTHING
     if origin is tuple and isinstance(value, list | tuple):
         inner = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         parts = [_coerce(v, a) for v, a in zip(value, inner, strict=False)]
-        return _BAD if len(inner) != len(value) or any(p is _BAD for p in parts) else tuple(parts)
+        return NOTHING if len(inner) != len(value) or any(p is NOTHING for p in parts) else tuple(parts)
     if origin is dict or annotation is dict:
-        return dict(value) if isinstance(value, dict) else _BAD
+        return dict(value) if isinstance(value, dict) else NOTHING
     if annotation is type(None):
-        return None if value is None else _BAD
+        return None if value is None else NOTHING
     if annotation is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value) if abs(value) < sys.float_info.max else _BAD  # JSON as Python reads it knows NaN
+        return float(value) if abs(value) < sys.float_info.max else NOTHING  # JSON as Python reads it knows NaN
     if annotation is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if annotation in (bool, str) and isinstance(value, annotation):
         return value
-    return _BAD
+    return NOTHING
+
+
+def from_text(text: str, annotation: Any) -> Any:
+    """Returns the value of a type that a text stands for; NOTHING where it stands for none.
+
+    Where there is a choice of words, any other text is taken too: it is refused when the words are known to be wrong.
+    """
+    kinds = alternatives(annotation)
+    if text in words_of(annotation) or (text and kinds[0] not in (bool, int, float)):
+        return text
+    if kinds[0] is bool:
+        return text.lower() in YES if text.lower() in (*YES, *NO) else NOTHING
+    for number in (kind for kind in kinds if kind in (int, float)):
+        with contextlib.suppress(ValueError):
+            return number(text)
+    return NOTHING
+
+
+def alternatives(annotation: Any) -> list[Any]:
+    """Returns the types that a value may have, without None."""
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return [kind for kind in (typing.get_args(annotation) if union else (annotation,)) if kind is not type(None)]
 
 
 def words_of(annotation: Any) -> tuple[Any, ...]:
@@ -372,16 +396,17 @@ def words_of(annotation: Any) -> tuple[Any, ...]:
     return sum(map(words_of, arguments), ()) if union else ()
 
 
-def _describe(annotation: Any) -> str:
+def in_words(annotation: Any) -> str:
+    """Returns `an integer or null`, and the like."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_describe(a) for a in arguments)
+        return " or ".join(in_words(a) for a in arguments)
     if origin is typing.Literal:
         return "one of " + ", ".join(json.dumps(a) for a in arguments)
     if origin is tuple:
         if arguments[-1] is Ellipsis:
-            return f"a list of {_describe(arguments[0])}"
-        return "a list of " + ", ".join(_describe(a) for a in arguments)
+            return f"a list of {in_words(arguments[0])}"
+        return "a list of " + ", ".join(in_words(a) for a in arguments)
     names = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
     return names.get(annotation, "an object")
 

@@ -126,4 +126,4 @@ class SoftSettings(RecipeSettings):
     tests: int = setting(5, "tests during one training, the last one included", low=1)
 
 
-ALL = (RcigSettings, IdcSettings, DcSettings, SoftSettings)
+ALL = (IdcSettings, DcSettings, RcigSettings, SoftSettings)  # where several know a setting, the first takes most values

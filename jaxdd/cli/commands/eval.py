@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from jaxdd.cli.command import Job
+from jaxdd.cli.flags.dialect import Arguments
 from jaxdd.cli.flags.rcig import Eval
 from jaxdd.cli.jobs import evaluating
-from jaxdd.cli.settings import Recipe
 
 
-def jobs(options: Eval, recipe: Recipe) -> Iterator[Job]:
+def jobs(options: Eval, recipe: Arguments[Any]) -> Iterator[Job]:
     """Yields the evaluation."""
     yield evaluating.job(options, recipe.layer, notices=recipe.notices)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jaxdd.cli.command import Job, Session
@@ -47,19 +46,21 @@ def jobs(options: Recover, settings: Decoupled) -> Iterator[Job]:
     sources = teachers.find(
         settings, options.arch_path, folder, options.random_seed, f"`squeeze` {shlex.join(made_by)}"
     )
-    words = settings.chain.architecture()  # of networks in files
+    words, verifiers = settings.chain.architecture(), _verifiers(options)
     if sources[0].is_dir():  # the first one decides what students are
         settings = teachers.adopt(settings, sources[0])
     height, width, channels = settings.image_shape
     require_writable(folder, settings.spec.classes * len(indices) // shard[1] * height * width * channels)
     identity = settings.recovery.identity
     refuse_other_set(folder, {"method": identity["method"], "settings": identity, "seed": options.random_seed})
-    verifiers, of_verifiers = _verifiers(options)
 
     def work(session: Session) -> None:
         links = Links(session, settings, options, folder)
-        read = partial(_teachers, links, sources, words, verifiers, of_verifiers)
-        if told := _recover(links, read, shard, indices, files=_publishes(options)):
+        links.begin()
+        of = links.dataset, links.preprocessing
+        known = tuple(teachers.read(source, *of, words, settings.recovery.precision) for source in sources)
+        others = [teachers.read(source, *of, of_file) for source, of_file in verifiers.items()]
+        if told := _recover(links, known, others, shard, indices):
             session.screen.fact("finished", told)
         else:
             _conclude(session, options, folder)
@@ -85,33 +86,20 @@ def _conclude(session: Session, options: Recover, folder: pathlib.Path) -> None:
     )
 
 
-def _teachers(
-    links: Links,
-    sources: Sequence[pathlib.Path],
-    words: Mapping[str, Any],
-    verifiers: Sequence[pathlib.Path],
-    of_verifiers: Mapping[str, Any],
-) -> tuple[Sequence[Teacher], Sequence[Teacher]]:
-    """Returns the teachers and the verifiers, as soon as the data are there."""
-    of = links.dataset, links.preprocessing
-    known = tuple(teachers.read(source, *of, words, links.settings.recovery.precision) for source in sources)
-    return known, [teachers.read(source, *of, of_verifiers) for source in verifiers]
-
-
 def _recover(
-    links: Links,
-    read: Callable[[], tuple[Sequence[Teacher], Sequence[Teacher]]],
-    shard: tuple[int, int],
-    indices: range,
-    *,
-    files: bool,
+    links: Links, known: tuple[Teacher, ...], others: Sequence[Teacher], shard: tuple[int, int], indices: range
 ) -> str:
-    """Recovers what is asked for; returns why no set was put together of it, or the empty text."""
+    """Recovers what is asked for; returns why no set was put together of it, or the empty text.
+
+    Arguments:
+        links: of the chain, begun.
+        known: the teachers.
+        others: networks that verify the images.
+        shard, indices: the part, and which images of every class.
+    """
     folder = links.folder
-    links.begin()
-    known, others = read()
     tell_teachers(links.screen, known, links.dataset, links.preprocessing)
-    chain = links.chain(teachers=known, writers=writers(files=files))
+    chain = links.chain(teachers=known, writers=writers(files=_publishes(links.options)))  # pyright: ignore[reportArgumentType]
     recovering: Any = chain.links[1].link({"teacher": known})
     teachers.refuse_others(known, folder)
     recovering.claim(folder / "recovered")
@@ -185,7 +173,7 @@ def _indices(options: Recover, settings: Decoupled) -> range:
     return range(options.ipc_start, stop)
 
 
-def _verifiers(options: Recover) -> tuple[tuple[pathlib.Path, ...], dict[str, Any]]:
+def _verifiers(options: Recover) -> dict[pathlib.Path, dict[str, Any]]:
     """Returns the folder or the file of the second network, if there is one, and the architecture of what is in a file.
 
     Raises:
@@ -193,7 +181,10 @@ def _verifiers(options: Recover) -> tuple[tuple[pathlib.Path, ...], dict[str, An
         CheckpointError: what is named is none.
     """
     sources = teachers.named([options.verifier_arch_path] if options.verifier and options.verifier_arch_path else [])
-    files = [source for source in sources if not source.is_dir()]
-    for folder in set(sources) - set(files):
+    for folder in filter(pathlib.Path.is_dir, sources):
         teachers.read_manifest(folder)  # which refuses what is no network
-    return sources, teacher_architecture(options.verifier_arch, WIDTH, "--verifier-arch") if files else {}
+    files = {source: not source.is_dir() for source in sources}
+    return {
+        source: teacher_architecture(options.verifier_arch, WIDTH, "--verifier-arch") if is_file else {}
+        for source, is_file in files.items()
+    }

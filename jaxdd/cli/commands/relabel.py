@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 from jaxdd import data
 from jaxdd.cli.command import Job, Session, require_one_device
 from jaxdd.cli.flags.chain import Relabel
+from jaxdd.cli.flags.dialect import Arguments
 from jaxdd.cli.jobs.links import labelling, tell_teachers
-from jaxdd.cli.settings import Recipe as Changes
 from jaxdd.core.config import values_of
 from jaxdd.core.errors import UsageError
 from jaxdd.core.io import absolute, gigabytes, shorter_path
@@ -24,7 +25,7 @@ from jaxdd.run.storage import sets
 from jaxdd.run.storage.identity import require_writable
 
 
-def jobs(options: Relabel, asked: Changes) -> Iterator[Job]:
+def jobs(options: Relabel, asked: Arguments[Any]) -> Iterator[Job]:
     """Yields the labelling."""
     if options.max_scale_crops not in (None, 1.0):
         raise UsageError(

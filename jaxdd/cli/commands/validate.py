@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from jaxdd.cli.command import Job
 from jaxdd.cli.flags.chain import Validate
+from jaxdd.cli.flags.dialect import Arguments
 from jaxdd.cli.flags.rcig import Eval
 from jaxdd.cli.jobs import evaluating
-from jaxdd.cli.settings import Recipe
 from jaxdd.core.io import absolute
 from jaxdd.run.chain.settings import FULL
 from jaxdd.run.chain.students import Labels
@@ -19,7 +20,7 @@ SAME = (  # options of `eval` too
 )
 
 
-def jobs(options: Validate, recipe: Recipe) -> Iterator[Job]:
+def jobs(options: Validate, recipe: Arguments[Any]) -> Iterator[Job]:
     """Yields the evaluation."""
     stored = absolute(options.fkd_path) if options.fkd_path else None
     labels = Labels(tuple(map(absolute, options.arch_path)), stored, options.online, options.checkpoint_every)

@@ -19,7 +19,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from jaxdd.cli.flags.kinds import Kind, alternatives, kind_of, metavar, read, refused
+from jaxdd.cli.flags.kinds import Kind, is_switch, kind_of, metavar, read, refused
 from jaxdd.core import config as configs
 from jaxdd.core.config import Layer, Value
 from jaxdd.core.errors import UsageError, nearest
@@ -176,7 +176,7 @@ class Dialect(Generic[T]):
                 names[name] = typed.replace("-", "_") if not off else name
                 word = f"--{name}{equals}{value}" + "=False" * off
                 dashed = re.match("-[^-]", following) and following.partition("=")[0] not in short
-                if dashed and not equals and bool not in alternatives(self.flags[name].annotation):
+                if dashed and not equals and not is_switch(self.flags[name].annotation):
                     word, following = f"{word}={following}", next(words, "")
             yield word
             word = following
@@ -186,7 +186,7 @@ class Dialect(Generic[T]):
         if name in self.flags or (name := others.get(f"--{name}", name)) in self.flags:
             return name, False
         positive = name[2:].lstrip("_") if name.startswith("no") else ""
-        if positive in self.flags and bool in alternatives(self.flags[positive].annotation):
+        if positive in self.flags and is_switch(self.flags[positive].annotation):
             return positive, True
         prefixed = [known for known in self.flags if known.startswith(name) or name.startswith(known)]
         close = (difflib.get_close_matches(name, self.flags, n=1, cutoff=0.75) or prefixed[:1]) if name else []
@@ -219,7 +219,7 @@ class Dialect(Generic[T]):
             forms = [form for form in self.others.get(name, ()) if not form.startswith("--")]
             text = f"{flag.help[0].upper()}{flag.help[1:].rstrip('.')}. {flag.kind.hint}".replace("%", "%%").strip()
             how: dict[str, Any] = {"dest": name, "metavar": flag.kind.metavar, "help": text, "action": "append"}
-            how |= {"nargs": "?", "const": "True"} if bool in alternatives(flag.annotation) else {}
+            how |= {"nargs": "?", "const": "True"} if is_switch(flag.annotation) else {}
             how |= {"nargs": "+", "action": "extend"} if flag.many else {}
             groups[flag.group].add_argument(*forms, f"--{name}", **how)
         return parser

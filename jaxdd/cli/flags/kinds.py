@@ -5,19 +5,17 @@ None in place of a default means that the config file, the preset, the distilled
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import inspect
 import re
-import types
 import typing
 from typing import Annotated, Any, Literal, TypeVar
 
-from jaxdd.core.config import setting, words_of
+from jaxdd.core import config as configs
+from jaxdd.core.config import setting
 from jaxdd.core.errors import UsageError
 
 T = TypeVar("T")
-YES, NO = ("true", "1", "yes", "y"), ("false", "0", "no", "n")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +57,7 @@ Assignments = Annotated[tuple[str, ...], Kind("KEY=VALUE", "(repeatable)")]
 
 
 def read(text: str, annotation: Any, flag: str) -> Any:
-    """Returns the value that a text stands for: of JSON's types, whose range is checked with the settings.
+    """Returns the value that a text stands for, whose range is checked with the settings.
 
     Arguments:
         text: as it was typed.
@@ -69,37 +67,27 @@ def read(text: str, annotation: Any, flag: str) -> Any:
     Raises:
         UsageError: the text is empty or no number.
     """
-    types_of, words = alternatives(annotation), words_of(annotation)
-    if text in words or (text and types_of[0] not in (bool, int, float)):
-        return text
-    if types_of[0] is bool and text.lower() in (*YES, *NO):
-        return text.lower() in YES
-    for number in (kind for kind in types_of if kind in (int, float)):
-        with contextlib.suppress(ValueError):
-            return number(text)
-    raise refused(f"'{text}' is not {expected(annotation)}" if text else "the value is empty", annotation, flag)
+    value = configs.from_text(text, annotation)
+    if value is configs.NOTHING:
+        what = f"'{text}' is not {configs.in_words(annotation)}" if text else "the value is empty"
+        raise refused(what, annotation, flag)
+    return value
 
 
 def refused(what: str, annotation: Any, flag: str) -> UsageError:
     """Returns the error of a flag whose value is wrong or missing."""
-    wanted = expected(annotation)
+    wanted = configs.in_words(annotation)
     return UsageError(what, where=flag, expected=wanted, remedy=f"give {flag} {wanted}, or leave the flag out")
 
 
-def alternatives(annotation: Any) -> list[Any]:
-    """Returns the types that a value may have, without None."""
-    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
-    return [kind for kind in (typing.get_args(annotation) if union else (annotation,)) if kind is not type(None)]
-
-
-def expected(annotation: Any) -> str:
-    """Returns `an integer`, and the like."""
-    return {bool: "True or False", int: "an integer", float: "a number"}.get(alternatives(annotation)[0], "a text")
+def is_switch(annotation: Any) -> bool:
+    """Returns whether a value is True or False."""
+    return bool in configs.alternatives(annotation)
 
 
 def metavar(annotation: Any) -> str:
     """Returns a word for a value of a type."""
-    return {bool: "BOOL", int: "N", float: "X"}.get(alternatives(annotation)[0], "TEXT")
+    return {bool: "BOOL", int: "N", float: "X"}.get(configs.alternatives(annotation)[0], "TEXT")
 
 
 def kind_of(annotation: object) -> Kind:

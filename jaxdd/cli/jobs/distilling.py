@@ -13,12 +13,12 @@ import jax
 from jaxdd import augment, data
 from jaxdd.cli.command import Job, Session, data_line
 from jaxdd.cli.flags.shared import Run
-from jaxdd.cli.screen import dry_run
 from jaxdd.cli.screen.progress import Line, percent
-from jaxdd.cli.screen.screen import duration
+from jaxdd.cli.screen.screen import Screen
+from jaxdd.core import backend
 from jaxdd.core.config import as_dict
 from jaxdd.core.errors import UsageError
-from jaxdd.core.io import absolute, shorter_path
+from jaxdd.core.io import absolute, duration, gigabytes, shorter_path
 from jaxdd.evaluation.protocol import Row
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.run import devices
@@ -27,6 +27,7 @@ from jaxdd.run.control import Control, Stopped
 from jaxdd.run.devices import Layout
 from jaxdd.run.distillation import Distillation, Distilling, Picture
 from jaxdd.run.evaluating import Validation
+from jaxdd.run.plan import Plan, Trial
 from jaxdd.run.settings import Settings
 from jaxdd.run.storage import networks as stored
 from jaxdd.run.storage import sets
@@ -63,7 +64,7 @@ def job(
         job = _Job(session, options, settings, folder, networks, evaluate_every)
         run, layout = job.begin()
         if options.dry_run:
-            dry_run.tell(session.screen, run, layout, folder)
+            rehearse(session.screen, run, layout, folder)
             return
         job.make(run, layout)
         made = folder / "distilled"
@@ -209,3 +210,49 @@ class _Job:
             report=report,
             should_stop=self.session.should_stop,
         )
+
+
+def rehearse(screen: Screen, run: Distillation, layout: Layout, folder: pathlib.Path) -> None:
+    """Says what the run needs; makes a few steps to know, and writes nothing.
+
+    Arguments:
+        screen: where to say it.
+        run: complete but not begun.
+        layout: the devices it would run on.
+        folder: where it would be kept.
+
+    Raises:
+        ConfigError: it cannot fit into a device's memory.
+        CheckpointError: its folder cannot be written, or has too little room.
+    """
+    needs = run.plan(layout, count_operations=True)
+    _tell_sizes(screen, run, needs)
+    require_writable(folder, needs.disk_bytes)
+    run.require_memory(layout)
+    screen.say("compiling the step and making a few on the real data ...")
+    _tell_costs(screen, run, needs, run.trial(layout))
+    screen.say("dry run: nothing was written", "bold")
+
+
+def _tell_sizes(screen: Screen, run: Distillation, needs: Plan) -> None:
+    shape = "x".join(map(str, run.dataset.image_shape))
+    screen.fact("set", f"{run.dataset.classes * run.method.n_images} images of {shape}")
+    each = needs.network_parameters // needs.networks
+    screen.fact("networks", f"{needs.network_parameters:,} numbers in the pool's networks, {each:,} in each")
+    parts = ", ".join(f"{part.name} {part.bytes / 1e6:,.1f}" for part in needs.parts)
+    screen.fact("state", f"{needs.state_bytes / 1e6:,.1f} MB: {parts}; the data {needs.data_bytes / 1e6:,.1f} MB")
+    screen.fact("disk", f"{needs.disk_bytes / 1e6:,.1f} MB at most for checkpoints")
+    step = f", {gigabytes(needs.demand.bytes)} of it within a step" if needs.demand.bytes else ""
+    device = gigabytes(backend.memory_bytes())
+    screen.fact("estimate", f"{gigabytes(needs.peak_bytes)} from shapes alone{step}; the device has {device}")
+
+
+def _tell_costs(screen: Screen, run: Distillation, needs: Plan, trial: Trial) -> None:
+    if trial.peak_bytes is not None and trial.temporary_bytes is not None:
+        inside = f"{gigabytes(trial.temporary_bytes)} of it within a step"
+        screen.fact("memory", f"{gigabytes(trial.peak_bytes)} at the peak of the compiled step, {inside}")
+    if needs.operations_per_step == needs.operations_per_step:
+        screen.fact("work", f"{needs.operations_per_step / 1e9:,.1f} GFLOP per step (loops of unknown length once)")
+    which = f"mean of {trial.steps - 1} after the first" if trial.steps > 1 else "the first, which warms up"
+    screen.fact("step", f"{trial.seconds_per_step:,.3g} s ({which}), after {trial.compile_seconds:,.1f} s of compiling")
+    screen.fact("total", f"about {duration(run.steps * trial.seconds_per_step)} for {run.steps} steps")

@@ -11,7 +11,8 @@ from typing import Any
 import rich.box
 import rich.table
 
-from jaxdd.cli.screen.screen import Screen, duration
+from jaxdd.cli.screen.screen import Screen
+from jaxdd.core.io import duration
 from jaxdd.evaluation.protocol import Row
 from jaxdd.run.control import Reporter, Stopped
 

@@ -58,7 +58,7 @@ def read_split(
     import_pyarrow(str(files[0]))
     parts: list[Any] = []  # Arrow arrays
     owners: list[tuple[pathlib.Path, int]] = []  # of each part: its file and first row there
-    parts = []
+    labelled: list[_Labels] = []
     tables = [_Table(path, columns) for path in files]
     remedy = "unpack the images into folders, which can be read while they are needed: `stream=always`"
     require_memory(sum(table.bytes for table in tables), "the images of these files", str(files[0].parent), remedy)
@@ -68,10 +68,10 @@ def read_split(
             parts.append(part)
             owners.append((path, first))
             first += len(part)
-        parts.append(table.labels())
-        if len(parts[-1].values) != first:
-            raise _damaged(path, ValueError(f"{first} images and {len(parts[-1].values)} labels"))
-    labels, names = _joined(parts, files)
+        labelled.append(table.labels())
+        if len(labelled[-1].values) != first:
+            raise _damaged(path, ValueError(f"{first} images and {len(labelled[-1].values)} labels"))
+    labels, names = _joined(labelled, files)
     starts = np.cumsum([0, *map(len, parts)])
 
     def locate(index: int) -> tuple[int, int]:

@@ -110,7 +110,7 @@ def test_a_typo_in_a_flag_finds_its_neighbour(language):
         (["--width", "4.5"], "'4.5' is not an integer"),
         (["--checkpoint_every", "often"], "'often' is not a number"),
         (["--checkpoint_every", "nan"], "is NaN"),
-        (["--use_x64=maybe"], "'maybe' is not True or False"),
+        (["--use_x64=maybe"], "'maybe' is not true or false"),
         (["--random_seed", "-1"], "is -1, out of range"),
         (["--random_seed", str(2**32)], "out of range"),
         (["--devices", "0"], "is 0, out of range"),
