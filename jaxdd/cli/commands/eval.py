@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from jaxdd.cli.command import Job
 from jaxdd.cli.flags.dialect import Arguments
@@ -11,6 +10,6 @@ from jaxdd.cli.flags.rcig import Eval
 from jaxdd.cli.jobs import evaluating
 
 
-def jobs(options: Eval, recipe: Arguments[Any]) -> Iterator[Job]:
+def jobs(options: Eval, recipe: Arguments[Eval]) -> Iterator[Job]:
     """Yields the evaluation."""
     yield evaluating.job(options, recipe.layer, notices=recipe.notices)

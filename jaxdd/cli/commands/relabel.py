@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 from jaxdd import data
 from jaxdd.cli.command import Job, Session, require_one_device
@@ -25,7 +24,7 @@ from jaxdd.run.storage import sets
 from jaxdd.run.storage.identity import require_writable
 
 
-def jobs(options: Relabel, asked: Arguments[Any]) -> Iterator[Job]:
+def jobs(options: Relabel, asked: Arguments[Relabel]) -> Iterator[Job]:
     """Yields the labelling."""
     if options.max_scale_crops not in (None, 1.0):
         raise UsageError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from jaxdd.cli.command import Job
 from jaxdd.cli.flags.chain import Validate
@@ -20,7 +19,7 @@ SAME = (  # options of `eval` too
 )
 
 
-def jobs(options: Validate, recipe: Arguments[Any]) -> Iterator[Job]:
+def jobs(options: Validate, recipe: Arguments[Validate]) -> Iterator[Job]:
     """Yields the evaluation."""
     stored = absolute(options.fkd_path) if options.fkd_path else None
     labels = Labels(tuple(map(absolute, options.arch_path)), stored, options.online, options.checkpoint_every)
