@@ -12,6 +12,7 @@ from jaxdd.core.config import Layer, Value
 from jaxdd.core.errors import UsageError, choose
 from jaxdd.data.registry import require_known
 from jaxdd.methods import CHAINS
+from jaxdd.models.names import ALIASES, NAMES, NORMALIZATIONS, TEACHERS
 from jaxdd.run import settings as runs
 from jaxdd.run.chain.settings import PRESETS, Decoupled, build_chain
 from jaxdd.run.settings import PUBLISHED, Settings, build
@@ -32,7 +33,6 @@ OF_LONG_RUNS = {  # options of `distill` that a chain does not need -> why
     "log_every": "the links of a chain tell their own progress",
     "zca_path": "images of this family are not whitened",
 }
-OF_RCIG = ("use_x64", "skip_tune", "naive_loss", "init_random_noise")  # settings that no chain has
 
 
 def of_distill(arguments: Arguments[Distill]) -> Settings | Decoupled:
@@ -63,9 +63,8 @@ def of_distill(arguments: Arguments[Distill]) -> Settings | Decoupled:
 
 def _chain_of_distill(options: Distill, layer: Layer, notices: Sequence[str], method: str) -> Decoupled:
     """Returns the settings of `distill` by a method that is a chain."""
-    started = "init_from" if options.init_from else None
-    if name := next((name for name in OF_RCIG if name in layer), started):
-        raise UsageError(f"{method} has no such setting", where=f"--{name}", remedy="leave it out")
+    if options.init_from:
+        raise UsageError(f"{method} starts from no set", where="--init_from", remedy="leave it out")
     pool = options.devices_mode == "pool"
     if pool or options.is_one_of_several:
         raise UsageError(
@@ -168,6 +167,10 @@ def of_eval(arguments: Arguments[Eval]) -> Arguments[Any]:
 
     if arguments.options.dataset_name:
         require_known(arguments.options.dataset_name)
+    for name in arguments.options.architectures:
+        choose(name.lower(), {*NAMES, *ALIASES, *TEACHERS}, kind="architecture", where="--eval_arch")
+    if (name := arguments.layer.get("normalization")) and name.value is not None:
+        choose(str(name.value), NORMALIZATIONS, kind="normalization", where=name.origin)
     layer = {name: value for name, value in arguments.layer.items() if name != "protocol"}
     configs.require_known(layer, ALL)
     for name, value in layer.items():

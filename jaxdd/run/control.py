@@ -12,9 +12,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jaxdd.run.devices import Layout
+if TYPE_CHECKING:
+    from jaxdd.run.devices import Layout
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -87,7 +87,8 @@ def build(
     Raises:
         ConfigError, UsageError: a file that is not there, an unknown key, method or data set, a bad value.
     """
-    source = source or default_config(layer["method"].value if "method" in layer else None)
+    usual = default_config(layer["method"].value if "method" in layer else None)
+    source = source or (ConfigFile(PUBLISHED, {"dataset_name": "digits"}) if usual == PUBLISHED else usual)
     file = read(source)
     named = {**file.layer, **layer}
     if not at_hand:
@@ -130,7 +131,9 @@ def default_config(method: Any) -> str:
     packaged = configs.packaged_configs()
     if f"{method}/digits.txt" in packaged:
         return f"configs_final/{method}/digits.txt"
-    return MATCHING if any(name.startswith(f"matching/{method}_") for name in packaged) else DEFAULT
+    if any(name.startswith(f"matching/{method}_") for name in packaged):
+        return MATCHING
+    return DEFAULT if method in (None, RunSettings.method) else PUBLISHED
 
 
 def for_dataset(dataset: str, method: Any) -> tuple[str | None, list[str]]:
@@ -142,7 +145,7 @@ def for_dataset(dataset: str, method: Any) -> tuple[str | None, list[str]]:
     usual, wanted = default_config(method), canonical(dataset)
     if wanted == "digits":
         return None, []
-    if usual == MATCHING:
+    if usual in (MATCHING, PUBLISHED):
         return PUBLISHED, []
     packaged = configs.packaged_configs()
     folder = str(method) if f"{method}/digits.txt" in packaged else ""

@@ -57,6 +57,6 @@ def _output_folder(options: Condense, settings: Settings) -> pathlib.Path:
     if options.output_dir:
         return absolute(options.output_dir)
     usual = default_folder(settings.run.dataset_name, settings.ipc, settings.run.method)
-    factor = getattr(settings.method, "factor", 1)
+    factor = settings.method.factor  # pyright: ignore[reportAttributeAccessIssue]
     parts = [usual.name, *([f"f{factor}"] if factor > 1 else []), *([options.tag] if options.tag else [])]
     return usual.with_name("_".join(parts))

@@ -22,16 +22,8 @@ from jaxdd.run.chain.settings import OF_SCRIPT, ChainSettings
 from jaxdd.training.recipe import TeacherRecipe
 
 SCRIPT: dict[str, Any] = {  # what recover_cda_*.py do where nothing is said
-    "n_images": 1,
-    "batch_size": 100,
-    "iterations": 1000,
-    "lr_img": 0.1,
-    "r_bn": 0.05,
-    "first_bn_multiplier": 10.0,
-    "easy2hard_mode": "cosine",
-    "milestone": 0.0,
-    "tv_l2": 0.0,
-    "l2_scale": 0.0,
+    **{"n_images": 1, "batch_size": 100, "iterations": 1000, "lr_img": 0.1, "r_bn": 0.05, "first_bn_multiplier": 10.0},
+    **{"easy2hard_mode": "cosine", "milestone": 0.0, "tv_l2": 0.0, "l2_scale": 0.0},
 }
 MIXES = {"cutmix": 1.0, "mixup": 0.8, "none": 1.0}  # way of mixing -> its usual parameter
 

@@ -83,6 +83,7 @@ class Dialect(Generic[T]):
         switches: of these, the ones that need no value.
         called: name in texts -> flag, where they differ.
         hint: where settings come from that no flag gives.
+        grown: returns the language with flags for what the words name, such as a method.
         translate: turns options and settings into those that are meant; returns what to tell too.
     """
 
@@ -94,6 +95,7 @@ class Dialect(Generic[T]):
     switches: tuple[str, ...] = ()
     called: Mapping[str, str] = dataclasses.field(default_factory=dict)
     hint: str = "(default: the config's)"
+    grown: Callable[[Dialect[T], Sequence[str]], Dialect[T]] = lambda language, words: language
     translate: Callable[[T, Layer], tuple[Layer, Sequence[str]]] = as_they_are
 
     def parse(self, argv: Sequence[str], program: str = "") -> Arguments[T]:
@@ -107,6 +109,8 @@ class Dialect(Generic[T]):
             UsageError, ConfigError: an unknown flag, a missing value, or one of another type or range.
             SystemExit: `--help` was asked for and printed.
         """
+        if (grown := self.grown(self, argv)) is not self:
+            return grown.parse(argv, program)
         names: dict[str, str] = {}
         words = list(self._in_full(argv, names))
         others = {form[2:]: flag for flag, forms in self.others.items() for form in forms if form.startswith("--")}

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from collections.abc import Sequence
 from typing import Annotated
 
 from jaxdd.cli.flags import kinds
 from jaxdd.cli.flags.dialect import Dialect
 from jaxdd.cli.flags.kinds import Kind, options
 from jaxdd.cli.flags.shared import OTHERS, Common, Run
+from jaxdd.core.config import settings_of
 from jaxdd.evaluation import settings as recipes
+from jaxdd.methods import METHODS
 from jaxdd.methods.rcig.settings import RCIGSettings
 from jaxdd.run.settings import RunSettings
 
@@ -16,6 +21,8 @@ from jaxdd.run.settings import RunSettings
 @options
 class Distill(Run):
     """Distils a data set into a few synthetic images per class. Running the same command again resumes it.
+
+    With --method NAME there is also a flag for every setting of that method: add --help.
 
     Arguments:
         stream: SRe2L's family: read images of a folder as they are needed: auto (if they would fill memory), always or
@@ -58,18 +65,27 @@ class Eval(Common):
     baselines: kinds.Switch = True
     stream: kinds.Stream = "auto"
 
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """The architectures that are named."""
+        return tuple(name.strip() for name in (self.eval_arch or "").split(",") if name.strip())
+
+
+def with_method(language: Dialect[Distill], words: Sequence[str]) -> Dialect[Distill]:
+    """Returns the language with a flag for every setting of the method that `--method` names."""
+    named = re.search(r"(?:^| )--method[= ](\w+)", " ".join(words))
+    if named is None or named[1] not in METHODS or METHODS[named[1]].is_chain:
+        return language
+    home = METHODS[named[1]].light
+    more = {field.name: field.name for field in settings_of(home)}
+    homes = {"": (RunSettings, home, RCIGSettings)}
+    return dataclasses.replace(language, settings={**more, **language.settings}, homes=homes, grown=Dialect.grown)
+
 
 _DISTILL = ("dataset_name", "n_images", "max_steps", "width", "method", "use_x64", "skip_tune", "naive_loss")
 _EVAL = (
-    "width",
-    "depth",
-    "normalization",
-    "eval_lr",
-    "models_to_test",
-    "epochs",
-    "same_compute",
-    "dsa_strategy",
-    "mixup",
+    *("width", "depth", "normalization", "eval_lr", "models_to_test"),
+    *("epochs", "same_compute", "dsa_strategy", "mixup"),
 )
 _LOG = "log.txt and metrics.jsonl are always written"
 
@@ -79,6 +95,7 @@ DISTILL = Dialect(
     homes={"": (RunSettings, RCIGSettings)},
     others={**OTHERS, "dataset_name": ("--dataset",), "n_images": ("--ipc", "--ipc_end")},
     no_effect={"train_log": _LOG, "train_img": "pictures are written at checkpoint_iters"},
+    grown=with_method,
 )
 EVAL = Dialect(
     Eval,

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from jaxdd import augment, data
+from jaxdd import data
 from jaxdd.cli.command import Job, Session, data_line
 from jaxdd.cli.flags.shared import Run
 from jaxdd.cli.screen.progress import Line, percent
@@ -86,7 +86,6 @@ def check(options: Run, settings: Settings, folder: pathlib.Path) -> None:
     """
     recipe = Recipe.of(settings.run.stored_recipe(settings.method))
     recipe.check(settings.run.img_size or 32)
-    augment.build(getattr(settings.method, "aug", None), settings.run.img_size or 32)
     name = settings.run.dataset_name
     data.check_available(name, options.data_path)
     spec = data.describe(name, options.data_path, resolution=options.resolution)

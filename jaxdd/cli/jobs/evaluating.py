@@ -15,12 +15,11 @@ from jaxdd.core import config as configs
 from jaxdd.core import io
 from jaxdd.core.config import Layer, Value
 from jaxdd.core.distilled import DistilledSet
-from jaxdd.core.errors import CheckpointError, UsageError, choose
+from jaxdd.core.errors import CheckpointError, UsageError
 from jaxdd.data.registry import user_kind
 from jaxdd.evaluation.base import BaseRecipe
 from jaxdd.evaluation.protocol import BASELINES, Evaluation, planned
 from jaxdd.evaluation.recipe import Recipe
-from jaxdd.models import ALIASES, NAMES, NORMALIZATIONS, TEACHERS
 from jaxdd.run.chain import students as soft
 from jaxdd.run.control import Control
 from jaxdd.run.evaluating import Evaluating
@@ -72,7 +71,6 @@ class _Job:
 
     def __init__(self, options: Eval, changes: Layer, labels: soft.Labels, maker: str):
         self.options, self.labels = options, labels
-        _require_known_network(options, changes)
         config = None
         if options.config_path or not options.checkpoint_path:  # which say the recipe, or the usual folder
             named = {"dataset_name": Value(options.dataset_name, "`dataset_name`")} if options.dataset_name else {}
@@ -87,7 +85,7 @@ class _Job:
             self.labels = labels.beside(self.found.beside)
         of_set = {**self.distilled.recipe, **self.labels.recipe}
         stored = config.run.stored_recipe(config.method) if config else of_set
-        self.recipes = Recipe.chosen(stored, changes, _architectures(options), self.distilled)
+        self.recipes = Recipe.chosen(stored, changes, options.architectures, self.distilled)
         self.notices = config.notices if config else ()
         self.soft = self.recipes[0].protocol == "soft"
         self.folder = io.absolute(options.output_dir) if options.output_dir else self.found.beside
@@ -175,19 +173,6 @@ class _Job:
         screen.log_to((io.absolute(options.log_dir) if options.log_dir else self.folder) / "log.txt")
         if options.message and options.message != Eval.message:
             screen.record(f"message: {options.message}")
-
-
-def _require_known_network(options: Eval, changes: Layer) -> None:
-    """Refuses a misspelt name before anything is looked for on disk."""
-    known = dict.fromkeys((*NAMES, *ALIASES, *TEACHERS))
-    for name in _architectures(options):
-        choose(name.lower(), known, kind="architecture", where="--eval_arch")
-    if (name := changes.get("normalization", Value(None, ""))).value is not None:
-        choose(str(name.value), NORMALIZATIONS, kind="normalization", where=name.origin)
-
-
-def _architectures(options: Eval) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (options.eval_arch or "").split(",") if name.strip())
 
 
 def _shape(distilled: DistilledSet) -> tuple[int, int, int]:

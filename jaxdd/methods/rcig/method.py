@@ -124,7 +124,8 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         )
 
     def describe(self, image_shape: tuple[int, int, int], classes: int) -> str:
-        """Describes the networks, and how the inner problem is solved."""
+        """Describes the networks, and how the inner problem is solved; refuses an augmentation that does not exist."""
+        build_augmentation(self.aug, image_shape[0])
         network = self.network(image_shape, classes)
         return f"{network}, pool of {self.pool_model_count}; inner solver {self.inner_solver}"
 
