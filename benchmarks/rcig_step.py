@@ -29,7 +29,7 @@ from benchmarks import record
 from jaxdd.core import backend, sharding, trees
 from jaxdd.core.types import Examples
 from jaxdd.methods import RCIG
-from jaxdd.methods.rcig.draws import draw
+from jaxdd.methods.rcig.solve import draw
 from tests.oracles import convnet, rcig_literal
 
 POOL_STEPS = 8  # the mean of the published 1 to 15

@@ -31,7 +31,7 @@ from jaxdd.core.random import key_for
 from jaxdd.core.types import Examples
 from jaxdd.data.device.sampling import sample
 from jaxdd.methods import RCIG
-from jaxdd.methods.rcig.draws import draw
+from jaxdd.methods.rcig.solve import draw
 from jaxdd.run import loop
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.programs import Programs, initial, template

@@ -27,8 +27,8 @@ from jaxdd.augment import shared
 from jaxdd.core import backend
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.types import Array
-from jaxdd.methods.recovery.objective import objective
 from jaxdd.methods.recovery.settings import Recovery
+from jaxdd.methods.recovery.stage import objective
 
 SHARES = {"whole": (1.0, 1.0), "half or more": (0.5, 1.0), "a fifth to half": (0.2, 0.5), "less": (0.08, 0.2)}
 

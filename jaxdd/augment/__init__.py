@@ -10,8 +10,7 @@ from jaxdd.augment.dc import dc
 from jaxdd.augment.diffaug import diffaug
 from jaxdd.augment.dsa import dsa
 from jaxdd.augment.imagenet import imagenet, random_resized_crop
-from jaxdd.augment.single import OPERATIONS, build
-from jaxdd.augment.strategy import Augmentation
+from jaxdd.augment.single import OPERATIONS, Augmentation, build
 
 __all__ = [
     "OPERATIONS",

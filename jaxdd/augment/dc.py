@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd.augment import geometry, operations, spline
-from jaxdd.augment.strategy import Augmentation, parse
+from jaxdd.augment.single import Augmentation, parse
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Key
 

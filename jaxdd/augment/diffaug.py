@@ -15,7 +15,7 @@ DSA and DM mean something else by the same words: `augment/dsa.py`. Which strate
 from __future__ import annotations
 
 from jaxdd.augment import draws
-from jaxdd.augment.strategy import Augmentation, check_resolution, parse
+from jaxdd.augment.single import Augmentation, check_resolution, parse
 from jaxdd.core.types import Array, Key
 
 ALWAYS = ("flip", "color", "cutout")

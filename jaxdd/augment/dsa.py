@@ -10,7 +10,7 @@ The authors list `color_crop_cutout_flip_scale_rotate`, without `flip` for MNIST
 from __future__ import annotations
 
 from jaxdd.augment import draws
-from jaxdd.augment.strategy import Augmentation, check_resolution, parse
+from jaxdd.augment.single import Augmentation, check_resolution, parse
 from jaxdd.core.types import Array, Key
 
 OPERATIONS = tuple(name for name in draws.OPERATIONS if name != "translate")

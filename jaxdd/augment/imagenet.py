@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd.augment.strategy import Augmentation
+from jaxdd.augment.single import Augmentation
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Key
 

@@ -3,19 +3,58 @@
 Facts from the code of RCIG (arXiv 2302.06755) and FRePo (arXiv 2206.00719), which draw with vmapped switches that
 compute every operation for every image. Here the drawn geometric operations become one matrix per image and all share
 one warp; colour and cutout are masked. An operation is added by an entry in `GEOMETRIC` or `PIXELWISE`.
+
+Augmentations, and how a strategy such as `color_crop_cutout` names its operations.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
 
 from jaxdd.augment import geometry, pixels
-from jaxdd.augment.strategy import Augmentation, check_resolution, parse
+from jaxdd.core.errors import UsageError, choose
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Key
+
+Augmentation = Callable[[Key, Array], Array]  # (key, images [n, height, width, channels]) -> images
+
+
+def parse(strategy: str | None, operations: Iterable[str]) -> tuple[str, ...]:
+    """Returns the operations that a strategy names, in its order.
+
+    Arguments:
+        strategy: names joined by `_`; None, "" or "none" for none at all.
+        operations: the names that there are.
+
+    Raises:
+        UsageError: an unknown or repeated operation.
+    """
+    names = tuple(strategy.lower().split("_")) if strategy and strategy.lower() != "none" else ()
+    for name in names:
+        choose(name, operations, kind="operation", where=f"augmentation strategy '{strategy}'")
+    if len(set(names)) < len(names):
+        raise UsageError(f"the strategy '{strategy}' repeats an operation", where="augmentation", remedy="name it once")
+    return names
+
+
+def check_resolution(resolution: int) -> None:
+    """Refuses images without pixels.
+
+    Raises:
+        UsageError: a resolution below one pixel.
+    """
+    if resolution < 1:
+        raise UsageError(
+            f"resolution is {resolution}",
+            where="augmentation",
+            expected="at least 1 pixel",
+            remedy="give the images' side in pixels",
+        )
+
 
 COLOUR = 0.25  # brightness is added from +-COLOUR; contrast and saturation are multiplied by exp of it
 ZOOM = (0.8, 1.25)

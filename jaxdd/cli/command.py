@@ -18,8 +18,7 @@ import jax
 
 from jaxdd import __version__
 from jaxdd.cli.flags.dialect import typed
-from jaxdd.cli.screen.progress import Line
-from jaxdd.cli.screen.screen import Screen
+from jaxdd.cli.screen.screen import Line, Screen
 from jaxdd.core import backend
 from jaxdd.core.errors import JaxddError, Notice, UsageError
 from jaxdd.data import Dataset, LargeDataset

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxdd.data.dataset import Dataset
-    from jaxdd.data.device.preprocess import Preprocessing, clip, examples, fit
-    from jaxdd.data.device.resident import resident_type
+    from jaxdd.data.device.preprocess import Preprocessing, clip, examples, fit, resident_type
     from jaxdd.data.device.sampling import real_images, real_rows, sample
     from jaxdd.data.device.selection import kmeans_images
     from jaxdd.data.large import LargeDataset, test_examples
@@ -58,7 +57,7 @@ _HOMES = {
     "real_images": "device.sampling",
     "real_rows": "device.sampling",
     "require_grain": "readers.locate",
-    "resident_type": "device.resident",
+    "resident_type": "device.preprocess",
     "sample": "device.sampling",
     "test_examples": "large",
 }

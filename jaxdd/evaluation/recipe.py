@@ -22,8 +22,7 @@ from jaxdd.core.types import Array
 from jaxdd.evaluation.base import BaseRecipe, Subject, Training
 from jaxdd.evaluation.matching import DcRecipe, IdcRecipe
 from jaxdd.evaluation.settings import RcigSettings
-from jaxdd.evaluation.students import SoftRecipe
-from jaxdd.evaluation.students_published import for_student
+from jaxdd.evaluation.students import SoftRecipe, for_student
 from jaxdd.models.network import Network
 from jaxdd.training.trainer import NetworkTraining
 

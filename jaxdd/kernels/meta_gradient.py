@@ -34,7 +34,7 @@ from jaxtyping import Float, Int
 from jaxdd.core import backend, trees
 from jaxdd.core.types import Array, Examples, PyTree
 from jaxdd.kernels.linearized import Forward, in_chunks, on_rows, tangent_output
-from jaxdd.kernels.ridge import Ridge
+from jaxdd.kernels.solvers import Ridge
 
 
 class Synthetic(NamedTuple):

@@ -19,7 +19,7 @@ from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, ConfigError
 from jaxdd.core.procedure import Method
 from jaxdd.core.types import Examples
-from jaxdd.data.device.resident import resident_type
+from jaxdd.data.device.preprocess import resident_type
 from jaxdd.methods.start import Start
 from jaxdd.run import devices, loop
 from jaxdd.run.control import Control, Stopped

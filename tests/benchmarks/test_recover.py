@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 
 from benchmarks import recover, sre2l_accuracy
-from jaxdd.methods.recovery.objective import objective
+from jaxdd.methods.recovery.stage import objective
 from jaxdd.models import imported
 
 SMALL = argparse.Namespace(side=16, batch=4, group=4, width=8)

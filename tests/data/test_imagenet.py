@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jaxdd.core.errors import DataError, UsageError
-from jaxdd.data import canonical, check_available, describe, fit, imagenet, load, real_images
+from jaxdd.data import canonical, check_available, describe, fit, load, real_images, registry
 from jaxdd.data.readers import images as pixels
 
 pytestmark = pytest.mark.quick
@@ -19,13 +19,13 @@ def tree(tmp_path):
     """`<root>/train` and `<root>/val` of the first six classes of the list and a foreign one: flat 12 x 10 images,
     red tells the class, green the image, blue the split. Nothing in the foreign class can be decoded."""
     for blue, split in enumerate(("train", "val")):
-        for red, name in enumerate((*imagenet.WNIDS[:6], "n00000000")):
+        for red, name in enumerate((*registry.WNIDS[:6], "n00000000")):
             place = tmp_path / "imagenet" / split / name
             place.mkdir(parents=True)
             for index, green in enumerate((0, 0, 1, 2)):
                 path = place / f"{name}_{index}.JPEG"
                 Image.fromarray(np.full((12, 10, 3), (red, green, blue), np.uint8)).save(path, "PNG")
-                if name not in imagenet.WNIDS:
+                if name not in registry.WNIDS:
                     path.write_bytes(b"")
     return tmp_path / "imagenet"
 
@@ -33,12 +33,12 @@ def tree(tmp_path):
 @pytest.mark.parametrize(
     ("typed", "name", "wnids"),
     [
-        ("imagenet10", "imagenet10", imagenet.WNIDS[:10]),
-        ("imagenet:10", "imagenet10", imagenet.WNIDS[:10]),
-        ("imagenet:10:0", "imagenet10", imagenet.WNIDS[:10]),
-        ("imagenet100", "imagenet100", imagenet.WNIDS),
-        ("imagenet:20:3", "imagenet20:3", imagenet.WNIDS[60:80]),
-        ("imagenet20:3:0", "imagenet20:3", imagenet.WNIDS[60:80]),
+        ("imagenet10", "imagenet10", registry.WNIDS[:10]),
+        ("imagenet:10", "imagenet10", registry.WNIDS[:10]),
+        ("imagenet:10:0", "imagenet10", registry.WNIDS[:10]),
+        ("imagenet100", "imagenet100", registry.WNIDS),
+        ("imagenet:20:3", "imagenet20:3", registry.WNIDS[60:80]),
+        ("imagenet20:3:0", "imagenet20:3", registry.WNIDS[60:80]),
         ("imagenet:10:0:7", "imagenet10:0:7", ()),
         ("imagenet50:19:7", "imagenet50:19:7", ()),
     ],
@@ -67,8 +67,8 @@ def test_imagenet_alone_asks_for_the_classes():
 
 
 def test_the_list_is_of_a_hundred_different_classes():
-    assert len(set(imagenet.WNIDS)) == len(imagenet.WNIDS) == 100
-    assert imagenet.WNIDS[0] == "n02869837" and imagenet.WNIDS[9:11] == ("n01773797", "n01735189")
+    assert len(set(registry.WNIDS)) == len(registry.WNIDS) == 100
+    assert registry.WNIDS[0] == "n02869837" and registry.WNIDS[9:11] == ("n01773797", "n01735189")
 
 
 def test_a_seed_shuffles_the_sorted_folders_as_the_authors_did():
@@ -76,9 +76,9 @@ def test_a_seed_shuffles_the_sorted_folders_as_the_authors_did():
     np.random.seed(3)  # their very lines
     indices = np.random.permutation(len(folders))[20:40]
     expected = tuple(folders[index] for index in indices)
-    assert imagenet.Subset(20, 1, 3).choose(folders[::-1], "tree") == expected
+    assert registry.Subset(20, 1, 3).choose(folders[::-1], "tree") == expected
     with pytest.raises(DataError, match="999 classes"):
-        imagenet.Subset(20, 1, 3).choose(folders[1:], "tree")
+        registry.Subset(20, 1, 3).choose(folders[1:], "tree")
 
 
 @pytest.mark.parametrize(("name", "first"), [("imagenet:3", 0), ("imagenet3:1", 3), ("imagenet6", 0)])
@@ -86,7 +86,7 @@ def test_only_the_chosen_folders_are_read_in_the_order_of_the_list(tree, name, f
     for place in (tree.parent, tree):  # beside other sets, or the tree itself
         data = load(name, place, resolution=8)
         count = data.classes
-        assert data.name == canonical(name) and data.class_names == imagenet.WNIDS[first : first + count]
+        assert data.name == canonical(name) and data.class_names == registry.WNIDS[first : first + count]
         for blue, images, labels in (
             (0, data.train_images, data.train_labels),
             (1, data.test_images, data.test_labels),
@@ -106,8 +106,8 @@ def test_a_tree_of_another_name_and_constants_by_family(tree):
 
 
 def test_a_seeded_choice_is_named_by_its_folders(tmp_path):
-    folders = sorted({*imagenet.WNIDS, *(f"n9{index:07d}" for index in range(900))})
-    chosen = imagenet.Subset(2, 1, 5).choose(folders, "tree")
+    folders = sorted({*registry.WNIDS, *(f"n9{index:07d}" for index in range(900))})
+    chosen = registry.Subset(2, 1, 5).choose(folders, "tree")
     for name in folders:
         (tmp_path / "train" / name).mkdir(parents=True)
     for split in ("train", "val"):
@@ -121,15 +121,15 @@ def test_a_seeded_choice_is_named_by_its_folders(tmp_path):
 def test_what_is_missing_in_a_tree_is_named_before_an_image_is_read(tree, tmp_path):
     for name in ("imagenet10", "imagenet:3"):
         with pytest.raises(DataError, match="registered users") as caught:
-            check_available(name, tmp_path / "imagenet" / "train" / imagenet.WNIDS[0])
+            check_available(name, tmp_path / "imagenet" / "train" / registry.WNIDS[0])
         assert "train/<class>" in caught.value.expected and "npz" not in caught.value.expected
     check_available("imagenet:6", tmp_path)
-    with pytest.raises(DataError, match=f"4 of the 10 classes .* {imagenet.WNIDS[6]}") as caught:
+    with pytest.raises(DataError, match=f"4 of the 10 classes .* {registry.WNIDS[6]}") as caught:
         check_available("imagenet10", tmp_path)
     assert caught.value.where.endswith("train")
-    for image in (tree / "val" / imagenet.WNIDS[2]).iterdir():
+    for image in (tree / "val" / registry.WNIDS[2]).iterdir():
         image.rename(tree / "val" / image.name)  # as the archive unpacks
-    (tree / "val" / imagenet.WNIDS[2]).rmdir()
+    (tree / "val" / registry.WNIDS[2]).rmdir()
     with pytest.raises(DataError, match="1 of the 3 classes") as caught:
         check_available("imagenet:3", tmp_path)
     assert caught.value.where.endswith("val") and "folder of its class" in caught.value.remedy

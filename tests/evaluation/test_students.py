@@ -16,8 +16,7 @@ from jaxdd.core.errors import ConfigError, DataError, UsageError
 from jaxdd.evaluation import protocol
 from jaxdd.evaluation.base import Subject
 from jaxdd.evaluation.recipe import Recipe
-from jaxdd.evaluation.students import SoftRecipe, teacher_accuracies
-from jaxdd.evaluation.students_published import for_student, published
+from jaxdd.evaluation.students import SoftRecipe, for_student, published, teacher_accuracies
 from jaxdd.run import loop
 from jaxdd.training.classifier import ClassifierTraining
 from jaxdd.training.stored_labels import StoredLabels

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdd.kernels.ridge import Ridge, kernel
+from jaxdd.kernels.solvers import Ridge, kernel
 
 pytestmark = pytest.mark.quick
 

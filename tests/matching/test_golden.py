@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from jaxdd import models
-from jaxdd.matching.distances import feature_distance, gradient_distance
-from jaxdd.matching.moments import moments
+from jaxdd.matching.distances import feature_distance, gradient_distance, moments
 
 NETWORK = models.build(
     "conv",

@@ -11,7 +11,6 @@ import os
 import sys
 
 from jaxdd.cli.main import main
-from jaxdd.cli.screen import progress  # noqa: F401  (imported for the children)
 from jaxdd.methods import RCIG  # noqa: F401
 from jaxdd.publish import grid  # noqa: F401
 from jaxdd.run.storage import checkpoint  # noqa: F401

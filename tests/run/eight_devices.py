@@ -25,7 +25,7 @@ from jaxdd.core.random import key_for
 from jaxdd.core.types import Examples
 from jaxdd.data.device.sampling import sample
 from jaxdd.methods import RCIG
-from jaxdd.methods.rcig.draws import draw
+from jaxdd.methods.rcig.solve import draw
 from jaxdd.run import loop
 from jaxdd.run.chain.pieces import merge
 from jaxdd.run.control import Control

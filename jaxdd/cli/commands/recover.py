@@ -12,7 +12,7 @@ from jaxdd.cli.flags.chain import Recover
 from jaxdd.cli.jobs.links import Links, tell_teachers, writers
 from jaxdd.core.errors import UsageError
 from jaxdd.core.io import absolute, shorter_path
-from jaxdd.methods.recovery.chunks import share
+from jaxdd.methods.recovery.plan import share
 from jaxdd.models import teacher_architecture
 from jaxdd.run.chain import teachers
 from jaxdd.run.chain.pieces import merge

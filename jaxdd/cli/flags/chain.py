@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from jaxdd.cli.flags import kinds
-from jaxdd.cli.flags.dialect import Dialect
-from jaxdd.cli.flags.kinds import Kind, options
+from jaxdd.cli.flags import dialect
+from jaxdd.cli.flags.dialect import Dialect, Kind, options
 from jaxdd.cli.flags.shared import OTHERS, Common
 from jaxdd.core import config as configs
 from jaxdd.core.config import Layer, Value
@@ -22,8 +21,16 @@ from jaxdd.run.chain.settings import OF_SCRIPT, ChainSettings
 from jaxdd.training.recipe import TeacherRecipe
 
 SCRIPT: dict[str, Any] = {  # what recover_cda_*.py do where nothing is said
-    **{"n_images": 1, "batch_size": 100, "iterations": 1000, "lr_img": 0.1, "r_bn": 0.05, "first_bn_multiplier": 10.0},
-    **{"easy2hard_mode": "cosine", "milestone": 0.0, "tv_l2": 0.0, "l2_scale": 0.0},
+    "n_images": 1,
+    "batch_size": 100,
+    "iterations": 1000,
+    "lr_img": 0.1,
+    "r_bn": 0.05,
+    "first_bn_multiplier": 10.0,
+    "easy2hard_mode": "cosine",
+    "milestone": 0.0,
+    "tv_l2": 0.0,
+    "l2_scale": 0.0,
 }
 MIXES = {"cutmix": 1.0, "mixup": 0.8, "none": 1.0}  # way of mixing -> its usual parameter
 
@@ -42,12 +49,12 @@ class Shared(Common):
         devices: Number of devices, or all, among which squeeze and recover split their batches; otherwise one.
     """
 
-    preset: kinds.Name = None
-    config_path: kinds.Path = None
-    set: kinds.Assignments = ()
-    stream: kinds.Stream = "auto"
-    checkpoint_every: kinds.Minutes = 5.0
-    devices: kinds.Devices = None
+    preset: dialect.Name = None
+    config_path: dialect.Path = None
+    set: dialect.Assignments = ()
+    stream: dialect.Stream = "auto"
+    checkpoint_every: dialect.Minutes = 5.0
+    devices: dialect.Devices = None
 
 
 @options
@@ -61,8 +68,8 @@ class Squeeze(Shared):
         arch_path: Import these weights instead: a safetensors file with the names of torchvision or timm.
     """
 
-    output_dir: kinds.Path = None
-    arch_path: kinds.Path = None
+    output_dir: dialect.Path = None
+    arch_path: dialect.Path = None
 
 
 @options
@@ -90,18 +97,18 @@ class Recover(Shared):
         merge: Only check that these folders hold every image, and make one set of them in the output folder.
     """
 
-    exp_name: kinds.Usual = "test"
-    syn_data_path: Annotated[str, Kind("DIR", kinds.STATED)] = "./syn-data"
-    output_dir: kinds.Path = None
-    store_best_images: kinds.Switch = False
-    store_last_images: kinds.Switch = False
-    arch_path: kinds.Paths = ()
-    ipc_start: Annotated[int, Kind("N", kinds.STATED, 0)] = 0
-    verifier: kinds.Switch = False
-    verifier_arch: kinds.Usual = "mobilenet_v2"
-    verifier_arch_path: kinds.Path = None
+    exp_name: dialect.Usual = "test"
+    syn_data_path: Annotated[str, Kind("DIR", dialect.STATED)] = "./syn-data"
+    output_dir: dialect.Path = None
+    store_best_images: dialect.Switch = False
+    store_last_images: dialect.Switch = False
+    arch_path: dialect.Paths = ()
+    ipc_start: Annotated[int, Kind("N", dialect.STATED, 0)] = 0
+    verifier: dialect.Switch = False
+    verifier_arch: dialect.Usual = "mobilenet_v2"
+    verifier_arch_path: dialect.Path = None
     shard: Annotated[str | None, Kind("I/N")] = None
-    merge: kinds.Paths = ()
+    merge: dialect.Paths = ()
 
 
 @options
@@ -116,11 +123,11 @@ class Labelled(Shared):
         cutmix: Both parameters of CutMix's Beta distribution; 1 as published.
     """
 
-    dataset: kinds.Name = None
-    checkpoint_path: kinds.Path = None
-    mix_type: Annotated[str | None, Kind("TEXT", kinds.AS_PUBLISHED)] = None
-    mixup: kinds.Number = None
-    cutmix: kinds.Number = None
+    dataset: dialect.Name = None
+    checkpoint_path: dialect.Path = None
+    mix_type: Annotated[str | None, Kind("TEXT", dialect.AS_PUBLISHED)] = None
+    mixup: dialect.Number = None
+    cutmix: dialect.Number = None
 
     @property
     def named(self) -> str | None:
@@ -145,14 +152,14 @@ class Relabel(Labelled):
         dry_run: Say how large the labels would be, and stop.
     """
 
-    output_dir: kinds.Path = None
-    fkd_path: kinds.Path = None
+    output_dir: dialect.Path = None
+    fkd_path: dialect.Path = None
     arch_name: Annotated[str | None, Kind("NAME", "(default: resnet18)")] = None
-    arch_path: kinds.Paths = ()
-    width: kinds.Count = None
-    max_scale_crops: kinds.Number = None
-    prune: kinds.Count = None
-    dry_run: kinds.Switch = False
+    arch_path: dialect.Paths = ()
+    width: dialect.Count = None
+    max_scale_crops: dialect.Number = None
+    prune: dialect.Count = None
+    dry_run: dialect.Switch = False
 
 
 @options
@@ -180,21 +187,21 @@ class Validate(Labelled):
         train_dir: The same as --checkpoint_path, as in the script.
     """
 
-    output_dir: kinds.Path = None
-    save_name: kinds.Usual = "eval"
-    fkd_path: kinds.Path = None
-    online: kinds.Switch = False
-    arch_path: kinds.Paths = ()
-    model: Annotated[str | None, Kind("NAMES", kinds.AS_PUBLISHED)] = None
-    cos: kinds.Choice = None
-    sgd: kinds.Choice = None
-    learning_rate: kinds.Number = None
-    weight_decay: kinds.Number = None
-    adamw_lr: kinds.Number = None
-    adamw_weight_decay: kinds.Number = None
-    baselines: kinds.Switch = True
-    full_data: kinds.Switch = False
-    train_dir: kinds.Path = None
+    output_dir: dialect.Path = None
+    save_name: dialect.Usual = "eval"
+    fkd_path: dialect.Path = None
+    online: dialect.Switch = False
+    arch_path: dialect.Paths = ()
+    model: Annotated[str | None, Kind("NAMES", dialect.AS_PUBLISHED)] = None
+    cos: dialect.Choice = None
+    sgd: dialect.Choice = None
+    learning_rate: dialect.Number = None
+    weight_decay: dialect.Number = None
+    adamw_lr: dialect.Number = None
+    adamw_weight_decay: dialect.Number = None
+    baselines: dialect.Switch = True
+    full_data: dialect.Switch = False
+    train_dir: dialect.Path = None
 
 
 def as_script(options: Recover, layer: Layer) -> tuple[Layer, Sequence[str]]:
@@ -272,7 +279,7 @@ SQUEEZE = Dialect(
         "workers": ("-j",),
     },
     no_effect={**_SHOWN, "lr_scheduler": "it is always the cosine"},
-    hint=kinds.AS_PUBLISHED,
+    hint=dialect.AS_PUBLISHED,
 )
 _RECOVERED = ("method", "jitter", "r_bn", "first_bn_multiplier", "tv_l2", "l2_scale", "easy2hard_mode", "milestone")
 RECOVER = Dialect(
@@ -316,7 +323,7 @@ RELABEL = Dialect(
     },
     switches=("use_fp16",),
     called={"teacher": "arch_path"},
-    hint=kinds.AS_PUBLISHED,
+    hint=dialect.AS_PUBLISHED,
     translate=mixing,
 )
 VALIDATE = Dialect(
@@ -352,6 +359,6 @@ VALIDATE = Dialect(
         "wandb_api_key": _LOG,
     },
     called={"teacher": "arch_path"},
-    hint=kinds.AS_PUBLISHED,
+    hint=dialect.AS_PUBLISHED,
     translate=of_students,
 )

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from jaxdd.cli.flags import kinds
-from jaxdd.cli.flags.dialect import Dialect
-from jaxdd.cli.flags.kinds import Kind, options
+from jaxdd.cli.flags import dialect
+from jaxdd.cli.flags.dialect import Dialect, Kind, options
 from jaxdd.cli.flags.shared import OTHERS, Common, Run
 from jaxdd.core.config import Layer, Value, settings_of
 from jaxdd.core.errors import UsageError, choose
@@ -44,16 +43,16 @@ class Matching(Common):
         reproduce: Published settings, which are the defaults here.
     """
 
-    data_path: kinds.Path = None
-    dataset: kinds.Name = None
+    data_path: dialect.Path = None
+    dataset: dialect.Name = None
     nclass: Annotated[int | None, Kind("N")] = None
     nclass_sub: Annotated[int | None, Kind("N")] = None
     phase: Annotated[int | None, Kind("N")] = None
     dseed: Annotated[int | None, Kind("N")] = None
-    imagenet_dir: kinds.Path = None
-    width: kinds.Number = None
+    imagenet_dir: dialect.Path = None
+    width: dialect.Number = None
     pt_from: Annotated[int | None, Kind("N", low=-1, high=10**6)] = None
-    reproduce: kinds.Switch = False
+    reproduce: dialect.Switch = False
 
     def where(self, dataset: str) -> str | None:
         """Returns where local files of a data set are looked for."""
@@ -78,13 +77,13 @@ class Condense(Matching, Run):
         tag: A word for the name of the output folder.
     """
 
-    output_dir: kinds.Path = None
-    config_path: kinds.Path = None
-    niter: Annotated[int | None, Kind("N", kinds.AS_PUBLISHED, 1, kinds.MOST)] = None
-    model_path: kinds.Paths = ()
-    pretrain: kinds.Switch = False
-    val_interval: kinds.Count = None
-    tag: kinds.Text = None
+    output_dir: dialect.Path = None
+    config_path: dialect.Path = None
+    niter: Annotated[int | None, Kind("N", dialect.AS_PUBLISHED, 1, dialect.MOST)] = None
+    model_path: dialect.Paths = ()
+    pretrain: dialect.Switch = False
+    val_interval: dialect.Count = None
+    tag: dialect.Text = None
 
 
 @options
@@ -99,9 +98,9 @@ class Pretrain(Matching):
         repeat: How many networks.
     """
 
-    output_dir: kinds.Path = None
+    output_dir: dialect.Path = None
     pt_from: Annotated[int | None, Kind("N", low=1, high=10**6)] = None
-    repeat: Annotated[int, Kind("N", kinds.STATED, 1, 1000)] = 5
+    repeat: Annotated[int, Kind("N", dialect.STATED, 1, 1000)] = 5
 
 
 def of_condense(options: Condense, layer: Layer) -> tuple[Layer, Sequence[str]]:
@@ -158,7 +157,7 @@ def as_meant(options: Matching, layer: Layer) -> tuple[dict[str, Value], list[st
 
 
 def _dataset(options: Matching) -> str:
-    """Returns the data set's name; of ImageNet, with the classes that several flags choose (`data.imagenet`)."""
+    """Returns the data set's name; of ImageNet, with the classes that several flags choose (`data.registry`)."""
     if options.dataset == "imagenet":
         count = max(options.nclass_sub or 0, 0) or options.nclass or CLASSES
         return f"imagenet{count}:{max(options.phase or 0, 0)}:{max(options.dseed or 0, 0)}"
@@ -219,7 +218,7 @@ _EVERY = [field.name for field in settings_of(CondensationSettings) if field.nam
 _DIALECT: dict[str, Any] = {
     "homes": {"": (CondensationSettings, RunSettings)},
     "switches": _SWITCHES,
-    "hint": kinds.AS_PUBLISHED,
+    "hint": dialect.AS_PUBLISHED,
 }
 
 CONDENSE = Dialect(

@@ -7,9 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Annotated
 
-from jaxdd.cli.flags import kinds
-from jaxdd.cli.flags.dialect import Dialect
-from jaxdd.cli.flags.kinds import Kind, options
+from jaxdd.cli.flags import dialect
+from jaxdd.cli.flags.dialect import Dialect, Kind, options
 from jaxdd.cli.flags.shared import OTHERS, Common, Run
 from jaxdd.core.config import settings_of
 from jaxdd.evaluation import settings as recipes
@@ -29,7 +28,7 @@ class Distill(Run):
             never.
     """
 
-    stream: kinds.Stream = "auto"
+    stream: dialect.Stream = "auto"
 
 
 @options
@@ -52,18 +51,18 @@ class Eval(Common):
         stream: Read a folder's images while they are needed: auto (if they would fill memory), always or never.
     """
 
-    dataset_name: kinds.Name = None
-    output_dir: kinds.Path = None
-    zca_path: kinds.Path = None
+    dataset_name: dialect.Name = None
+    output_dir: dialect.Path = None
+    zca_path: dialect.Path = None
     message: Annotated[str, Kind("TEXT")] = "eval_log"
-    config_path: kinds.Path = None
-    checkpoint_path: kinds.Path = None
-    save_name: kinds.Usual = "eval"
-    log_dir: kinds.Path = None
+    config_path: dialect.Path = None
+    checkpoint_path: dialect.Path = None
+    save_name: dialect.Usual = "eval"
+    log_dir: dialect.Path = None
     eval_arch: Annotated[str | None, Kind("NAMES", "(default: the set's recipe)")] = None
-    full_data: kinds.Switch = False
-    baselines: kinds.Switch = True
-    stream: kinds.Stream = "auto"
+    full_data: dialect.Switch = False
+    baselines: dialect.Switch = True
+    stream: dialect.Stream = "auto"
 
     @property
     def architectures(self) -> tuple[str, ...]:

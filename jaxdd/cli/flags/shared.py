@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from jaxdd.cli.flags import kinds
-from jaxdd.cli.flags.kinds import Kind, options
+from jaxdd.cli.flags import dialect
+from jaxdd.cli.flags.dialect import Kind, options
 
 OTHERS = {  # flag -> its names in several authors' scripts
     "data_path": ("--data_dir",),
@@ -29,13 +29,13 @@ class Common:
         debug: Show the traceback of an error.
     """
 
-    data_path: kinds.Path = None
-    output_dir: kinds.Path = None
-    random_seed: kinds.Seed = 0
-    set: kinds.Assignments = ()
-    resolution: kinds.Side = None
-    devices: kinds.Devices = None
-    debug: kinds.Switch = False
+    data_path: dialect.Path = None
+    output_dir: dialect.Path = None
+    random_seed: dialect.Seed = 0
+    set: dialect.Assignments = ()
+    resolution: dialect.Side = None
+    devices: dialect.Devices = None
+    debug: dialect.Switch = False
 
 
 @options
@@ -59,19 +59,19 @@ class Run(Common):
         dry_run: Say what would be done and what it needs, and stop.
     """
 
-    zca_path: kinds.Path = None
-    message: kinds.Text = None
-    init_from: kinds.Path = None
-    config_path: kinds.Path = None
-    log_dir: kinds.Path = None
-    checkpoint_every: kinds.Minutes = 5.0
-    log_every: kinds.Count = None
-    devices_mode: Annotated[Literal["shard", "pool"], Kind("MODE", kinds.STATED)] = "shard"
-    distributed: kinds.Switch = False
+    zca_path: dialect.Path = None
+    message: dialect.Text = None
+    init_from: dialect.Path = None
+    config_path: dialect.Path = None
+    log_dir: dialect.Path = None
+    checkpoint_every: dialect.Minutes = 5.0
+    log_every: dialect.Count = None
+    devices_mode: Annotated[Literal["shard", "pool"], Kind("MODE", dialect.STATED)] = "shard"
+    distributed: dialect.Switch = False
     coordinator_address: Annotated[str | None, Kind("HOST:PORT")] = None
     num_processes: Annotated[int | None, Kind("N", low=1, high=2**16)] = None
     process_id: Annotated[int | None, Kind("N", low=0, high=2**16 - 1)] = None
-    dry_run: kinds.Switch = False
+    dry_run: dialect.Switch = False
 
     @property
     def is_one_of_several(self) -> bool:

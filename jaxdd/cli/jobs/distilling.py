@@ -13,8 +13,7 @@ import jax
 from jaxdd import data
 from jaxdd.cli.command import Job, Session, data_line
 from jaxdd.cli.flags.shared import Run
-from jaxdd.cli.screen.progress import Line, percent
-from jaxdd.cli.screen.screen import Screen
+from jaxdd.cli.screen.screen import Line, Screen, percent
 from jaxdd.core import backend
 from jaxdd.core.config import as_dict
 from jaxdd.core.errors import UsageError

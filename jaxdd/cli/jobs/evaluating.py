@@ -10,7 +10,7 @@ from typing import Any
 from jaxdd import data
 from jaxdd.cli.command import Job, Session, data_line, require_one_device
 from jaxdd.cli.flags.rcig import Eval
-from jaxdd.cli.screen.progress import Trainings, table
+from jaxdd.cli.screen.screen import Trainings, table
 from jaxdd.core import config as configs
 from jaxdd.core import io
 from jaxdd.core.config import Layer, Value

@@ -12,13 +12,11 @@ from jaxdd import data
 from jaxdd.cli.command import Session, data_line
 from jaxdd.cli.flags.chain import Shared
 from jaxdd.cli.flags.rcig import Distill
-from jaxdd.cli.screen.progress import Chunks, Epochs, Line, Teaching
-from jaxdd.cli.screen.screen import Screen
+from jaxdd.cli.screen.screen import Chunks, Epochs, Line, Screen, Teaching
 from jaxdd.core.io import gigabytes
 from jaxdd.data import Dataset, Preprocessing
 from jaxdd.evaluation.students import teacher_accuracies
-from jaxdd.methods.recovery.chunks import share
-from jaxdd.methods.recovery.plan import plan
+from jaxdd.methods.recovery.plan import plan, share
 from jaxdd.run.chain.chain import Chain, Writers, of_recovery
 from jaxdd.run.chain.recover import Recovering
 from jaxdd.run.chain.relabel import Relabelling

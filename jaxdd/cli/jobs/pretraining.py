@@ -12,7 +12,7 @@ from jaxdd import data
 from jaxdd.cli.command import Job, Session, data_line, require_one_device
 from jaxdd.cli.flags.matching import Pretrain
 from jaxdd.cli.flags.shared import Run
-from jaxdd.cli.screen.progress import Trainings
+from jaxdd.cli.screen.screen import Trainings
 from jaxdd.core import backend
 from jaxdd.core.io import shorter_path
 from jaxdd.methods import Condensation

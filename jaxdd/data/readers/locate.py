@@ -4,7 +4,7 @@ Order for a known name: embedded (digits); local files in `<data_path>/<name>/`,
 how its last folder is called; a TFDS set prepared as array_record under `data_path` or TFDS's default folder; else
 TFDS downloads and prepares it. Nothing is ever put in the place of a set that is not found.
 
-A subset of ImageNet (`data.imagenet`) is read from a tree of class folders alone, the whole of ImageNet or its own:
+A subset of ImageNet (`data.registry`) is read from a tree of class folders alone, the whole of ImageNet or its own:
 `<data_path>/<name>/`, `<data_path>/imagenet/` or `data_path` itself.
 """
 

@@ -17,8 +17,8 @@ from jaxdd.data.readers import images as pixels
 from jaxdd.data.readers import labels as naming
 from jaxdd.data.readers import listing, npz, parquet, tfds
 from jaxdd.data.readers.files import printable
+from jaxdd.data.readers.images import Losses
 from jaxdd.data.readers.locate import STREAM, Source, locate, require_folder
-from jaxdd.data.readers.losses import Losses
 from jaxdd.data.registry import DataSpec, canonical, user_kind
 from jaxdd.data.registry import spec as entry_of
 
@@ -36,7 +36,7 @@ def load(
     """Reads a data set into host memory, or lists its files.
 
     Arguments:
-        name: a name of the registry or an alias, a subset of ImageNet (`data.imagenet`), or a user's own set:
+        name: a name of the registry or an alias, a subset of ImageNet (`data.registry`), or a user's own set:
             `folder:DIR`, `npz:FILE`, `parquet:DIR` or `parquet:DIR?image_column=NAME&label_column=NAME` (two or more
             classes, 1 or 3 channels).
         data_path: folder with the local files, in `<data_path>/<name>/` or itself named so (`locate`); `None`: TFDS's

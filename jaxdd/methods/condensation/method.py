@@ -43,10 +43,18 @@ from jaxdd.core.distilled import Decode, DistilledSet, Space
 from jaxdd.core.procedure import BatchRule, Demand, Event, Implied, Method, Part, in_parts
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
-from jaxdd.methods.condensation import accdd, draws, dream, gradient_amplification, published
+from jaxdd.methods.condensation import accdd, dream, gradient_amplification, published
 from jaxdd.methods.condensation.settings import ARCHITECTURES, CondensationSettings
 from jaxdd.methods.condensation.state import CondensationState
-from jaxdd.methods.condensation.sweep import memory_of_class, sweep, together
+from jaxdd.methods.condensation.sweep import (
+    first_images,
+    memory_of_class,
+    some_of,
+    sweep,
+    to_match,
+    to_train,
+    together,
+)
 from jaxdd.training import sgd
 
 SYNTHETIC_BATCH = 256  # of DC's network training on the synthetic set
@@ -197,8 +205,8 @@ class Condensation(CondensationSettings, Method[CondensationState]):
 
     def draw(self, state: CondensationState, data: Examples, key: Key, index: Array) -> CondensationState:
         """Draws the real images of this step, and counts the step."""
-        matched = draws.to_match(self, data, key) if self.selection == "random" else state.matched
-        trained = draws.to_train(data, key, len(state.trained))
+        matched = to_match(self, data, key) if self.selection == "random" else state.matched
+        trained = to_train(data, key, len(state.trained))
         nothing = jnp.zeros_like(state.losses)
         return state._replace(step=state.step + 1, matched=matched, trained=trained, losses=nothing)
 
@@ -216,7 +224,7 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         decoded = jax.vmap(decode)(state.images)
         images = decoded.reshape(-1, *data.image_shape)
         labels = jnp.repeat(jnp.arange(data.classes, dtype=jnp.int32), decoded.shape[1])
-        kept = draws.some_of(len(images), SYNTHETIC_BATCH, purpose_key(key, "rows"))
+        kept = some_of(len(images), SYNTHETIC_BATCH, purpose_key(key, "rows"))
         rows = jnp.arange(len(images)) if kept is None else kept
         return self._train(state, dataclasses.replace(data, images=images, labels=labels), rows, key)
 
@@ -230,7 +238,7 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         if self.source == "pretrained" and data.early_networks is not None:
             variables = accdd.one_of(data.early_networks, purpose_key(key, "network"))
         network = self.network(data.image_shape, data.classes)
-        images = draws.first_images(self, network, variables, data, key)
+        images = first_images(self, network, variables, data, key)
         return images.reshape(data.classes, self.n_images, *data.image_shape)
 
     def _train(self, state: CondensationState, data: Examples, rows: Array, key: Key) -> CondensationState:

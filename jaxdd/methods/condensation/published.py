@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxdd.core.config import Implied
-from jaxdd.data import imagenet
+from jaxdd.data import registry
 from jaxdd.data.registry import canonical
 from jaxdd.methods.condensation import accdd, dream, gradient_amplification
 from jaxdd.methods.condensation.settings import LR_IMG
@@ -93,7 +93,7 @@ def iterations(name: str, dataset: str) -> int:
 
 def family_of(dataset: str) -> str:
     """Returns the row of the tables for a data set: its name, or `imagenet10` or `imagenet100` for a subset."""
-    subset = imagenet.parse(dataset)
+    subset = registry.imagenet_subset(dataset)
     if subset is None:
         return canonical(dataset)
     return "imagenet10" if subset.classes < 100 else "imagenet100"

@@ -2,12 +2,23 @@
 
 The gradients of k classes are computed together, each where the images stand when its turn comes. On accelerators k is
 the number of classes, on CPU one (on each device); the numbers do not depend on it.
+
+The matching loss between the moments of real and of synthetic images, by settings and stage.
+
+| stage     | loss                                                                                 |
+|-----------|--------------------------------------------------------------------------------------|
+| `plain`   | `match`: GM(c), the gradients' distance; or F, the features'; or GM(c) + D(last)      |
+| `shifted` | that + lcs_weight GM(shifted label)                                                  |
+| `second`  | that + dm_weight sum over blocks of D(block) (`gradient_amplification.second_stage`) |
+
+The random choices of the matching methods: what a set starts from, and which images a step reads.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -15,14 +26,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxdd.core import backend, formation, sharding
+from jaxdd.core.errors import ConfigError
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, PyTree
+from jaxdd.data.device.sampling import class_indices, hard_labels
 from jaxdd.matching import momentum
-from jaxdd.matching.moments import image_gradient, moments
-from jaxdd.methods.condensation import draws, gradient_amplification
-from jaxdd.methods.condensation.objective import PLAIN, SECOND, SHIFTED, objective
+from jaxdd.matching.distances import Moments, Objective, feature_distance, gradient_distance, image_gradient, moments
+from jaxdd.methods.condensation import dream, gradient_amplification
+from jaxdd.methods.condensation.gradient_amplification import second_stage
 from jaxdd.methods.condensation.settings import CondensationSettings
 from jaxdd.methods.condensation.state import CondensationState
+from jaxdd.models.network import Network
 
 HELD = 10  # activations of a block that are alive together: convolution, norm, ReLU, and their tangents
 
@@ -142,7 +156,7 @@ def gradient_of(
 
     def training_images(stored: Array) -> Array:
         decoded = formation.decode(stored, settings.factor, settings.decode_type, bound=settings.batch_syn_max)
-        kept = draws.some_of(len(decoded), settings.batch_syn_max, purpose_key(key, "kept"))
+        kept = some_of(len(decoded), settings.batch_syn_max, purpose_key(key, "kept"))
         return augment(alike, data.standardise(decoded if kept is None else decoded[kept]))
 
     real = augment(alike, data.standardise(real))
@@ -173,3 +187,119 @@ def _by_stage(
     if settings.shifts_labels:
         way = functools.partial(backend.cond, state.stage.shifting, functools.partial(in_stage, SHIFTED), way)
     return way()
+
+
+NOISE = 0.25  # standard deviation of raw noise, about 0.5
+
+
+def first_images(
+    settings: CondensationSettings, network: Network, variables: PyTree, data: Examples, key: Key
+) -> Array:
+    """Returns the first synthetic images, `[classes, m, side, side, channels]`, class-major.
+
+    Arguments:
+        variables: of the network that embeds images for k-means.
+    """
+    shape = (data.classes, settings.n_images, *data.image_shape)
+    if data.first_images is not None:
+        return data.first_images.reshape(shape)
+    if settings.initial == "noise" and settings.factor == 1:
+        noise = jax.random.normal(key, shape, data.dtype)
+        return noise if settings.space == "standardised" else jnp.clip(NOISE * noise + 0.5, 0, 1)
+    count = settings.n_images * settings.factor**2
+    if settings.embeds_first_images:
+        rows = dream.representatives(settings, network, variables, data, key, count)
+    elif settings.initial == "real" and settings.factor == 1:
+        rows = class_indices(data, count, key).reshape(data.classes, count)
+    else:
+        rows = in_order(data, count)
+    if settings.factor == 1:
+        return data.take(rows)
+    return jax.vmap(lambda own: formation.paste(own, settings.factor))(data.take(rows))
+
+
+def in_order(data: Examples, count: int) -> Array:
+    """Returns the rows of every class's first images in the data's order, `[classes, count]`.
+
+    A class that has fewer images repeats them.
+    """
+    labels = hard_labels(data)
+    order = jnp.argsort(labels, stable=True)
+    counts = jnp.zeros(data.classes, jnp.int32).at[labels].add(1)
+    starts = jnp.cumsum(counts) - counts
+    return order[starts[:, None] + jnp.arange(count)[None, :] % jnp.maximum(counts, 1)[:, None]]
+
+
+def to_match(settings: CondensationSettings, data: Examples, key: Key) -> Array:
+    """Draws the rows of real images to match, without replacement within a class: `[classes, batch_real]`."""
+    rows = class_indices(data, settings.batch_real, purpose_key(key, "matched"))
+    return rows.reshape(data.classes, -1).astype(jnp.int32)
+
+
+def to_train(data: Examples, key: Key, count: int) -> Array:
+    """Draws the rows of real images that a network trains on, `[count]`; none twice while there are enough."""
+    order = jnp.argsort(jax.random.bits(purpose_key(key, "trained"), (len(data),), jnp.uint32))
+    return order[jnp.arange(count) % len(data)].astype(jnp.int32)
+
+
+def some_of(count: int, most: int, key: Key) -> Array | None:
+    """Draws indices of `most` of `count` things, without replacement; returns None where that is all of them."""
+    return None if count <= most else jax.random.permutation(key, count)[:most]
+
+
+PLAIN, SHIFTED, SECOND = "plain", "shifted", "second"
+
+
+def objective(settings: CondensationSettings, stage: str, blocks: int) -> Objective:
+    """Returns the matching loss of one stage.
+
+    Arguments:
+        stage: see the module's header.
+        blocks: how many blocks the network has.
+
+    Raises:
+        ConfigError: a block of `f_idx` that the network does not have.
+    """
+    gradients = settings.match != "feat"
+    wanted = tuple(range(blocks)) if stage == SECOND else matched_blocks(settings, blocks)
+
+    def loss(real: Moments, synthetic: Moments) -> tuple[Array, Array]:
+        def gm(which: int) -> Array:
+            x, y = real.gradients[which], synthetic.gradients[which]
+            return gradient_distance(x, y, settings.metric, bias=settings.bias, fc=settings.fc)
+
+        def features(first: int = 0) -> list[Array]:
+            pairs = zip(real.features[first:], synthetic.features[first:], strict=True)
+            metric = "mse" if settings.match == "feat" else settings.metric
+            return [feature_distance([x], [y], metric) for x, y in pairs]
+
+        total = gm(0) if gradients else functools.reduce(operator.add, features())
+        if settings.match == "bi_match":
+            total += features(-1)[0]
+        if stage == SECOND:
+            total = second_stage(settings, total, features())
+        other = gm(1) if stage == SHIFTED else jnp.zeros_like(total)
+        return total + settings.lcs_weight * other, jnp.stack([total, other])
+
+    return Objective(gradients + (stage == SHIFTED), wanted, loss)
+
+
+def matched_blocks(settings: CondensationSettings, blocks: int) -> tuple[int, ...]:
+    """Returns indices of the blocks whose features count in the plain loss."""
+    if settings.match == "grad":
+        return ()
+    if settings.match == "bi_match" or settings.f_idx is None:
+        return (blocks - 1,)
+    try:
+        first, *last = (int(word) for word in settings.f_idx.split(","))
+        chosen = tuple(range(first, (last[0] if last else first) + 1))
+    except ValueError:
+        chosen = ()
+    if not chosen or len(last) > 1 or chosen[0] < 0 or chosen[-1] >= blocks:
+        raise ConfigError(
+            f"f_idx '{settings.f_idx}' names no blocks",
+            where="f_idx",
+            expected=f"a block from 0 to {blocks - 1}, or two of them: from,to",
+            remedy="set f_idx to blocks that the network has, or another depth",
+        )
+    return chosen

@@ -41,7 +41,7 @@ from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
 from jaxdd.data.device.sampling import first_images
 from jaxdd.kernels.meta_gradient import label_margin
-from jaxdd.kernels.ridge import Ridge, kernel
+from jaxdd.kernels.solvers import Ridge, kernel
 from jaxdd.methods.frepo.settings import FRePoSettings
 from jaxdd.models.network import Network
 from jaxdd.training import pool

@@ -45,7 +45,7 @@ from jaxdd.data.device.preprocess import Preprocessing
 from jaxdd.data.device.sampling import first_images
 from jaxdd.kernels.infinite import InfiniteKernel
 from jaxdd.kernels.ntk_compat import require_neural_tangents
-from jaxdd.kernels.ridge import Ridge
+from jaxdd.kernels.solvers import Ridge
 from jaxdd.methods.kip.settings import KIPSettings
 
 

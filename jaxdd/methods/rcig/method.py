@@ -50,10 +50,9 @@ from jaxdd.kernels.meta_gradient import (
     implicit_gradient,
 )
 from jaxdd.methods.rcig import memory, naive
-from jaxdd.methods.rcig import rates as rcig_rates
-from jaxdd.methods.rcig.draws import Draws, draw
+from jaxdd.methods.rcig import solve as solving
 from jaxdd.methods.rcig.settings import RCIGSettings
-from jaxdd.methods.rcig.solve import Solution, solve_by_adam, solve_exactly
+from jaxdd.methods.rcig.solve import Draws, Solution, draw, solve_by_adam, solve_exactly
 from jaxdd.models.network import LAST, Network
 from jaxdd.training import pool
 
@@ -78,7 +77,7 @@ class RCIGState(NamedTuple):
     optimizer: PyTree[Shaped[Array, "..."]]
     ema: Synthetic
     pool: pool.Member
-    rates: rcig_rates.Rates
+    rates: solving.Rates
 
 
 class MetaGradient(NamedTuple):
@@ -149,7 +148,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
             optimizer=self._optimizer().init(synthetic),
             ema=trees.zeros_like(synthetic),
             pool=pool.fill(network, purpose_key(key, "pool"), self.pool_model_count, images.dtype),
-            rates=rcig_rates.start(self.inner_learning_rate, self.hvp_learning_rate, images.dtype),
+            rates=solving.start(self.inner_learning_rate, self.hvp_learning_rate, images.dtype),
         )
         if self.inner_solver == "adam" and not self.skip_tune:
             state = state._replace(rates=self._tune(state, data, purpose_key(key, "tune")))
@@ -188,8 +187,8 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         member = pool.renew(network, member, draws.renewal, limit=self.max_online_steps)
         rates, metrics = state.rates, gradient.metrics
         if self.inner_solver == "adam":
-            rates = rcig_rates.adapt(rates, rcig_rates.status(gradient.losses), state.step)
-            metrics = {**metrics, "inner_lr": rates.inner, "hvp_status": rcig_rates.status(gradient.residuals)}
+            rates = solving.adapt(rates, solving.status(gradient.losses), state.step)
+            metrics = {**metrics, "inner_lr": rates.inner, "hvp_status": solving.status(gradient.residuals)}
         new_pool = trees.put(state.pool, draws.model, member)
         return RCIGState(state.step + 1, synthetic, optimizer, ema, new_pool, rates), metrics
 
@@ -297,7 +296,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         stored = len(synthetic.images)
         return memory.footprint(self, network, stored=stored, real=self.batch_size).chunk
 
-    def _tune(self, state: RCIGState, data: Examples, key: Key) -> rcig_rates.Rates:
+    def _tune(self, state: RCIGState, data: Examples, key: Key) -> solving.Rates:
         """Tunes the learning rates of `adam`, by trials on the first network and one batch."""
         plain = dataclasses.replace(self, aug=None, aug_repeats=0)
         batch = sample(data, self.batch_rule, purpose_key(key, "batch"))
@@ -308,10 +307,10 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         def attempt(**rates: Array) -> tuple[Array, Array]:
             trial = state._replace(rates=state.rates._replace(**rates))
             gradient = plain.meta_gradient(network, member, trial, batch, draws)
-            return rcig_rates.status(gradient.losses), rcig_rates.status(gradient.residuals)
+            return solving.status(gradient.losses), solving.status(gradient.residuals)
 
-        inner = rcig_rates.tune(state.rates.inner, lambda rate: attempt(inner=rate)[0])
-        hvp = rcig_rates.tune(state.rates.hvp, lambda rate: attempt(inner=inner, hvp=rate)[1])
+        inner = solving.tune(state.rates.inner, lambda rate: attempt(inner=rate)[0])
+        hvp = solving.tune(state.rates.hvp, lambda rate: attempt(inner=inner, hvp=rate)[1])
         return state.rates._replace(inner=inner, hvp=hvp)
 
     def _optimizer(self) -> optax.GradientTransformation:

@@ -18,7 +18,7 @@ from jaxdd.core import trees
 from jaxdd.core.types import Array, Examples, Metrics, PyTree
 from jaxdd.kernels import adam
 from jaxdd.kernels.meta_gradient import Expanded, Synthetic
-from jaxdd.methods.rcig.rates import Rates
+from jaxdd.methods.rcig.solve import Rates
 from jaxdd.models.network import Network
 from jaxdd.training import pool
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from jaxdd.core.config import Implied
-from jaxdd.data import imagenet, registry
+from jaxdd.data import registry
 from jaxdd.methods.recovery.settings import CANDIDATES, GROUP
 
 MOSAIC_FROM = 128  # side in pixels from which RDED puts four crops into an image
@@ -84,7 +84,7 @@ def published_side(dataset: str) -> int | None:
 def _size(dataset: str, resolution: int | None, classes: int | None) -> tuple[int, int]:
     """Returns side and number of classes: as given, else from the registry, else 64 pixels and 0 (not known)."""
     if _of_imagenet(dataset):
-        return resolution or imagenet.RESOLUTION, classes or _classes_of_imagenet(dataset)
+        return resolution or registry.IMAGENET_SIDE, classes or _classes_of_imagenet(dataset)
     known = registry.SPECS.get(registry.canonical(dataset))
     side = resolution or (known.resolution if known else None)
     return side or 64, classes or (known.classes if known else 0)
@@ -95,10 +95,10 @@ def _of_imagenet(dataset: str) -> bool:
 
 
 def _classes_of_imagenet(dataset: str) -> int:
-    subset = imagenet.parse(dataset)
+    subset = registry.imagenet_subset(dataset)
     if subset is not None:
         return subset.classes
-    return 10450 if dataset == "imagenet21k" else imagenet.CLASSES
+    return 10450 if dataset == "imagenet21k" else registry.IMAGENET_CLASSES
 
 
 def _kind(method: str, dataset: str, side: int, classes: int) -> tuple[str, tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 A file of initial images holds some images of one class in a row, a function of (seed, class, teacher, settings). A file
 that is there when a run goes on is verified and left alone. A set that grows by more images per class has more files.
-`methods.recovery.chunks` says what a chunk is.
+`methods.recovery.plan` says what a chunk is.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jaxdd.core.trees import require_same
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.data.readers.encoding import truncate
 from jaxdd.methods.recovery import selection
-from jaxdd.methods.recovery.chunks import Chunk, chunks, require_complete
+from jaxdd.methods.recovery.plan import Chunk, chunks, require_complete
 from jaxdd.methods.recovery.settings import Recovery
 from jaxdd.models.network import Network
 from jaxdd.run.control import Reporter

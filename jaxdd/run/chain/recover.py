@@ -32,8 +32,7 @@ from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, ConfigError
 from jaxdd.core.shards import Pieces, alone
 from jaxdd.data.readers.encoding import as_published, truncate
-from jaxdd.methods.recovery.chunks import Chunk, chunks, share
-from jaxdd.methods.recovery.plan import Stage, plan
+from jaxdd.methods.recovery.plan import Chunk, Stage, chunks, plan, share
 from jaxdd.methods.recovery.settings import Recovery
 from jaxdd.methods.recovery.stage import ChunkExamples, RecoverStage
 from jaxdd.run import loop

@@ -8,8 +8,7 @@ import math
 import pytest
 
 from jaxdd.cli.screen import screen as screens
-from jaxdd.cli.screen.progress import Line, Trainings, label, percent, table
-from jaxdd.cli.screen.screen import Screen
+from jaxdd.cli.screen.screen import Line, Screen, Trainings, label, percent, table
 from jaxdd.core.io import duration, shorter_path
 from jaxdd.evaluation.protocol import Row
 

@@ -11,7 +11,7 @@ from jaxdd.core import backend
 from jaxdd.core.errors import DataError, UsageError
 from jaxdd.core.procedure import BatchRule
 from jaxdd.data import Dataset, examples, fit, load, resident_type, sample
-from jaxdd.data.device import resident, zca
+from jaxdd.data.device import preprocess, zca
 
 pytestmark = pytest.mark.quick
 
@@ -30,7 +30,7 @@ def colour(count: int = 40, side: int = 8) -> Dataset:
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Chunks of a few images, which do not divide the number of images."""
-    monkeypatch.setattr(resident, "CHUNK_BYTES", 7 * 8 * 8 * 3 * 4)
+    monkeypatch.setattr(preprocess, "CHUNK_BYTES", 7 * 8 * 8 * 3 * 4)
 
 
 @pytest.mark.parametrize("kind", ["raw", "standardised", "zca", "layernorm_zca"])
@@ -60,7 +60,7 @@ def test_large_images_are_whitened_in_blocks(monkeypatch):
     whitening = zca.fit_zca(lambda start, stop: standardised[start:stop], 30, (16, 16, 3))
     assert whitening.whitening.shape == (192, 192)
     expected = whitening.whiten(standardised)
-    found = resident.place(pixels, scale, shift, whitening)
+    found = preprocess.place(pixels, scale, shift, whitening)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 

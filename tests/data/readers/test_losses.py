@@ -13,7 +13,7 @@ from PIL import Image
 from jaxdd.core.errors import DataError, Notice
 from jaxdd.data import load
 from jaxdd.data.readers import images as pixels
-from jaxdd.data.readers.losses import Losses
+from jaxdd.data.readers.images import Losses
 
 pytestmark = pytest.mark.quick
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdd.matching.moments import image_gradient, moments
+from jaxdd.matching.distances import image_gradient, moments
 from jaxdd.methods import Condensation
-from jaxdd.methods.condensation.objective import PLAIN, SECOND, SHIFTED, objective
+from jaxdd.methods.condensation.sweep import PLAIN, SECOND, SHIFTED, objective
 from tests.matching.test_golden import GOLDEN, LABELS, NETWORK, setting
 
 FEATURES = {"dm_weight": 0.2}

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from jaxdd.core.errors import ConfigError
-from jaxdd.matching.moments import Moments
+from jaxdd.matching.distances import Moments
 from jaxdd.methods import Condensation
 from jaxdd.methods.condensation.gradient_amplification import advance, begin, matches_features, shifted_label
-from jaxdd.methods.condensation.objective import PLAIN, SECOND, SHIFTED, matched_blocks, objective
+from jaxdd.methods.condensation.sweep import PLAIN, SECOND, SHIFTED, matched_blocks, objective
 
 pytestmark = pytest.mark.quick
 

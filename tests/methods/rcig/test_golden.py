@@ -11,7 +11,7 @@ import pytest
 from jaxdd.core.types import Examples
 from jaxdd.kernels.meta_gradient import Rows, Synthetic, clip_to
 from jaxdd.methods.rcig import method as rcig
-from jaxdd.methods.rcig import rates as rcig_rates
+from jaxdd.methods.rcig import solve as solving
 from jaxdd.training import pool
 from tests.oracles import rcig_golden
 
@@ -71,7 +71,7 @@ def start(method: rcig.RCIG, rates: dict) -> rcig.RCIGState:
         optimizer=method._optimizer().init(synthetic),
         ema=jax.tree.map(jnp.zeros_like, synthetic),
         pool=jax.tree.map(lambda *leaves: jnp.stack(leaves), *members),
-        rates=rcig_rates.start(*(rates[name] for name in RATES), images.dtype),
+        rates=solving.start(*(rates[name] for name in RATES), images.dtype),
     )
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from jaxdd.core.random import purpose_key
 from jaxdd.data.device.sampling import sample
-from jaxdd.methods.rcig import rates as rcig_rates
-from jaxdd.methods.rcig.draws import draw
+from jaxdd.methods.rcig import solve as solving
 from jaxdd.methods.rcig.method import RCIG
+from jaxdd.methods.rcig.solve import draw
 from jaxdd.run.settings import RunSettings
 from tests.methods.rcig import tiny
 from tests.methods.rcig.keys import CHECKS, PLAIN, recorded, refused, shows
@@ -241,7 +241,7 @@ def check_skip_tune():
     def statuses(**rates):
         state = skipped._replace(rates=skipped.rates._replace(**{k: jnp.asarray(v) for k, v in rates.items()}))
         found = tiny.compiled(STEPS)(member, state, batch, drawn)
-        return int(rcig_rates.status(found.losses)), int(rcig_rates.status(found.residuals))
+        return int(solving.status(found.losses)), int(solving.status(found.residuals))
 
     inner, hvp = float(tuned.rates.inner), float(tuned.rates.hvp)
     failing_inner, failing_hvp = inner / 0.84, hvp / 0.84  # final = 0.84 x first failing

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdd.methods.rcig import rates as rcig_rates
+from jaxdd.methods.rcig import solve as solving
 
 pytestmark = pytest.mark.quick
 
@@ -25,25 +25,25 @@ pytestmark = pytest.mark.quick
     ],
 )
 def test_status(losses, expected):
-    assert int(rcig_rates.status(jnp.asarray(losses))) == expected
+    assert int(solving.status(jnp.asarray(losses))) == expected
 
 
 @pytest.mark.parametrize("failing", [0, 1, 7])
 def test_tuning_ends_at_0_84_of_the_first_rate_that_fails(failing):
     limit = 1e-5 * 1.2 ** (failing - 0.5)
-    tuned = rcig_rates.tune(jnp.asarray(1e-5), lambda rate: jnp.where(rate < limit, 1, 0))
+    tuned = solving.tune(jnp.asarray(1e-5), lambda rate: jnp.where(rate < limit, 1, 0))
     np.testing.assert_allclose(tuned, 0.84 * 1e-5 * 1.2**failing, rtol=1e-5)
 
 
 def test_tuning_ends_even_if_nothing_fails():
-    tuned = rcig_rates.tune(jnp.asarray(1e-5), lambda rate: jnp.ones((), jnp.int32))
-    np.testing.assert_allclose(tuned, 0.7 * 1e-5 * 1.2**rcig_rates.TUNING_TRIALS, rtol=1e-3)
+    tuned = solving.tune(jnp.asarray(1e-5), lambda rate: jnp.ones((), jnp.int32))
+    np.testing.assert_allclose(tuned, 0.7 * 1e-5 * 1.2**solving.TUNING_TRIALS, rtol=1e-3)
 
 
-def run(statuses) -> rcig_rates.Rates:
+def run(statuses) -> solving.Rates:
     """The rates after one step per status, from step 0 on."""
-    adapt = jax.jit(rcig_rates.adapt)
-    rates = rcig_rates.start(1e-3, 2e-3, jnp.float32)
+    adapt = jax.jit(solving.adapt)
+    rates = solving.start(1e-3, 2e-3, jnp.float32)
     for step, latest in enumerate(statuses):
         rates = adapt(rates, jnp.asarray(latest), jnp.asarray(step))
     return rates

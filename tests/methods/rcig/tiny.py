@@ -12,9 +12,9 @@ import numpy as np
 
 from jaxdd.core.types import Array, Examples, PyTree
 from jaxdd.kernels.meta_gradient import Synthetic
-from jaxdd.methods.rcig import rates
-from jaxdd.methods.rcig.draws import draw
+from jaxdd.methods.rcig import solve
 from jaxdd.methods.rcig.method import RCIG, Draws, MetaGradient, RCIGState
+from jaxdd.methods.rcig.solve import draw
 from jaxdd.models.network import Network
 from jaxdd.training import pool
 from tests.oracles import rcig_literal
@@ -77,7 +77,7 @@ def state(of: RCIG) -> RCIGState:
         optimizer=of._optimizer().init(start),
         ema=jax.tree.map(jnp.zeros_like, start),
         pool=jax.tree.map(lambda leaf: leaf[None], member),
-        rates=rates.start(of.inner_learning_rate, of.hvp_learning_rate, jnp.float64),
+        rates=solve.start(of.inner_learning_rate, of.hvp_learning_rate, jnp.float64),
     )
 
 

@@ -18,10 +18,9 @@ from jaxdd.augment import shared
 from jaxdd.augment.imagenet import Boxes
 from jaxdd.core import backend
 from jaxdd.core.random import key_for
-from jaxdd.methods.recovery.objective import objective
 from jaxdd.methods.recovery.plan import plan
 from jaxdd.methods.recovery.settings import Recovery
-from jaxdd.methods.recovery.stage import ChunkExamples, RecoverStage
+from jaxdd.methods.recovery.stage import ChunkExamples, RecoverStage, objective
 from jaxdd.models import imported
 from jaxdd.models.torchvision import ResNet
 from tests.models import formula

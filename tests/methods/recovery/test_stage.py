@@ -14,8 +14,8 @@ from jaxdd.core import backend
 from jaxdd.core.errors import ConfigError
 from jaxdd.core.random import key_for, purpose_key
 from jaxdd.methods.recovery import plan
-from jaxdd.methods.recovery.objective import objective
 from jaxdd.methods.recovery.settings import Recovery
+from jaxdd.methods.recovery.stage import objective
 from jaxdd.run import loop
 from tests.methods.recovery import tiny
 from tests.oracles import sre2l_literal as literal

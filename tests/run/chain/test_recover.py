@@ -15,7 +15,7 @@ from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, ConfigError, UsageError
 from jaxdd.core.shards import Pieces
 from jaxdd.data.readers import images as decoding
-from jaxdd.methods.recovery.chunks import Chunk, chunks, require_complete, share
+from jaxdd.methods.recovery.plan import Chunk, chunks, require_complete, share
 from jaxdd.publish import image_folder
 from jaxdd.run.chain.pieces import INITIAL, merge
 from jaxdd.run.control import Control, Reporter, Stopped
