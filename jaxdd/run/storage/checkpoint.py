@@ -22,7 +22,9 @@ import contextlib
 import logging
 import os
 import pathlib
+import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -85,6 +87,7 @@ class Storage:
         self._saved_at = time.monotonic()
         self._other_versions: list[str] = []
         self._manager: Any = None
+        self._links = contextlib.ExitStack()  # open as long as the manager
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Storage:
@@ -128,7 +131,7 @@ class Storage:
             if hosts.first():
                 self._remove_leftovers()
             raise CheckpointError(
-                f"the checkpoint of step {step} could not be written: {' '.join(str(error).split())[:200]}",
+                f"the checkpoint of step {step} could not be written: {_in_short(error)}",
                 where=f"{self._states} ({gigabytes(shutil.disk_usage(self.folder).free)} free)",
                 expected=f"room for {gigabytes(trees.byte_size(state))} beside the states already there",
                 remedy="make room and run the same command again: it continues from the checkpoint before",
@@ -244,7 +247,9 @@ class Storage:
     def _open_manager(self) -> Any:
         if self._manager is None:
             options = _orbax().CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False)
-            self._manager = _orbax().CheckpointManager(self._states, options=options)
+            self._states.mkdir(parents=True, exist_ok=True)
+            states = self._links.enter_context(_plainly_named(self._states))
+            self._manager = _orbax().CheckpointManager(states, options=options)
         return self._manager
 
     def _close_manager(self) -> None:
@@ -252,6 +257,7 @@ class Storage:
             with contextlib.suppress(Exception):  # after a failed save it raises that failure again
                 self._manager.close()
             self._manager = None
+            self._links.close()
 
 
 def _orbax() -> Any:
@@ -273,6 +279,19 @@ def _without_log() -> Iterator[None]:
         log.setLevel(level)
 
 
+@contextlib.contextmanager
+def _plainly_named(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a path of a folder that Orbax takes neither for a pattern nor for an address: its own, or a link to it."""
+    name = str(folder)
+    if re.search(r"[*?\[\\]|[a-z0-9]:/", name) is None and os.fsencode(name).decode(errors="replace") == name:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="jaxdd-") as room:
+        link = pathlib.Path(room, "states")
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
+
+
 def read_state(folder: pathlib.Path, template: PyTree, places: PyTree = None) -> PyTree:
     """Reads the state in the folder of one step; what it holds is verified before, by its manifest.
 
@@ -286,12 +305,24 @@ def read_state(folder: pathlib.Path, template: PyTree, places: PyTree = None) ->
     lies = [here] * len(leaves) if places is None else jax.tree.leaves(places)
     each = list(zip(leaves, lies, strict=True))
     wanted = _stored([jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place) for leaf, place in each])
-    with _orbax().StandardCheckpointer() as checkpointer:
-        content = checkpointer.restore(folder / "default", wanted)
+    with _plainly_named(folder) as place, _orbax().StandardCheckpointer() as checkpointer:
+        try:
+            content = checkpointer.restore(place / "default", wanted)
+        except Exception as error:  # as in `save`; what is on disk was verified
+            raise CheckpointError(
+                f"the state cannot be read: {_in_short(error)}",
+                where=str(folder),
+                expected="files that this user may read, and that stay while they are read",
+                remedy="run the same command again, or copy the output folder to another disk",
+            ) from error
     return tree.unflatten(
         content[_name(i)] if leaf.size else hosts.place(np.zeros(leaf.shape, leaf.dtype), place)
         for i, (leaf, place) in enumerate(each)
     )
+
+
+def _in_short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _stored(state: PyTree) -> dict[str, Any]:

@@ -281,12 +281,6 @@ def test_a_read_only_folder_fails_at_once(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("name", ["a b", "Bilder für Ærø", "x" * 255])
-def test_names_of_folders(tmp_path, name):
-    go(tmp_path / name, 2)
-    assert go(tmp_path / name, 3)[2].of("resumed") == [[2]]
-
-
 def test_a_full_disk_is_told_beforehand(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
     with pytest.raises(CheckpointError, match="too little free space"):
