@@ -58,6 +58,36 @@ def test_saving_again_leaves_one_shard_that_of_the_new_set(tmp_path):
     assert_equal(DistilledSet.load(tmp_path), changed)
 
 
+class TestForeignFiles:
+    """What a folder holds beside a set: no manifest names it, so nothing may remove it."""
+
+    @pytest.mark.parametrize("name", ["data-embeddings.safetensors", "data-0123456789ab.safetensors", "notes.txt"])
+    def test_they_stay_whenever_a_set_is_written_there(self, name, tmp_path):
+        (tmp_path / name).write_bytes(b"a user's own")
+        example().save(tmp_path)
+        example(images=np.ones((4, 3, 3, 1), np.float32)).save(tmp_path)
+        assert (tmp_path / name).read_bytes() == b"a user's own" and len(list(tmp_path.iterdir())) == 3
+
+    def test_a_manifest_that_names_one_of_them_does_not_make_it_a_shard(self, tmp_path):
+        (tmp_path / "notes.txt").write_text("a user's own")
+        example().save(tmp_path)
+        path = tmp_path / "manifest.json"
+        manifest = json.loads(path.read_text())
+        manifest["shards"][0]["file"] = "notes.txt"
+        path.write_text(json.dumps(manifest))
+        example(images=np.ones((4, 3, 3, 1), np.float32)).save(tmp_path)
+        assert (tmp_path / "notes.txt").exists()
+
+    @pytest.mark.parametrize("text", ["{", "[]", '{"jaxdd_format": 1}', '{"jaxdd_format": 1, "shards": [7]}', "{}"])
+    def test_a_damaged_manifest_names_nothing_and_is_replaced(self, text, tmp_path):
+        shard = example().save(tmp_path) / "data-embeddings.safetensors"
+        shard.write_bytes(b"")
+        (tmp_path / "manifest.json").write_text(text)
+        example().save(tmp_path)
+        assert shard.exists()
+        assert_equal(DistilledSet.load(tmp_path), example())
+
+
 def test_equal_sets_give_equal_files(tmp_path):
     for name in ("a", "b"):
         example().save(tmp_path / name)
