@@ -15,7 +15,6 @@ import dataclasses
 import itertools
 import json
 import pathlib
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,7 +35,7 @@ from jaxdd.run.control import Control, never
 from jaxdd.run.distillation import Picture
 from jaxdd.run.signals import Stopped
 from jaxdd.run.storage import identity as identities
-from jaxdd.run.storage.checkpoint import Storage
+from jaxdd.run.storage.checkpoint import Storage, discard
 from jaxdd.run.storage.networks import digest
 
 
@@ -112,7 +111,7 @@ def evaluate(
         distilled, dataset, preprocessing, recipe, run=run, seed=seed, report=told, **options
     )
     for place in places:  # and no other: another recipe or seed may have been stopped, or be under way
-        shutil.rmtree(place, ignore_errors=True)
+        discard(place)
         with contextlib.suppress(OSError):
             place.parent.rmdir()
             place.parent.parent.rmdir()

@@ -12,12 +12,12 @@ with it. `merge` makes the distilled set and the image folder of what one or sev
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
 import os
 import pathlib
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -45,7 +45,7 @@ from jaxdd.run.chain.teacher import Teacher
 from jaxdd.run.control import Control
 from jaxdd.run.signals import Stopped
 from jaxdd.run.storage import identity as identities
-from jaxdd.run.storage.checkpoint import Storage
+from jaxdd.run.storage.checkpoint import Storage, discard
 
 
 def _nothing(*told: Any) -> None:
@@ -258,7 +258,10 @@ class Recovering:
                 reporter.begins(chunk, number, len(mine))
                 entry = self._make(chunk, pieces, initial, active, options)
                 reporter.ends(chunk, entry)
-            shutil.rmtree(active, ignore_errors=True)
+            for stage in active.glob("stage-*"):
+                discard(stage)
+            with contextlib.suppress(OSError):  # there is none, or there is something else in it
+                active.rmdir()
 
     def _make(
         self,

@@ -12,7 +12,6 @@ import json
 import math
 import os
 import pathlib
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +32,7 @@ from jaxdd.run.chain.teacher import Teacher
 from jaxdd.run.control import Control
 from jaxdd.run.progress import Reporter
 from jaxdd.run.storage import networks
-from jaxdd.run.storage.checkpoint import Storage
+from jaxdd.run.storage.checkpoint import Storage, discard
 from jaxdd.run.storage.metrics import MetricsFile
 from jaxdd.training.recipe import TeacherRecipe
 from jaxdd.training.teacher import Squeeze
@@ -170,8 +169,7 @@ class Squeezing:
                 tests = _Tests(self, under_way / "tests.jsonl", reporter)
                 variables = self._train(storage, tests, control)
                 networks.add(place, self.identity, variables, tests.accuracies, self.recipe.epochs)
-        with contextlib.suppress(OSError):  # the teacher is there, which is what counts
-            shutil.rmtree(under_way)
+        discard(under_way)
         return teacher.load(place, self.precision)
 
     def _taken(self, place: pathlib.Path, reporter: Reporter) -> bool:

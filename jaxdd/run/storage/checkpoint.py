@@ -45,6 +45,8 @@ from jaxdd.run.storage.precheck import require_space, unwritable
 
 FORMAT = 1
 KEPT = 2  # states on disk
+GONE = ".checkpoints-discarded"  # states that are being removed: they do not count any more
+FILES = ("config.json", "metrics.jsonl", "tests.jsonl", "evaluations.jsonl")  # of a run, beside its states
 
 
 class Storage:
@@ -100,8 +102,10 @@ class Storage:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(io.folder_lock(self.folder))
+                begun = (self.folder / "config.json").exists()
                 self._claim()
-                self._remove_leftovers()
+                if begun:  # else what is there is not this run's
+                    self._remove_leftovers()
             except OSError as error:
                 raise unwritable(error.strerror, error.filename or self.folder) from None
             self._open = stack.pop_all()
@@ -212,10 +216,12 @@ class Storage:
         newest = self._newest() or 0
         for path in self._states.glob("*"):
             unfinished = path.name.isdigit() and int(path.name) > newest and not seal.is_sealed(path)
-            if unfinished or "orbax-checkpoint-tmp" in path.name:
+            if unfinished or re.match(r"\d+\.orbax-checkpoint-tmp", path.name):
                 shutil.rmtree(path, ignore_errors=True)
-        for partial in (*self.folder.glob(".*.partial"), *self._states.glob(".*.partial")):
-            partial.unlink(missing_ok=True)
+        shutil.rmtree(self.folder / GONE, ignore_errors=True)
+        for path in (self._states / "newest", *(self.folder / name for name in FILES)):
+            for partial in path.parent.glob(f".{path.name}.*.partial"):
+                partial.unlink(missing_ok=True)
 
     def _set_aside(self, step: int) -> None:
         """Keeps a damaged checkpoint for whoever wants to look at it, where Orbax does not count it."""
@@ -258,6 +264,24 @@ class Storage:
                 self._manager.close()
             self._manager = None
             self._links.close()
+
+
+def discard(folder: pathlib.Path) -> None:
+    """Removes what a run has written into its folder, and the folder if nothing else is in it.
+
+    Its states go first, and at once: a run that finds the folder half removed begins anew. The folder of a run that
+    another process is making stays.
+    """
+    if not folder.is_dir():
+        return
+    with contextlib.suppress(OSError, CheckpointError), io.folder_lock(folder):
+        shutil.rmtree(folder / GONE, ignore_errors=True)
+        if (folder / "checkpoints").exists():
+            (folder / "checkpoints").rename(folder / GONE)
+        shutil.rmtree(folder / GONE, ignore_errors=True)
+        for name in (*FILES, ".lock"):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _orbax() -> Any:
