@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import shutil
@@ -42,15 +43,15 @@ class Killed(BaseException):
 def kill_at(monkeypatch, call: int) -> list[str]:
     """Makes a removal or a renaming the last thing that is done; returns the list of those that will have been made."""
     done: list[str] = []
-    for name in ("unlink", "rmdir", "rename"):
 
-        def deadly(*arguments, original=getattr(os, name), name=name, **options):
-            if len(done) == call:
-                raise Killed
-            done.append(name)
-            return original(*arguments, **options)
+    def deadly(original, *arguments, **options):
+        if len(done) == call:
+            raise Killed
+        done.append(original.__name__)
+        return original(*arguments, **options)
 
-        monkeypatch.setattr(os, name, deadly)
+    for original in (os.unlink, os.rmdir, os.rename):
+        monkeypatch.setattr(os, original.__name__, functools.partial(deadly, original))
     return done
 
 
