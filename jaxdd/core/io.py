@@ -10,16 +10,28 @@ import json
 import os
 import pathlib
 import socket
+import stat
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
-from jaxdd.core.errors import CheckpointError
+from jaxdd.core.errors import CheckpointError, UsageError
+
+KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 
 def write_atomically(path: str | os.PathLike, payload: bytes | str) -> None:
-    """Writes beside `path`, syncs, then renames: a reader sees the old file or the whole new one."""
+    """Writes beside `path`, syncs, then renames: a reader sees the old file or the whole new one.
+
+    Raises:
+        CheckpointError: a folder is in its place, or something else in that of its folder.
+    """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise misplaced(next(place for place in path.parents if place.exists()), "a folder") from None
+    if path.is_dir():
+        raise misplaced(path, "a file")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     data = payload.encode() if isinstance(payload, str) else payload
     try:
@@ -44,6 +56,8 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
 
 def read_json(path: str | os.PathLike) -> Any:
     """Reads JSON; a damaged file raises `CheckpointError` naming the line."""
+    if kind(path) not in ("nothing", "a file", "a device"):
+        raise misplaced(path, "a file")
     try:
         return json.loads(pathlib.Path(path).read_text())
     except FileNotFoundError:
@@ -54,6 +68,28 @@ def read_json(path: str | os.PathLike) -> Any:
         raise CheckpointError(
             f"not valid JSON: {error}", where=str(path), remedy="restore the file or start a new output folder"
         ) from None
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot be read: {error.strerror}", where=str(path), remedy="let this user read the file"
+        ) from None
+
+
+def kind(path: str | os.PathLike) -> str:
+    """Returns what lies at a path: `nothing`, `a file`, `a folder`, `a named pipe`, `a socket` or `a device`."""
+    try:
+        return KINDS.get(stat.S_IFMT(os.stat(path).st_mode), "a device")
+    except OSError:
+        return "nothing"
+
+
+def misplaced(path: str | os.PathLike, wanted: str) -> CheckpointError:
+    """Returns the error of something else than `wanted`, a kind, at a path."""
+    return CheckpointError(
+        f"{kind(path)} in the place of {wanted.removeprefix('a ')} '{pathlib.Path(path).name}'",
+        where=str(path),
+        expected=f"{wanted}, or nothing",
+        remedy="move it away, or name another folder",
+    )
 
 
 def read_manifest(
@@ -93,31 +129,43 @@ def sha256(data: bytes | str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def locked(file: IO, *, wait: bool) -> bool:
+    """Locks an open file until it is closed; returns whether no other process holds it.
+
+    Raises:
+        CheckpointError: the file system has no locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise CheckpointError(
+            f"this file system cannot lock files: {error.strerror}",
+            where=str(file.name),
+            expected="locks, by which two runs are kept apart",
+            remedy="choose an `output_dir` on a local disk; or have the file system mounted with locks (-o flock)",
+        ) from None
+    return True
+
+
 @contextlib.contextmanager
 def folder_lock(folder: str | os.PathLike) -> Iterator[None]:
     """Keeps a second writer out of `folder`; the kernel frees the lock of a process that died.
 
     Raises:
-        CheckpointError: another live process holds the folder; names its pid, host and start time.
+        CheckpointError: another live process holds the folder; names its pid, host and start time. Or as `locked`.
     """
     path = pathlib.Path(folder) / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if not isinstance(error, BlockingIOError):
-                raise CheckpointError(
-                    f"this file system cannot lock files: {error.strerror}",
-                    where=str(path),
-                    remedy="choose an `output_dir` on a local disk",
-                ) from None
+        if not locked(file, wait=False):
             file.seek(0)
             raise CheckpointError(
                 "another process writes into this output folder",
                 where=f"{path.parent} ({file.read().strip() or 'starting up'})",
                 remedy="wait for it to finish, or choose another `output_dir`",
-            ) from None
+            )
         file.truncate(0)
         file.write(f"pid {os.getpid()} on {socket.gethostname()} since {datetime.datetime.now():%Y-%m-%d %H:%M:%S}")
         file.flush()
@@ -125,8 +173,20 @@ def folder_lock(folder: str | os.PathLike) -> Iterator[None]:
 
 
 def absolute(path: str | os.PathLike) -> pathlib.Path:
-    """Returns a path as users type it, from the root on."""
-    return pathlib.Path(path).expanduser().absolute()
+    """Returns a path as users type it, from the root on.
+
+    Raises:
+        UsageError: it begins with `~`, and nobody knows that user's folder.
+    """
+    try:
+        return pathlib.Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise UsageError(
+            "nobody knows this user's home folder",
+            where=str(path),
+            expected="~ with HOME set, or ~NAME with the name of a user of this machine",
+            remedy="name the whole path; or put ./ before a name that begins with ~",
+        ) from None
 
 
 def gigabytes(count: float) -> str:

@@ -41,11 +41,11 @@ def verify(folder: pathlib.Path, **facts: Any) -> dict[str, Any]:
     Raises:
         Damaged: a byte, a file or a fact is not as it was.
     """
+    if not is_sealed(folder):
+        raise Damaged("its manifest is missing")
     try:
         content = json.loads((folder / NAME).read_bytes())
         digest = content.pop("sha256")
-    except FileNotFoundError:
-        raise Damaged("its manifest is missing") from None
     except (ValueError, KeyError, AttributeError, TypeError, OSError):
         raise Damaged("its manifest is damaged") from None
     if digest != _digest(content):

@@ -1,5 +1,6 @@
 """Files: whole or old, never half; one writer; damage told from absence."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -7,7 +8,7 @@ import sys
 
 import pytest
 
-from jaxdd.core import io
+from jaxdd.core import io, shards
 from jaxdd.core.errors import CheckpointError
 
 pytestmark = pytest.mark.quick
@@ -98,3 +99,44 @@ class TestLock:
         assert died.returncode == 9 and (tmp_path / ".lock").read_text()
         with io.folder_lock(tmp_path):
             pass
+
+
+def no_locks(*_):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+@pytest.mark.parametrize("lock", [io.folder_lock, lambda folder: shards.alone(folder, "manifest")])
+def test_a_file_system_without_locks_is_told(lock, tmp_path, monkeypatch):
+    monkeypatch.setattr(io.fcntl, "flock", no_locks)
+    with pytest.raises(CheckpointError, match="cannot lock files") as refusal, lock(tmp_path):
+        pass
+    assert str(tmp_path) in refusal.value.where and refusal.value.expected and "local disk" in refusal.value.remedy
+
+
+class TestMisplaced:
+    """What is no file where one should be is told, and never waited for."""
+
+    @pytest.mark.parametrize("make, kind", [(os.mkfifo, "a named pipe"), (os.mkdir, "a folder")])
+    def test_reading(self, make, kind, tmp_path):
+        make(tmp_path / "x.json")
+        with pytest.raises(CheckpointError, match=f"{kind} in the place of file 'x.json'"):
+            io.read_json(tmp_path / "x.json")
+
+    def test_writing(self, tmp_path):
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "file").write_text("a user's own")
+        with pytest.raises(CheckpointError, match="a folder in the place of file 'folder'"):
+            io.write_atomically(tmp_path / "folder", "x")
+        for path in (tmp_path / "file" / "x", tmp_path / "file" / "deep" / "x"):
+            with pytest.raises(CheckpointError, match="a file in the place of folder 'file'"):
+                io.write_atomically(path, "x")
+        assert (tmp_path / "file").read_text() == "a user's own"
+
+    def test_a_file_that_this_user_may_not_read(self, tmp_path, monkeypatch):
+        def refuse(*_, **__):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        (tmp_path / "x.json").write_text("{}")
+        monkeypatch.setattr(io.pathlib.Path, "read_text", refuse)
+        with pytest.raises(CheckpointError, match="cannot be read: Permission denied"):
+            io.read_json(tmp_path / "x.json")

@@ -89,7 +89,7 @@ def find(
     """
     from jaxdd.run.storage.networks import read_manifest
 
-    folders = tuple(pathlib.Path(name).expanduser().absolute() for name in named) or existing(settings)
+    folders = tuple(io.absolute(name) for name in named) or existing(settings)
     if not folders:
         raise UsageError(
             f"'{settings.run.method}' starts from networks trained beforehand, and there are none",

@@ -79,7 +79,7 @@ class Storage:
         checkpoint_every: float = 5.0,
         tensorboard: bool = False,
     ):
-        self.folder = pathlib.Path(folder).expanduser().absolute()
+        self.folder = io.absolute(folder)
         self.saved_step: int | None = None
         self.metrics = MetricsFile(self.folder / "metrics.jsonl", self.folder / "tensorboard" if tensorboard else None)
         self._identity, self._other = identities.as_json(identity), identities.as_json(other or {})

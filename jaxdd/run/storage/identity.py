@@ -164,9 +164,9 @@ def _require_format(content: Mapping[str, Any], path: pathlib.Path) -> None:
 def origin(folder: pathlib.Path) -> dict[str, Any] | None:
     """Returns the provenance of the set in `folder/distilled`; None where there is none, or nothing readable."""
     try:
-        manifest = json.loads((folder / "distilled" / "manifest.json").read_text())
+        manifest = io.read_json(folder / "distilled" / "manifest.json")
         return dict(manifest.get("provenance") or {})
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (CheckpointError, ValueError, AttributeError, TypeError):
         return None
 
 
