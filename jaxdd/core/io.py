@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import socket
 import stat
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import IO, Any
 
 from jaxdd.core.errors import CheckpointError, UsageError
 
+SEAL = "sha256"  # name of an object's checksum; it stands first
 KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 
@@ -50,28 +52,48 @@ def write_atomically(path: str | os.PathLike, payload: bytes | str) -> None:
 
 
 def write_json(path: str | os.PathLike, content: Any) -> None:
-    """Writes `content` as indented JSON, atomically."""
-    write_atomically(path, json.dumps(content, indent=2, sort_keys=False, allow_nan=False) + "\n")
+    """Writes `content` as indented JSON, atomically; an object begins with the checksum of all the rest."""
+    plain = json.loads(json.dumps(content, allow_nan=False))
+    sealed = {SEAL: digest(plain), **plain} if isinstance(plain, dict) else plain
+    write_atomically(path, json.dumps(sealed, indent=2) + "\n")
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """Reads JSON; a damaged file raises `CheckpointError` naming the line."""
+def read_json(path: str | os.PathLike, *, sealed: bool = False) -> Any:
+    """Reads JSON, and verifies the checksum of an object; files of before have none.
+
+    Arguments:
+        path: the file.
+        sealed: whether a file without a checksum is refused too.
+
+    Raises:
+        CheckpointError: it is missing, cannot be read, or is not as it was written; where a line tells why, names it.
+    """
     if kind(path) not in ("nothing", "a file", "a device"):
         raise misplaced(path, "a file")
+    again = "restore the file or start a new output folder"
     try:
-        return json.loads(pathlib.Path(path).read_text())
+        content = json.loads(pathlib.Path(path).read_text())
     except FileNotFoundError:
-        raise CheckpointError(
-            "file not found", where=str(path), remedy="check the path, or start again in a new output folder"
-        ) from None
+        remedy = "check the path, or start again in a new output folder"
+        raise CheckpointError("file not found", where=str(path), remedy=remedy) from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CheckpointError(
-            f"not valid JSON: {error}", where=str(path), remedy="restore the file or start a new output folder"
-        ) from None
+        raise CheckpointError(f"not valid JSON: {error}", where=str(path), remedy=again) from None
     except OSError as error:
-        raise CheckpointError(
-            f"cannot be read: {error.strerror}", where=str(path), remedy="let this user read the file"
-        ) from None
+        remedy = "let this user read the file"
+        raise CheckpointError(f"cannot be read: {error.strerror}", where=str(path), remedy=remedy) from None
+    if isinstance(content, dict):
+        sealed = sealed or re.fullmatch("[0-9a-f]{64}", str(next(iter(content.values()), ""))) is not None
+        stated = content.pop(SEAL, None)
+        if (sealed or stated is not None) and stated != digest(content):
+            expected = f"sha256 {str(stated)[:12]}... of all but itself, as it was written"
+            remedy = f"{again}; or, if it was edited on purpose, take its line '{SEAL}' out"
+            raise CheckpointError("damaged or edited", where=str(path), expected=expected, remedy=remedy)
+    return content
+
+
+def digest(content: Any) -> str:
+    """Returns one word for JSON values, whatever the order of their names."""
+    return sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode())
 
 
 def kind(path: str | os.PathLike) -> str:

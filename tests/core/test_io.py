@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -63,6 +64,41 @@ class TestJson:
             with pytest.raises(CheckpointError, match="not valid JSON") as refusal:
                 io.read_json(tmp_path / "x.json")
             assert refusal.value.where == str(tmp_path / "x.json")
+
+    def test_a_flipped_bit_is_refused(self, tmp_path):
+        """Also one in the checksum's own name, without which a file counts as one of before."""
+        path, content = tmp_path / "x.json", {"name": "digits", "seed": 1, "rates": [0.5, -2, None, True], "é": {}}
+        io.write_json(path, content)
+        whole = path.read_bytes()
+        for bit in range(8 * len(whole)):
+            damaged = bytearray(whole)
+            damaged[bit // 8] ^= 1 << (bit % 8)
+            path.write_bytes(damaged)
+            try:
+                assert io.read_json(path) == content
+            except CheckpointError as refusal:
+                assert refusal.where == str(path)
+                continue
+            assert whole[bit // 8 : bit // 8 + 1] in b"eE", bit  # of an escape: the same letter
+
+    def test_a_file_of_before_has_no_checksum(self, tmp_path):
+        (tmp_path / "x.json").write_text('{"format": 1}')
+        assert io.read_json(tmp_path / "x.json") == {"format": 1}
+        with pytest.raises(CheckpointError, match="damaged or edited"):
+            io.read_json(tmp_path / "x.json", sealed=True)
+
+    def test_what_was_edited_is_told_with_the_way_out(self, tmp_path):
+        path = tmp_path / "x.json"
+        io.write_json(path, {"seed": 1})
+        path.write_text(path.read_text().replace("1\n", "2\n"))
+        with pytest.raises(CheckpointError, match="damaged or edited") as refusal:
+            io.read_json(path)
+        assert "sha256" in refusal.value.expected and "take its line 'sha256' out" in refusal.value.remedy
+
+    @pytest.mark.parametrize("content", [{10: 1, 9: 2}, {"shape": (1, 2)}, [1, 2], {}])
+    def test_what_json_changes_has_the_checksum_of_what_is_read(self, content, tmp_path):
+        io.write_json(tmp_path / "x.json", content)
+        assert io.read_json(tmp_path / "x.json") == json.loads(json.dumps(content))
 
     def test_absurd_nesting_is_damage_too(self, tmp_path):
         (tmp_path / "x.json").write_text("[" * 200_000)

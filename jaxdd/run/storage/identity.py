@@ -59,7 +59,7 @@ def as_json(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def digest(identity: Mapping[str, Any]) -> str:
     """Returns one word for all settings."""
-    return io.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode())
+    return io.digest(identity)
 
 
 def claim(path: pathlib.Path, identity: dict[str, Any], other: dict[str, Any], versions: dict[str, str]) -> list[str]:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError, DivergedError, UsageError
 from jaxdd.run import loop
 from jaxdd.run.signals import Stopped
@@ -228,9 +229,9 @@ def test_a_missing_config_is_refused(two):
 
 
 def test_another_version_only_warns(two):
-    config = json.loads((two / "config.json").read_text())
+    config = io.read_json(two / "config.json")
     config["versions"]["jax"] = "0.1"
-    (two / "config.json").write_text(json.dumps(config))
+    io.write_json(two / "config.json", config)
     _, _, notes = go(two, 11)
     assert 'jax: "0.1" ->' in notes.of("warning")[0][0]
 
