@@ -1,4 +1,9 @@
-"""Files: atomic writes, checksums, locks and readers that survive hostile bytes. No pickle, ever."""
+"""Files: atomic writes, checksums, locks and readers that survive hostile bytes. No pickle, ever.
+
+Every JSON file that is kept is written by `write_json` and read by `read_json`: it begins with the sha256 of all the
+rest. Every line of a file of lines is written by `to_line`, read by `of_line`, and ends with its crc32. Both read what
+was written before there were checksums.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +17,14 @@ import pathlib
 import re
 import socket
 import stat
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from jaxdd.core.errors import CheckpointError, UsageError
 
 SEAL = "sha256"  # name of an object's checksum; it stands first
+LINE_SEAL = "crc32"  # of a line's; it stands last
 KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 
@@ -89,6 +96,29 @@ def read_json(path: str | os.PathLike, *, sealed: bool = False) -> Any:
             remedy = f"{again}; or, if it was edited on purpose, take its line '{SEAL}' out"
             raise CheckpointError("damaged or edited", where=str(path), expected=expected, remedy=remedy)
     return content
+
+
+def to_line(content: Mapping[str, Any]) -> str:
+    """Returns an object as one line of JSON that ends with a checksum of itself."""
+    return json.dumps({**content, LINE_SEAL: _crc(content)}, allow_nan=False) + "\n"
+
+
+def of_line(line: str) -> dict[str, Any] | None:
+    """Returns the object of one line; None if it is torn or damaged. Lines of before have no checksum."""
+    try:
+        content = json.loads(line) if line.endswith("\n") else None
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        return None
+    last = next(reversed(content.values()), None)
+    stated = content.pop(LINE_SEAL, None)
+    sealed = stated is not None or (re.fullmatch("[0-9a-f]{8}", str(last)) is not None and isinstance(last, str))
+    return None if sealed and stated != _crc(content) else content
+
+
+def _crc(content: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(content, sort_keys=True, allow_nan=False).encode()):08x}"
 
 
 def digest(content: Any) -> str:

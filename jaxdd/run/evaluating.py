@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from jaxdd import data as data_room
 from jaxdd.core import backend, io
 from jaxdd.core.config import as_dict
 from jaxdd.core.distilled import DistilledSet
+from jaxdd.core.errors import CheckpointError
 from jaxdd.core.procedure import Procedure
 from jaxdd.core.types import Examples
 from jaxdd.data import Dataset
@@ -164,6 +164,8 @@ class Evaluating:
             As `evaluate`.
         """
         assert self.dataset is not None
+        if io.kind(self.file(place)) not in ("nothing", "a file"):
+            raise io.misplaced(self.file(place), "a file")
         recipe, *others = self.recipes
         keep = place / "validation" if recipe.protocol == "soft" else None
         how = {"seed": self.seed, "control": control, "keep": keep, "others": others, **self.options}
@@ -215,11 +217,20 @@ class Validation:
             if self.picture is not None:
                 self.picture(distilled, self.folder / "best" / "grid.png")
         now = {"step": step, "runs": list(row.runs), "mean": row.mean, "std": row.std}
-        lines = "".join(json.dumps(told) + "\n" for told in (*before, now))
-        io.write_atomically(self.folder / "evaluations.jsonl", lines)
+        io.write_atomically(self.folder / "evaluations.jsonl", "".join(map(io.to_line, (*before, now))))
         self.report(step, row, best)
 
     def told(self) -> list[dict[str, Any]]:
-        """Returns the evaluations so far."""
+        """Returns the evaluations so far.
+
+        Raises:
+            CheckpointError: a line is damaged: the best set might not be the best.
+        """
         path = self.folder / "evaluations.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        lines = path.read_text(errors="replace").splitlines(keepends=True) if path.is_file() else []
+        told = [each for each in map(io.of_line, lines) if each]
+        if len(told) < len(lines):
+            what, expected = "a damaged line", "lines as they were written, each with its checksum"
+            remedy = "take the line out, or restore the file"
+            raise CheckpointError(what, where=str(path), expected=expected, remedy=remedy)
+        return told

@@ -15,11 +15,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -304,8 +303,8 @@ class Recovering:
             place, seed = active / f"stage-{number}", chunk.seed(self.seed)
             with Storage(place, about, checkpoint_every=self.checkpoint_every) as storage:
                 how |= {"steps": procedure.steps, "seed": seed, "storage": storage}
-                state, _ = loop.final_state(procedure, data, **how)
-            images, adam, metrics = procedure.result(state), state.adam, _last_metrics(place / "metrics.jsonl")
+                state, step = loop.final_state(procedure, data, **how)
+            images, adam, metrics = procedure.result(state), state.adam, storage.metrics.at(step)
         return np.asarray(images), metrics
 
     @functools.cached_property
@@ -324,9 +323,3 @@ class Recovering:
         return Initial(
             folder / "initial", self.settings, size, images_of, chooser, variables, self.constants, self.seed
         )
-
-
-def _last_metrics(path: pathlib.Path) -> dict[str, float]:
-    """Returns the metrics of the last step."""
-    lines: Sequence[str] = path.read_text().splitlines() if path.is_file() else ()
-    return {name: value for name, value in json.loads(lines[-1]).items() if name != "step"} if lines else {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 import os
 import pathlib
@@ -228,4 +227,5 @@ class _Tests:
     @property
     def accuracies(self) -> list[float]:
         """Accuracies of all tests so far."""
-        return [json.loads(line)["accuracy"] for line in self._path.read_text().splitlines()]
+        told = map(io.of_line, self._path.read_text(errors="replace").splitlines(keepends=True))
+        return [each["accuracy"] for each in told if each]

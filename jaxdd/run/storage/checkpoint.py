@@ -183,7 +183,8 @@ class Storage:
             self._require_fit(step, template, content["leaves"])
             for line in self._other_versions:
                 warn(f"this run was begun with another version ({line}): its last bits may differ")
-            self.metrics.drop_after(step)
+            if damaged := self.metrics.drop_after(step):
+                warn(f"metrics.jsonl had {damaged} damaged lines, which are left out")
             io.write_atomically(self._states / "newest", str(step))
             return step
         if problems:

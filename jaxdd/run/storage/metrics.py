@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -35,7 +34,7 @@ class MetricsFile:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one line in one system call, so a killed process leaves at most one torn line, at the end."""
-        line = json.dumps({"step": step, **values}, allow_nan=False) + "\n"
+        line = io.to_line({"step": step, **values})
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             os.write(descriptor, line.encode())
@@ -46,18 +45,25 @@ class MetricsFile:
 
     def at(self, step: int) -> dict[str, float]:
         """Returns the last line's values if it is that of `step`, else none."""
-        lines = self._path.read_text(errors="replace").splitlines() if self._path.is_file() else []
-        if not lines or _step_of(lines[-1]) != step:
-            return {}
-        return {name: value for name, value in json.loads(lines[-1]).items() if name != "step"}
+        last = (io.of_line(self._lines()[-1]) if self._lines() else None) or {}
+        return {name: value for name, value in last.items() if name != "step"} if last.get("step") == step else {}
 
-    def drop_after(self, step: int) -> None:
-        """Removes the lines after `step`, which will be computed again, and a torn one."""
+    def drop_after(self, step: int) -> int:
+        """Removes the lines after `step`, which will be computed again, and a torn one.
+
+        Returns:
+            How many others were damaged, which are removed too.
+        """
         self._first = step + 1
-        text = self._path.read_text(errors="replace") if self._path.is_file() else ""
-        kept = "".join(line for line in text.splitlines(keepends=True) if _step_of(line) <= step)
-        if kept != text:
-            io.write_atomically(self._path, kept)
+        lines = self._lines()
+        steps = [_step_of(line) for line in lines]
+        if any(of is None or of > step for of in steps):
+            kept = [line for line, of in zip(lines, steps, strict=True) if of is not None and of <= step]
+            io.write_atomically(self._path, "".join(kept))
+        return sum(of is None and line.endswith("\n") for line, of in zip(lines, steps, strict=True))
+
+    def _lines(self) -> list[str]:
+        return self._path.read_text(errors="replace").splitlines(keepends=True) if self._path.is_file() else []
 
     def close(self) -> None:
         """Flushes the TensorBoard events."""
@@ -74,10 +80,7 @@ class MetricsFile:
             self._events.add_scalar(name, value, step)
 
 
-def _step_of(line: str) -> float:
-    """Returns the step of one line; infinity for a line that is not whole."""
-    try:
-        step = json.loads(line)["step"] if line.endswith("\n") else None
-    except (ValueError, KeyError, TypeError):
-        step = None
-    return step if isinstance(step, int) else float("inf")
+def _step_of(line: str) -> int | None:
+    """Returns the step of one line; None for a line that is not whole."""
+    step = (io.of_line(line) or {}).get("step")
+    return step if isinstance(step, int) else None
