@@ -137,7 +137,7 @@ def kind(path: str | os.PathLike) -> str:
 def misplaced(path: str | os.PathLike, wanted: str) -> CheckpointError:
     """Returns the error of something else than `wanted`, a kind, at a path."""
     return CheckpointError(
-        f"{kind(path)} in the place of {wanted.removeprefix('a ')} '{pathlib.Path(path).name}'",
+        f"{kind(path)} in the place of the {wanted.removeprefix('a ')} '{pathlib.Path(path).name}'",
         where=str(path),
         expected=f"{wanted}, or nothing",
         remedy="move it away, or name another folder",

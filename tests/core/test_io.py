@@ -155,16 +155,16 @@ class TestMisplaced:
     @pytest.mark.parametrize("make, kind", [(os.mkfifo, "a named pipe"), (os.mkdir, "a folder")])
     def test_reading(self, make, kind, tmp_path):
         make(tmp_path / "x.json")
-        with pytest.raises(CheckpointError, match=f"{kind} in the place of file 'x.json'"):
+        with pytest.raises(CheckpointError, match=f"{kind} in the place of the file 'x.json'"):
             io.read_json(tmp_path / "x.json")
 
     def test_writing(self, tmp_path):
         (tmp_path / "folder").mkdir()
         (tmp_path / "file").write_text("a user's own")
-        with pytest.raises(CheckpointError, match="a folder in the place of file 'folder'"):
+        with pytest.raises(CheckpointError, match="a folder in the place of the file 'folder'"):
             io.write_atomically(tmp_path / "folder", "x")
         for path in (tmp_path / "file" / "x", tmp_path / "file" / "deep" / "x"):
-            with pytest.raises(CheckpointError, match="a file in the place of folder 'file'"):
+            with pytest.raises(CheckpointError, match="a file in the place of the folder 'file'"):
                 io.write_atomically(path, "x")
         assert (tmp_path / "file").read_text() == "a user's own"
 

@@ -104,7 +104,7 @@ def refuse_other_set(folder: pathlib.Path, known: Mapping[str, Any]) -> None:
     """
     now, there = identities.as_json(known), identities.origin(folder)
     origin = _run_in(folder) if there is None else there
-    if not origin:
+    if origin is None:
         return
     made = {name: origin.get(name) for name in now}
     more, fewer = (_images_per_class(side) for side in (made, now))

@@ -42,7 +42,7 @@ def test_what_lies_in_the_place_of_a_file_is_refused(name, make, kind, tmp_path)
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     make(path)
-    with pytest.raises(CheckpointError, match=f"{kind} in the place of file '{path.name}'") as refusal:
+    with pytest.raises(CheckpointError, match=f"{kind} in the place of the file '{path.name}'") as refusal:
         require_writable(tmp_path)
     assert refusal.value.where == str(path) and refusal.value.expected and "move it away" in refusal.value.remedy
 
@@ -51,7 +51,7 @@ def test_what_lies_in_the_place_of_a_file_is_refused(name, make, kind, tmp_path)
 @pytest.mark.parametrize("make, kind", [(pipe, "a named pipe"), (lambda path: path.write_text(""), "a file")])
 def test_what_lies_in_the_place_of_a_folder_is_refused(name, make, kind, tmp_path):
     make(tmp_path / name)
-    with pytest.raises(CheckpointError, match=f"{kind} in the place of folder '{name}'"):
+    with pytest.raises(CheckpointError, match=f"{kind} in the place of the folder '{name}'"):
         require_writable(tmp_path)
 
 
@@ -106,6 +106,14 @@ def test_nor_does_a_chain_take_the_folder_of_a_run_that_was_stopped(tmp_path):
     with pytest.raises(CheckpointError, match="holds another run, not finished") as refusal:
         refuse_other_set(tmp_path, CHAIN)
     assert 'method: "rcig" -> "cda"' in str(refusal.value) and refusal.value.where.endswith("config.json")
+
+
+def test_a_set_of_which_nothing_is_known_is_nobodys_to_replace(tmp_path):
+    made(tmp_path, {})
+    with pytest.raises(CheckpointError, match="the set of another run"):
+        refuse_other_set(tmp_path, CHAIN)
+    with pytest.raises(CheckpointError, match="of unknown method"):
+        refuse_foreign_set(tmp_path)
 
 
 def test_a_run_replaces_its_own_set(tmp_path):
