@@ -161,7 +161,7 @@ class DistilledSet:
         if self.pixels is not None:
             arrays["pixels"] = self.pixels
         arrays = {name: _as_stored(name, array) for name, array in arrays.items()}
-        folder = pathlib.Path(folder)
+        folder = io.absolute(folder)
         pieces = [slice(start, start + self._per_shard) for start in range(0, max(1, len(self)), self._per_shard)]
         for name, array in arrays.items():
             if not all(map(_finite, (array[piece] for piece in pieces))) or not np.isfinite(self.log_temperature):
@@ -200,7 +200,7 @@ class DistilledSet:
         Raises:
             CheckpointError: missing, damaged, of another format, or not what the manifest says.
         """
-        path = pathlib.Path(folder)
+        path = io.absolute(folder)
         path = path if path.name == "manifest.json" else path / "manifest.json"
         manifest = io.read_manifest(path, "jaxdd_format", (FORMAT,), "distilled set", AGAIN)
         try:

@@ -25,6 +25,7 @@ from jaxdd.core.errors import CheckpointError, UsageError
 
 SEAL = "sha256"  # name of an object's checksum; it stands first
 LINE_SEAL = "crc32"  # of a line's; it stands last
+LONG = 200  # bytes of a name from which nothing can be added to it
 KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 
@@ -41,7 +42,8 @@ def write_atomically(path: str | os.PathLike, payload: bytes | str) -> None:
         raise misplaced(next(place for place in path.parents if place.exists()), "a folder") from None
     if path.is_dir():
         raise misplaced(path, "a file")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    short = path.name if len(os.fsencode(path.name)) < LONG else sha256(os.fsencode(path.name))
+    partial = path.with_name(f".{short}.{os.getpid()}.partial")
     data = payload.encode() if isinstance(payload, str) else payload
     try:
         with open(partial, "wb") as file:

@@ -37,6 +37,7 @@ from jaxdd.run.signals import Stopped
 from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.checkpoint import Storage, discard
 from jaxdd.run.storage.networks import digest
+from jaxdd.run.storage.precheck import require_place
 
 
 def evaluate(
@@ -164,8 +165,7 @@ class Evaluating:
             As `evaluate`.
         """
         assert self.dataset is not None
-        if io.kind(self.file(place)) not in ("nothing", "a file"):
-            raise io.misplaced(self.file(place), "a file")
+        require_place(self.file(place))
         recipe, *others = self.recipes
         keep = place / "validation" if recipe.protocol == "soft" else None
         how = {"seed": self.seed, "control": control, "keep": keep, "others": others, **self.options}

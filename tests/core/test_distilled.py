@@ -50,6 +50,17 @@ def test_everything_comes_back_from_folder_and_manifest(changes, tmp_path):
     assert_equal(DistilledSet.load(tmp_path / "set" / "manifest.json"), saved)
 
 
+@pytest.mark.parametrize("name", ["run[1]*", "数据", 'it\'s "q"', "back\\slash", "\udcca\udcfd", "x" * 255])
+def test_a_folder_by_any_name(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for changed, folder in enumerate((f"~/{name}", name, tmp_path / name)):
+        saved = example(log_temperature=float(changed))
+        assert saved.save(folder) == tmp_path / name
+        assert_equal(DistilledSet.load(folder), saved)
+    assert len(list((tmp_path / name).iterdir())) == 2
+
+
 def test_saving_again_leaves_one_shard_that_of_the_new_set(tmp_path):
     example().save(tmp_path)
     changed = example(images=np.ones((4, 3, 3, 1), np.float32))

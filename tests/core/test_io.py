@@ -23,6 +23,12 @@ class TestAtomicWrite:
         assert path.read_bytes() == b"two"
         assert os.listdir(path.parent) == ["b.txt"]
 
+    @pytest.mark.parametrize("name", ["x" * 255, "ü" * 127])
+    def test_the_longest_names_there_can_be(self, name, tmp_path):
+        for text in ("one", "two"):
+            io.write_atomically(tmp_path / name, text)
+        assert (tmp_path / name).read_text() == "two" and os.listdir(tmp_path) == [name]
+
     @pytest.mark.parametrize("broken", ["fsync", "replace"])
     def test_a_failure_leaves_the_old_file_and_no_litter(self, broken, tmp_path, monkeypatch):
         path = tmp_path / "b.txt"

@@ -45,6 +45,22 @@ def require_writable(folder: Any, needed: int = 0) -> None:
     require_space(path, needed)
 
 
+def require_place(file: pathlib.Path) -> None:
+    """Refuses a result file that cannot be, before anything is computed.
+
+    Raises:
+        CheckpointError: something else lies there, or there can be no such name.
+    """
+    try:
+        os.stat(file)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise unwritable(error.strerror, file) from None
+    if not file.is_file():
+        raise io.misplaced(file, "a file")
+
+
 def unwritable(problem: str | None, path: object) -> CheckpointError:
     """Returns the error of an output folder that cannot be written."""
     return CheckpointError(

@@ -12,7 +12,13 @@ from jaxdd.core import io
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, UsageError
 from jaxdd.run.storage.checkpoint import Storage
-from jaxdd.run.storage.precheck import refuse_foreign_set, refuse_other_run, refuse_other_set, require_writable
+from jaxdd.run.storage.precheck import (
+    refuse_foreign_set,
+    refuse_other_run,
+    refuse_other_set,
+    require_place,
+    require_writable,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -69,6 +75,18 @@ def test_an_output_folder_that_is_a_pipe(tmp_path):
     pipe(tmp_path / "out")
     with pytest.raises(CheckpointError, match="out is a named pipe"):
         require_writable(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["folder", "pipe", "x" * 300, "file/below"])
+def test_a_result_file_that_cannot_be(name, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    pipe(tmp_path / "pipe")
+    with pytest.raises(CheckpointError) as refusal:
+        require_place(tmp_path / name)
+    assert refusal.value.where == str(tmp_path / name) and refusal.value.expected and refusal.value.remedy
+    for fine in ("file", "new", "x" * 255):
+        require_place(tmp_path / fine)
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "~"])
