@@ -244,6 +244,7 @@ class Storage:
         return sorted((int(path.name) for path in self._states.glob("*") if path.name.isdigit()), reverse=True)
 
     def _newest(self) -> int | None:
+        # No checksum: every state says its own step, so a wrong number here can only bring a warning.
         path = self._states / "newest"
         text = path.read_text(errors="replace") if path.is_file() else ""
         return int(text) if text.isdigit() else None

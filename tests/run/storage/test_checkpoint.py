@@ -348,3 +348,11 @@ def test_a_torn_line_of_metrics_is_dropped(two):
     go(two, 16)
     assert [line["step"] for line in lines(two)] == [4, 8, 10, 12, 16] and lines(two)[3]["loss"] != 1
     assert np.isfinite([line["loss"] for line in lines(two)]).all()
+
+
+@pytest.mark.parametrize("text", ["11", "30", "9", "0", "1p", "\x31\xb0", ""])
+def test_a_damaged_number_of_the_newest_state_never_gives_another_one(two, whole, text):
+    (two / "checkpoints" / "newest").write_text(text, encoding="latin-1")
+    state, _, notes = go(two, 20)
+    assert notes.of("resumed") == [[10]] and bits(state) == whole[1]
+    assert bool(notes.of("warning")) == (text in ("0", "11", "30"))
