@@ -27,7 +27,7 @@ from jaxdd.core.types import Examples
 from jaxdd.evaluation.base import Subject
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.run import loop
-from jaxdd.run.progress import Reporter
+from jaxdd.run.control import Reporter
 from jaxdd.training.ensemble import Ensemble
 from jaxdd.training.trainer import accuracies
 

@@ -23,7 +23,7 @@ from jaxdd.evaluation.protocol import evaluate
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import RCIG
 from jaxdd.run import loop
-from jaxdd.run.progress import Reporter
+from jaxdd.run.control import Reporter
 from jaxdd.run.settings import RunSettings
 
 PUBLISHED = {1: 53.9, 10: 69.1, 50: 73.5}
@@ -63,7 +63,7 @@ def main() -> None:
     config = config.replace({"n_images": arguments.ipc})
     if arguments.quick:
         config = config.replace({"width": 4, "batch_size": 64, "max_steps": 4, "pool_model_count": 2})
-    settings = build(config, {"method": RCIG, "run": RunSettings})
+    settings = build([config.layer], {"method": RCIG, "run": RunSettings})
     method, run = settings["method"], settings["run"]
     dataset = data.load("cifar10", arguments.data_path)
     preprocessing = data.fit(dataset)

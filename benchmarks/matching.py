@@ -25,12 +25,12 @@ import numpy as np
 from benchmarks import record
 from jaxdd import data
 from jaxdd.core import backend
-from jaxdd.core.config import ConfigFile, build
+from jaxdd.core.config import build, layer
 from jaxdd.core.types import Examples
 from jaxdd.methods import Condensation
+from jaxdd.run.control import Reporter
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.programs import Programs, Repeated, Turns
-from jaxdd.run.progress import Reporter
 
 PARTS = {"sweep": ("draw", "match"), "train": ("train",)}
 
@@ -107,7 +107,7 @@ def idc(ipc: int, flags: argparse.Namespace) -> Condensation:
     implied = {k: v for k, v in Condensation.implied(given).values.items() if k not in ("max_steps", "recipe")}
     own = {key: value for key, value in given.items() if key not in ("method", "dataset_name")}
     own["precision"] = flags.precision
-    return build(ConfigFile("benchmark", {**own, **implied}), {"method": Condensation})["method"]
+    return build([layer({**own, **implied}, "benchmark")], {"method": Condensation})["method"]
 
 
 def measure(ipc: int, dataset: data.Dataset, flags: argparse.Namespace) -> dict[str, Any]:

@@ -13,6 +13,7 @@ distilling, each of which has its own networks.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import pathlib
 import time
@@ -23,7 +24,7 @@ import jax.numpy as jnp
 
 from benchmarks import record
 from jaxdd import data
-from jaxdd.core.config import ConfigFile, build
+from jaxdd.core.config import build, layer
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import Condensation
@@ -58,7 +59,7 @@ def method_of(row: dict[str, Any], ipc: int, flags: argparse.Namespace) -> Conde
     values = {**given, **Condensation.implied(given).values}
     values["lr_img"] *= 1.0 if classic else flags.rate
     own = {k: v for k, v in values.items() if k not in ("method", "dataset_name", "max_steps", "recipe")}
-    return build(ConfigFile("benchmark", own), {"method": Condensation})["method"]
+    return build([layer(own, "benchmark")], {"method": Condensation})["method"]
 
 
 @functools.cache
@@ -80,14 +81,8 @@ def distilled(name: str, ipc: int, seed: int, dataset: data.Dataset, flags: argp
     preprocessing = data.fit(dataset, family=method.family, kind=method.kind)
     examples: Examples = data.examples(dataset, preprocessing)
     if method.source == "pretrained":
-        examples = Examples(
-            examples.images,
-            examples.labels,
-            examples.classes,
-            constants=examples.constants,
-            largest=examples.largest,
-            networks=networks_for(method_of(ROWS["accdd"], ipc, flags), dataset),
-        )
+        networks = networks_for(method_of(ROWS["accdd"], ipc, flags), dataset)
+        examples = dataclasses.replace(examples, early_networks=networks)
     began = time.perf_counter()
     steps = flags.outer * flags.inner
     found = loop.run(method, examples, steps=steps, seed=seed, log_every=steps)

@@ -24,13 +24,13 @@ from benchmarks import record
 from benchmarks.headline import Pace
 from jaxdd import data
 from jaxdd.core import backend
-from jaxdd.core.config import ConfigFile, build
+from jaxdd.core.config import build, layer
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import Condensation
 from jaxdd.run import evaluating, loop
+from jaxdd.run.control import Stopped
 from jaxdd.run.distillation import Distillation
-from jaxdd.run.signals import Stopped
 from jaxdd.run.storage.networks import Networks
 from jaxdd.training.classifier import ClassifierTraining
 from jaxdd.training.ensemble import Ensemble
@@ -53,7 +53,7 @@ def method_of(name: str, quick: bool, precision: str) -> tuple[Condensation, int
     given |= {"width": 4, "inner_loop": 1, "n_data": 64, "batch_real": 16, "candidates": 40} if quick else {}
     values = {**given, **Condensation.implied(given).values}
     own = {k: v for k, v in values.items() if k not in ("method", "dataset_name", "max_steps", "recipe")}
-    method = build(ConfigFile("headline", own), {"method": Condensation})["method"]
+    method = build([layer(own, "headline")], {"method": Condensation})["method"]
     return method, method.inner_loop
 
 

@@ -23,9 +23,9 @@ import numpy as np
 from benchmarks import record
 from jaxdd.core.types import Examples
 from jaxdd.methods import RCIG
+from jaxdd.run.control import Reporter
 from jaxdd.run.plan import plan
 from jaxdd.run.programs import Programs
-from jaxdd.run.progress import Reporter
 
 SHAPE = (32, 32, 3)
 STATUS, CLEAR = pathlib.Path("/proc/self/status"), pathlib.Path("/proc/self/clear_refs")

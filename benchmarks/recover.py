@@ -32,13 +32,12 @@ from benchmarks.memory import CLEAR, RESET_PEAK, resident
 from jaxdd import models
 from jaxdd.core import backend
 from jaxdd.core.precision import Precision
-from jaxdd.core.types import Examples
 from jaxdd.methods.recovery.plan import plan
 from jaxdd.methods.recovery.settings import Recovery
-from jaxdd.methods.recovery.stage import RecoverStage
+from jaxdd.methods.recovery.stage import ChunkExamples, RecoverStage
+from jaxdd.run.control import Reporter
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.programs import Programs
-from jaxdd.run.progress import Reporter
 
 CLASSES, JITTER, RATE, R_BN = 200, 4, 0.4, 0.05  # as CDA on Tiny-ImageNet
 MEAN, STD = (0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)
@@ -110,7 +109,7 @@ class Engine:
         return {"bytes_engine": held} | ({"planned_bytes": told.peak} if told else {})
 
 
-def procedure(flags: argparse.Namespace, precision: Precision) -> tuple[RecoverStage, Examples]:
+def procedure(flags: argparse.Namespace, precision: Precision) -> tuple[RecoverStage, ChunkExamples]:
     """The recovery, and a chunk for it: a fresh teacher, noise."""
     shape = (flags.side, flags.side, 3)
     network = models.build(
@@ -121,7 +120,7 @@ def procedure(flags: argparse.Namespace, precision: Precision) -> tuple[RecoverS
     settings = Recovery(method="cda", precision=precision, **given, **sizes)
     labels = jnp.arange(flags.batch, dtype=jnp.int32) % CLASSES
     teacher = network.init(jax.random.key(0))
-    examples = Examples(jnp.zeros((flags.batch, *shape)), labels, CLASSES, networks=(teacher,))
+    examples = ChunkExamples(jnp.zeros((flags.batch, *shape)), labels, CLASSES, teachers=(teacher,))
     return RecoverStage(settings, plan(settings, flags.side)[0], (network,), (MEAN, STD)), examples
 
 

@@ -29,7 +29,7 @@ from jaxdd.evaluation.protocol import evaluate
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import RCIG
 from jaxdd.run import loop
-from jaxdd.run.progress import Reporter
+from jaxdd.run.control import Reporter
 
 SOLVERS: dict[str, dict[str, Any]] = {  # in the order in which they are measured
     "exact": {"inner_solver": "pcg", "solver_steps": 100, "solver_tolerance": 1e-4, "hinv_last_kernel": False},

@@ -40,14 +40,12 @@ from jaxdd.evaluation.students import SoftRecipe
 from jaxdd.methods.recovery import published
 from jaxdd.methods.recovery.settings import Recovery
 from jaxdd.run import evaluating
-from jaxdd.run.chain import teacher
-from jaxdd.run.chain.chunks import KEYS
-from jaxdd.run.chain.merge import merge
+from jaxdd.run.chain import teachers
+from jaxdd.run.chain.pieces import KEYS, merge
 from jaxdd.run.chain.recover import Recovering
 from jaxdd.run.chain.squeeze import Squeezing
-from jaxdd.run.chain.teacher import Teacher
-from jaxdd.run.control import Control
-from jaxdd.run.progress import Reporter
+from jaxdd.run.chain.teachers import Teacher
+from jaxdd.run.control import Control, Reporter
 from jaxdd.training.recipe import TINY, TeacherRecipe
 
 NAME = "sre2l_accuracy"
@@ -79,11 +77,11 @@ class Bench:
     def _squeezed(self) -> Teacher:
         dataset = self.dataset
         architecture = {"name": "torchvision_resnet", "depth": 18, "width": self.flags.width, "normalization": "batch"}
-        words = teacher.words(architecture, dataset.image_shape, dataset.classes)
+        words = teachers.words(architecture, dataset.image_shape, dataset.classes)
         recipe = TeacherRecipe(
             **{**vars(TINY), "epochs": self.flags.squeeze, "warmup_epochs": min(5, self.flags.squeeze - 1)}
         )
-        network = teacher.network(words)
+        network = teachers.network(words)
         squeezing = Squeezing.of(dataset, self.preprocessing, network, recipe, architecture=words)
         with alone(self.folder, "teacher"):
             return squeezing.make(self.folder / "teacher", Control(Printer()))
@@ -132,8 +130,8 @@ class Bench:
             teachers=(self.teacher.network,),
             **STUDENT,
         )
-        networks = (jax.device_put(self.teacher.variables),)
-        rows = evaluating.evaluate(found, self.dataset, recipe, seed=seed, networks=networks, baselines=()).rows
+        teachers = (jax.device_put(self.teacher.variables),)
+        rows = evaluating.evaluate(found, self.dataset, recipe, seed=seed, teachers=teachers, baselines=()).rows
         return 100 * rows[0].runs[-1]
 
     def epochs(self, ipc: int) -> int:

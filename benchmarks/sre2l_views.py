@@ -45,7 +45,7 @@ def looked_at(bench: Bench, found: DistilledSet, views: int) -> dict[str, Any]:
     def losses(group: Array, key: Array, least: float, most: float) -> tuple[Array, Array]:
         view = shared.crop(key, group.shape, side, (least, most), group.dtype)
         labels = jnp.arange(classes, dtype=jnp.int32)
-        seen = objective(settings, network, variables, shared.see(view, group), labels, weight=1.0)
+        seen = objective(settings, network, variables, shared.see(view, group), labels, r_bn=1.0)
         return seen.cross_entropy, seen.statistics
 
     figures = {}

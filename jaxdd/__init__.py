@@ -30,13 +30,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxdd.core.distilled import DistilledSet
     from jaxdd.methods import METHODS
-    from jaxdd.verbs import distill, evaluate, load, pretrain, relabel, squeeze
+    from jaxdd.verbs import config, distill, evaluate, load, pretrain, relabel, squeeze
 
 __version__ = "0.1.0"
 __all__ = [
     "METHODS",
     "DistilledSet",
     "__version__",
+    "config",
     "distill",
     "evaluate",
     "load",

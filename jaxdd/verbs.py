@@ -17,8 +17,11 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from jaxdd import data as data_room
 from jaxdd.core import config as configs
+from jaxdd.core.config import ConfigFile, Value
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import DataError, Notice, UsageError, choose
 from jaxdd.core.io import absolute
@@ -27,13 +30,13 @@ from jaxdd.evaluation.protocol import Evaluation
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import METHODS, Condensation
 from jaxdd.methods.condensation.early import COUNT, published_epochs
-from jaxdd.run import evaluating, presets
-from jaxdd.run.chain import chain, sources, students
-from jaxdd.run.chain import teacher as teachers
+from jaxdd.run import evaluating
+from jaxdd.run import settings as runs
+from jaxdd.run.chain import chain, students, teachers
 from jaxdd.run.chain.pretrain import Pretraining
 from jaxdd.run.chain.relabel import Relabelling
-from jaxdd.run.chain.settings import Decoupled
-from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.chain.settings import USUAL, Decoupled, build_chain
+from jaxdd.run.chain.teachers import Teacher
 from jaxdd.run.distillation import Distillation, Distilling
 from jaxdd.run.settings import Settings
 from jaxdd.run.storage import networks as stored
@@ -43,6 +46,7 @@ from jaxdd.training.stored_labels import StoredLabels
 
 Folder = str | os.PathLike
 Data = Dataset | tuple | list
+Config = str | os.PathLike | ConfigDict | None
 
 
 def load(name: str, data_path: Folder | None = None, *, resolution: int | None = None) -> Dataset:
@@ -59,6 +63,27 @@ def load(name: str, data_path: Folder | None = None, *, resolution: int | None =
     return data_room.load(name, data_path, resolution=resolution)
 
 
+def config(name: Folder, *, dataset: str | None = None) -> ConfigDict:
+    """Returns every setting of a config file, as a run would have it.
+
+    Arguments:
+        name: of a packaged file, such as depth_3 or cda/cda_tiny, or a path.
+        dataset: another data set than the file's; some settings follow from it.
+
+    Returns:
+        A locked `ml_collections.ConfigDict`, which `distill` takes as `config`. Unlock it to change a setting.
+
+    Raises:
+        ConfigError, UsageError: there is no such file, or one of its settings is wrong.
+    """
+    layer = {} if dataset is None else {"dataset_name": Value(dataset, "dataset")}
+    file = runs.read(os.fspath(name))
+    if METHODS[str(file.values.get("method", "rcig"))].is_chain:
+        return build_chain(layer, source=file, describe=data_room.describe).as_config_dict()
+    chosen = runs.build(os.fspath(name), layer, at_hand=True)
+    return configs.as_config_dict(chosen.run, chosen.method)
+
+
 def distill(
     data: Data,
     *,
@@ -66,7 +91,7 @@ def distill(
     ipc: int | None = None,
     steps: int | None = None,
     seed: int = 0,
-    config: str | None = None,
+    config: Config = None,
     output_dir: Folder | None = None,
     teacher: Any = None,
     networks: Any = None,
@@ -83,7 +108,8 @@ def distill(
         steps: outer steps; of a method that recovers images from a teacher, iterations, shared among its stages as
             published.
         seed: of every random choice.
-        config: a config file, or the name of a packaged one such as depth_3 or matching/dream_cifar10_10.
+        config: a config file, the name of a packaged one such as depth_3 or matching/dream_cifar10_10, or what
+            `jaxdd.config` returns.
         output_dir: where to save, and to resume from; None leaves nothing on disk.
         teacher: that images are recovered from (`squeeze`): a `Teacher`, its folder, or several; None: one is trained.
         networks: that `accdd` and `ga` start from (`pretrain`): `Networks`, their folder or several folders, or
@@ -116,7 +142,7 @@ def distill(
 def squeeze(
     data: Data,
     *,
-    method: str = presets.USUAL,
+    method: str = USUAL,
     seed: int = 0,
     weights: Folder | None = None,
     output_dir: Folder | None = None,
@@ -143,7 +169,7 @@ def squeeze(
     preprocessing = data_room.fit(dataset, **students.KIND)
     with _room(output_dir) as place:
         if weights is not None:
-            sources.require_weights(path := pathlib.Path(weights))
+            teachers.require_weights(path := pathlib.Path(weights))
             return teachers.imported(path, dataset, preprocessing, chosen.chain.architecture(), folder=place)
         (first, *_) = chain.of_recovery(chosen, dataset, preprocessing, seed=seed).links
         return first.link({}).make(place)
@@ -273,7 +299,7 @@ def _recovered(
     changes: Mapping[str, Any],
     steps: int | None,
     seed: int,
-    config: str | None,
+    config: Config,
     folder: pathlib.Path | None,
     teacher: Any,
 ) -> DistilledSet:
@@ -314,24 +340,23 @@ def _pretraining(
     return Pretraining(method, dataset, preprocessing, epochs or published_epochs(dataset.name), seed, count)
 
 
-def _settings(dataset: Dataset, method: str, changes: Mapping[str, Any], config: str | None) -> Settings:
+def _settings(dataset: Dataset, method: str, changes: Mapping[str, Any], config: Config) -> Settings:
     """Returns settings as the command line would have them for these data."""
-    overrides = {"method": ("method", method), "dataset_name": ("data", dataset.name)}
-    overrides |= {name: ("jaxdd.distill", value) for name, value in changes.items()}
-    path, told = (config, []) if config else presets.for_dataset(dataset.name, method)
-    settings = presets.build(path, overrides, notices=told, at_hand=True)
+    layer = {"method": Value(method, "method"), "dataset_name": Value(dataset.name, "data")}
+    source, told = (_file(config), []) if config else runs.for_dataset(dataset.name, method)
+    settings = runs.build(source, {**layer, **configs.layer(changes, "jaxdd.distill")}, notices=told, at_hand=True)
     _tell(settings.notices)
     return settings
 
 
-def _chain(dataset: Dataset, method: str, changes: Mapping[str, Any], config: str | None) -> Decoupled:
+def _chain(dataset: Dataset, method: str, changes: Mapping[str, Any], config: Config) -> Decoupled:
     """Returns the settings of a chain as the command line would have them."""
     side, _, channels = dataset.image_shape
     spec = DataSpec(dataset.name, side, channels, dataset.classes)
-    overrides = {"dataset_name": ("data", dataset.name)}
-    overrides |= {name: ("jaxdd.distill", value) for name, value in changes.items()}
+    layer = {"method": Value(method, "method"), "dataset_name": Value(dataset.name, "data")}
+    layer |= configs.layer(changes, "jaxdd.distill")
     preset = "digits" if config is None and dataset.name == "digits" else None
-    return presets.build_chain(method, overrides, path=config, preset=preset, describe=lambda name: spec)
+    return build_chain(layer, source=_file(config), preset=preset, describe=lambda name: spec)
 
 
 def _tell(notices: Iterable[str]) -> None:
@@ -344,14 +369,21 @@ def _given(settings: Mapping[str, Any], ipc: int | None, max_steps: int | None =
     return {**{name: value for name, value in named.items() if value is not None}, **settings}
 
 
-def _method(method: str | None, config: str | None) -> str:
+def _method(method: str | None, config: Config) -> str:
     """Returns the method that is named, or the config's."""
-    file = configs.read_config(configs.find_config(config)).values if config else {}
+    file = _file(config).values if config else {}
     return choose(str(method or file.get("method", "rcig")), METHODS, kind="method", where="method")
 
 
-def _refuse(method: str, **given: Any) -> None:
-    for name, value in given.items():
+def _file(source: Any) -> Any:
+    """Returns a config file, or what a `ConfigDict` holds as one; None of None."""
+    if isinstance(source, ConfigDict):
+        return ConfigFile("config", source.to_dict())
+    return None if source is None else runs.read(os.fspath(source))
+
+
+def _refuse(method: str, **arguments: Any) -> None:
+    for name, value in arguments.items():
         if value is not None:
             raise UsageError(f"'{method}' takes no {name}", where=name, remedy="leave it out, or choose another method")
 

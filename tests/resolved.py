@@ -13,12 +13,13 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from jaxdd.core.config import as_dict, packaged_configs, read_config
+from jaxdd.core.config import as_dict, layer, packaged_configs, read_config
 from jaxdd.core.errors import JaxddError
 from jaxdd.data import SPECS, DataSpec
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import METHODS
-from jaxdd.run import presets
+from jaxdd.run.chain.settings import build_chain
+from jaxdd.run.settings import build
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "configs.json"
 OTHERS = ("digits", "mnist", "cifar10", "cifar100", "tiny_imagenet", "imagenette", "imagenet10:0:0", "imagenet1k")
@@ -34,14 +35,14 @@ def resolved(path: pathlib.Path | str, changes: Mapping[str, Any]) -> dict[str, 
         path: of the file.
         changes: settings in place of the file's own.
     """
-    overrides = {name: (name, value) for name, value in changes.items()}
+    given = layer(changes, "changes")
     method = str(read_config(path).values.get("method", "rcig"))
     if METHODS[method].is_chain:
-        chain = presets.build_chain(None, overrides, path=str(path), describe=spec)
+        chain = build_chain(given, source=str(path), describe=spec)
         stored = chain.recipe
         parts: list[Any] = [dataclasses.replace(chain.chain, squeeze={}, recipe={}), chain.recovery, chain.teacher]
     else:
-        run = presets.build(str(path), overrides, at_hand=True)
+        run = build(str(path), given, at_hand=True)
         stored = run.run.stored_recipe(run.method)
         parts = [dataclasses.replace(run.run, recipe={}), run.method]
     return {"parts": [as_dict(part) for part in parts], "stored": stored, "recipe": as_dict(Recipe.of(stored))}
@@ -51,7 +52,7 @@ def as_preset(path: pathlib.Path, side: int) -> list[Any]:
     """Returns all settings of a chain's config as a preset for images of `side` pixels, and what is told of them."""
     method, _, preset = path.stem.rpartition("_")
     large = functools.partial(dataclasses.replace, resolution=side)
-    chain = presets.build_chain(method, {}, preset=preset, describe=lambda name: large(spec(name)))
+    chain = build_chain(layer({"method": method}, "a flag"), preset=preset, describe=lambda name: large(spec(name)))
     return [as_dict(chain.recovery), chain.recipe, list(chain.notices)]
 
 

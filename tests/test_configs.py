@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from jaxdd.cli.flags import matching as matching_flags
-from jaxdd.cli.flags.words import parse
-from jaxdd.cli.settings import matching
+from jaxdd.cli.main import read
 from jaxdd.core.config import ConfigFile, build, read_config, settings_of
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import MATCHING, METHODS, RCIG, FRePo
@@ -128,7 +126,7 @@ def test_the_header_tells_paper_command_accuracy_and_cost(config):
 def test_every_key_is_known_and_every_value_in_range(config):
     method = {key: value for key, value in config.values.items() if key not in RUN_KEYS}
     name = config.values["method"]
-    build(ConfigFile(config.path, method, config.lines), {"method": METHODS[name].settings})
+    build([{key: config.layer[key] for key in method}], {"method": METHODS[name].settings})
     Recipe.of(config.values.get("recipe", {}))
     steps = config.values["checkpoint_iters"]
     assert steps == sorted(set(steps))
@@ -197,8 +195,7 @@ def test_a_file_of_a_matching_method_says_what_its_command_says(name):
 
 
 def build_matching(line: str | None, path: str | None = None) -> Settings:
-    flags = matching_flags.condense()
-    return matching.resolve(flags(config_path=path) if path else parse(flags, (line or "").split(), "condense"))
+    return read("condense", ["--config_path", path] if path else (line or "").split())[1]
 
 
 @pytest.mark.parametrize("folder", [".", "frepo"])

@@ -7,17 +7,14 @@ import shlex
 
 import pytest
 
-from jaxdd.cli.flags.chain import Recover
-from jaxdd.cli.flags.words import parse
-from jaxdd.cli.settings.chain import of_recover
+from jaxdd.cli.main import read
 from jaxdd.core.config import as_dict, read_config
 from jaxdd.core.errors import JaxddError
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.evaluation.students import published
 from jaxdd.run.chain.settings import NAMES as METHODS
-from jaxdd.run.chain.settings import Decoupled
-from jaxdd.run.presets import OF_CHAINS
-from jaxdd.training.recipe import published as published_of_teacher
+from jaxdd.run.chain.settings import PRESETS, Decoupled
+from jaxdd.training.recipe import published_recipe as published_of_teacher
 
 pytestmark = pytest.mark.quick
 
@@ -43,11 +40,11 @@ def anywhere(monkeypatch):
 
 
 def recovered(line: str) -> Decoupled:
-    return of_recover(parse(Recover, shlex.split(line), "recover"))
+    return read("recover", shlex.split(line))[1]
 
 
 def test_there_is_a_file_for_every_method_and_preset_that_was_published():
-    wanted = {f"{method}_{preset}" for method in METHODS for preset in OF_CHAINS}
+    wanted = {f"{method}_{preset}" for method in METHODS for preset in PRESETS}
     unpublished = {"cda_cifar100", *(f"{method}_in21k" for method in METHODS if method != "cda")}
     assert set(NAMES) == wanted - unpublished
 

@@ -7,6 +7,7 @@ run to their end, in the README's order, and so is the Python. A block or a prog
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import pathlib
@@ -25,18 +26,20 @@ from PIL import Image
 
 import jaxdd
 from jaxdd import data
-from jaxdd.cli.jobs import chain, distilling, evaluating, pretraining, recovering, relabelling, squeezing
+from jaxdd.cli.command import Job
+from jaxdd.cli.commands import distill, recover, relabel, squeeze
+from jaxdd.cli.jobs import distilling, evaluating, pretraining
 from jaxdd.cli.main import SCRIPTS, main
 from jaxdd.core.config import find_config, read_config
 from jaxdd.data.registry import user_kind
 from jaxdd.models import ALIASES, NAMES, TEACHERS
-from jaxdd.run.chain import networks, sources
+from jaxdd.run.chain import pretrain, teachers
 from tests.limits import TIMEOUT
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text()
 MOST_LINES, MOST_WIDTH = 130, 120
-JOBS = (chain, distilling, evaluating, pretraining, recovering, relabelling, squeezing)
+JOBS = {distilling: "job", evaluating: "job", pretraining: "job", recover: "jobs", relabel: "jobs", squeeze: "jobs"}
 COMMANDS = {script: name for name, script in SCRIPTS.items()}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
@@ -100,11 +103,17 @@ def begun(tmp_path, monkeypatch):
     """
     monkeypatch.chdir(tmp_path)
     found: list[tuple[Any, ...]] = []
-    for job in JOBS:
-        monkeypatch.setattr(job, "perform", lambda *arguments, _job=job, **_: found.append((_job, *arguments)))
+    nothing = Job("nothing", lambda session: None)
+
+    def noted(of: Any, *arguments: Any, **_: Any) -> Any:
+        found.append((of, *arguments))
+        return nothing if JOBS.get(of) == "job" else iter([nothing])
+
+    for job, name in {**JOBS, distill: "_chain"}.items():
+        monkeypatch.setattr(job, name, functools.partial(noted, job))
     check = data.check_available
     monkeypatch.setattr(data, "check_available", lambda name, *rest: check(name, *rest) if is_ours(name) else None)
-    monkeypatch.setattr(networks, "find", lambda *_, **__: ())
+    monkeypatch.setattr(pretrain, "find", lambda *_, **__: ())
 
     def run(command: str, *, code: int = 0) -> list[tuple[Any, ...]]:
         found.clear()
@@ -206,15 +215,15 @@ def test_what_a_command_makes_is_what_the_next_one_takes(begun):
         for job, flags, *rest in begun(command):
             if job is pretraining:
                 made.add(os.path.relpath(rest[2]))
-            if job is squeezing:
-                made.add(os.path.relpath(sources.default_folder(rest[0], flags.random_seed)))
-            if job is recovering:
+            if job is squeeze:
+                made.add(os.path.relpath(teachers.default_folder(rest[0], flags.random_seed)))
+            if job is recover:
                 made.add(os.path.join(os.path.normpath(flags.syn_data_path), flags.exp_name))
                 taken |= {path for path in flags.arch_path if not path.startswith("FILE")}
             if job is distilling:
                 made.add(os.path.relpath(rest[1]))
                 taken |= set(getattr(flags, "model_path", ()))
-            if job in (evaluating, relabelling) and flags.checkpoint_path:
+            if job in (evaluating, relabel) and flags.checkpoint_path:
                 taken.add(os.path.normpath(flags.checkpoint_path))
     assert taken and taken <= made, taken - made
 
@@ -223,7 +232,7 @@ def dataset_of(job: Any, flags: Any, settings: Any = None, *_: Any) -> str:
     """Which data set a command is on; of an evaluation without a set named it is the digits'."""
     if job is evaluating:
         return flags.checkpoint_path or "digits"
-    if job is relabelling:
+    if job is relabel:
         return flags.checkpoint_path
     return settings.dataset if hasattr(settings, "dataset") else settings.run.dataset_name
 
@@ -290,7 +299,7 @@ def test_a_published_score_is_that_of_the_commands_config(cells, begun):
     (job, flags, settings, *_) = begun(command)[-1]
     if flags.config_path:
         config = flags.config_path
-    elif job is recovering:
+    elif job is recover:
         config = f"cda/{settings.method}_{flags.preset}"
     else:
         config = f"matching/{settings.run.method}_{settings.run.dataset_name}_{settings.ipc}"

@@ -10,22 +10,24 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from jaxdd import __version__
-from jaxdd.cli.flags.words import NO, PROGRAMS, parse, typed
+from jaxdd.cli.flags.dialect import PROGRAMS, Dialect, typed
+from jaxdd.core.config import NO
 from jaxdd.core.errors import JaxddError, choose
 from jaxdd.core.io import shorter_path
-from jaxdd.run.signals import Stopped
+from jaxdd.run.control import Stopped
 
-COMMANDS = {
-    "distill": "makes a distilled set",
-    "condense": "makes one by matching gradients or features, with the flags of IDC, AccDD, DREAM and GA-DD",
-    "pretrain": "trains the networks that AccDD and GA-DD start from",
-    "squeeze": "trains or imports the teacher of SRe2L, CDA and their successors",
-    "recover": "makes a set from a teacher, with the flags of SRe2L and CDA",
-    "relabel": "stores the teacher's soft labels of such a set",
-    "validate": "trains students on such a set by its soft labels, with the flags of SRe2L and CDA",
-    "eval": "measures a distilled set",
+COMMANDS = {  # name -> module of its dialect (`cli.flags`), function that checks it (`cli.settings`), what it does
+    "distill": ("rcig", "of_distill", "makes a distilled set"),
+    "condense": ("matching", "of_condense", "makes one by matching gradients or features: IDC, AccDD, DREAM, GA-DD"),
+    "pretrain": ("matching", "of_pretrain", "trains the networks that AccDD and GA-DD start from"),
+    "squeeze": ("chain", "of_chain", "trains or imports the teacher of SRe2L, CDA and their successors"),
+    "recover": ("chain", "of_chain", "makes a set from a teacher, with the flags of SRe2L and CDA"),
+    "relabel": ("chain", "of_set", "stores the teacher's soft labels of such a set"),
+    "validate": ("chain", "of_set", "trains students on such a set by its soft labels"),
+    "eval": ("rcig", "of_eval", "measures a distilled set"),
 }
 SCRIPTS = {name: f"{name}.py" for name in COMMANDS} | {"distill": "distill_dataset.py"}
 
@@ -54,13 +56,13 @@ def main(argv: Sequence[str] | None = None, *, script: str | None = None) -> int
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except SystemExit as leaving:  # tyro, after --help
+    except SystemExit as leaving:  # after --help
         return leaving.code if isinstance(leaving.code, int) else 0
     return 0
 
 
 def _run(words: list[str], script: str | None) -> None:
-    """Runs a command, of which no other is imported: `run(flags)` of the module of its name, which has its `FLAGS`.
+    """Runs a command, of which no other is imported: what the module of its name yields, one job after another.
 
     Raises:
         JaxddError: anything a user can mend.
@@ -75,9 +77,32 @@ def _run(words: list[str], script: str | None) -> None:
         name = choose(command, COMMANDS, kind="command", where="jaxdd")
         programs = {name: _called(name, by_script=bool(script)) for name in COMMANDS}
         PROGRAMS.set(programs)
-        module = importlib.import_module(f"jaxdd.cli.commands.{'evaluate' if name == 'eval' else name}")
-        kind = module.FLAGS if isinstance(module.FLAGS, type) else module.FLAGS()  # some are made of settings
-        module.run(parse(kind, flags, programs[name]))
+        options, settings = read(name, flags, programs[name])
+        module = importlib.import_module(f"jaxdd.cli.commands.{name}")  # imports JAX: not before these checks
+        for job in module.jobs(options, settings):
+            job.perform()
+
+
+def read(command: str, flags: Sequence[str], program: str = "") -> tuple[Any, Any]:
+    """Returns the options of a command and the settings of what it runs, checked.
+
+    Arguments:
+        command: its name.
+        flags: the words after it.
+        program: how it is called.
+
+    Raises:
+        JaxddError: anything a user can mend.
+    """
+    arguments = dialect(command).parse(flags, program)
+    checked = getattr(importlib.import_module("jaxdd.cli.settings"), COMMANDS[command][1])
+    return arguments.options, checked(arguments)
+
+
+def dialect(command: str) -> Dialect[Any]:
+    """Returns the language of a command."""
+    module = importlib.import_module(f"jaxdd.cli.flags.{COMMANDS[command][0]}")
+    return getattr(module, command.upper())
 
 
 def _called(command: str, *, by_script: bool) -> str:
@@ -89,7 +114,7 @@ def _called(command: str, *, by_script: bool) -> str:
 
 
 def _overview() -> str:
-    rows = "\n".join(f"  jaxdd {name:<8} {text}" for name, text in COMMANDS.items())
+    rows = "\n".join(f"  jaxdd {name:<8} {text}" for name, (*_, text) in COMMANDS.items())
     return f"jaxdd: dataset distillation in JAX\n\n{rows}\n\n`jaxdd COMMAND --help` lists the flags."
 
 

@@ -7,6 +7,7 @@ with the key, the file's line and the nearest valid name.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -66,10 +67,35 @@ class ConfigFile:
         line = self.lines.get(key)
         return f"{self.path}:{line}, key '{key}'" if line else f"{self.path}, key '{key}'"
 
-    def replace(self, overrides: Mapping[str, Any]) -> ConfigFile:
-        """Returns the same file with some values overridden from elsewhere (flags, `--set`)."""
-        lines = {key: line for key, line in self.lines.items() if key not in overrides}
-        return dataclasses.replace(self, values={**self.values, **overrides}, lines=lines)
+    @property
+    def layer(self) -> Layer:
+        """The values with their places."""
+        return {key: Value(value, self.where(key)) for key, value in self.values.items()}
+
+
+class Value(NamedTuple):
+    """A setting as it was given.
+
+    Arguments:
+        value: of JSON's types.
+        origin: a flag, a line of a file, or the like, for messages.
+    """
+
+    value: Any
+    origin: str
+
+
+Layer = Mapping[str, Value]  # setting -> its value; several layers lie above each other, and the last one wins
+
+
+def layer(values: Mapping[str, Any], origin: str) -> dict[str, Value]:
+    """Returns settings that all come from one place."""
+    return {name: Value(value, origin) for name, value in values.items()}
+
+
+def values_of(settings: Layer) -> dict[str, Any]:
+    """Returns the values alone."""
+    return {name: value for name, (value, _) in settings.items()}
 
 
 class Implied(NamedTuple):
@@ -204,7 +230,7 @@ def _parse(text: str, where: str) -> dict[str, Any]:
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """Turns `key=value` texts of `--set` into values: JSON where it parses, else the bare text.
+    """Returns the settings that `key=value` texts of `--set` name: JSON where it parses, else the bare text.
 
     Raises:
         ConfigError: a text without `=`.
@@ -226,38 +252,50 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def build(config: ConfigFile, classes: Mapping[str, type]) -> dict[str, Any]:
-    """Builds one settings object per class from the keys of one flat config file.
+def build(layers: Iterable[Layer], classes: Mapping[str, type]) -> dict[str, Any]:
+    """Builds one settings object per class from layers of settings.
 
     Arguments:
-        config: the values; every key must be a field of one of the classes.
+        layers: from the weakest to the strongest, e.g. what a data set implies, a config file, flags. Every key must be
+            a field of one of the classes; what no layer has keeps the class's default.
         classes: name -> frozen dataclass whose fields were made with `setting`.
 
     Returns:
         name -> instance.
 
     Raises:
-        ConfigError: unknown key, wrong type, or out of range.
+        ConfigError: unknown key, wrong type, or out of range; says where it was given.
     """
-    require_known(config, classes.values())
+    checked = check(layers, classes)
+    return {name: cls(**checked[name]) for name, cls in classes.items()}
+
+
+def check(layers: Iterable[Layer], classes: Mapping[str, type]) -> dict[str, dict[str, Any]]:
+    """Checks settings as `build` does and makes nothing; returns the values of each class by field."""
+    merged: dict[str, Value] = {}
+    for settings in layers:
+        merged |= settings
+    require_known(merged, classes.values())
     return {
-        name: cls(**{f.name: check(cls, f, config) for f in settings_of(cls) if f.name in config.values})
+        name: {
+            field.name: _checked(cls, field, merged[field.name]) for field in settings_of(cls) if field.name in merged
+        }
         for name, cls in classes.items()
     }
 
 
-def require_known(config: ConfigFile, classes: Iterable[type]) -> None:
+def require_known(settings: Layer, classes: Iterable[type]) -> None:
     """Refuses a key that is no setting of any of the classes.
 
     Raises:
-        ConfigError: names the file's line and the nearest key there is.
+        ConfigError: says where it was given, and the nearest key there is.
     """
     known = {field.name for cls in classes for field in settings_of(cls)}
-    for key in config.values:
+    for key, (_, origin) in settings.items():
         if key not in known:
             raise ConfigError(
                 f"unknown key '{key}'",
-                where=config.where(key),
+                where=origin,
                 expected="a key listed in configs_final/example_config.txt (other methods: configs_final/METHOD/)",
                 remedy=nearest(key, known) or "remove the key",
             )
@@ -268,18 +306,17 @@ def settings_of(cls: type) -> list[dataclasses.Field]:
     return [field for field in dataclasses.fields(cls) if "help" in field.metadata]
 
 
-def check(cls: type, field: dataclasses.Field, config: ConfigFile) -> Any:
+def _checked(cls: type, field: dataclasses.Field, chosen: Value) -> Any:
     """Returns the value of one field, coerced to the field's type; raises `ConfigError` on a wrong type or range."""
-    annotation = _hints(cls)[field.name]
-    value = config.values[field.name]
+    annotation, value = _hints(cls)[field.name], chosen.value
     coerced = _coerce(value, annotation)
-    if coerced is _BAD:
-        words = [word for word in _words(annotation) if isinstance(word, str)]
+    if coerced is NOTHING:
+        words = [word for word in words_of(annotation) if isinstance(word, str)]
         misspelt = isinstance(value, str) and bool(words)
         raise ConfigError(
             f"'{field.name}' is {json.dumps(value)}, which " + ("is unknown" if misspelt else "has the wrong type"),
-            where=config.where(field.name),
-            expected=f"{_describe(annotation)}; it means: {field.metadata['help']}",
+            where=chosen.origin,
+            expected=f"{in_words(annotation)}; it means: {field.metadata['help']}",
             remedy=(nearest(value, words) if misspelt else "") or "change it, or leave it out for its default",
         )
     low, high = field.metadata["low"], field.metadata["high"]
@@ -289,14 +326,15 @@ def check(cls: type, field: dataclasses.Field, config: ConfigFile) -> Any:
             bounds = f">= {low}" if high is None else f"<= {high}" if low is None else f"between {low} and {high}"
             raise ConfigError(
                 f"'{field.name}' is {json.dumps(value)}, out of range",
-                where=config.where(field.name),
+                where=chosen.origin,
                 expected=f"{bounds}; it means: {field.metadata['help']}",
                 remedy="change it, or leave it out for its default",
             )
     return coerced
 
 
-_BAD = object()
+NOTHING = object()  # in place of a value that is not of its type
+YES, NO = ("true", "1", "yes", "y"), ("false", "0", "no", "n")
 
 
 @functools.cache
@@ -307,47 +345,86 @@ def _hints(cls: type) -> dict[str, Any]:
 def _coerce(value: Any, annotation: Any) -> Any:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
-        return next((c for a in arguments if (c := _coerce(value, a)) is not _BAD), _BAD)
+        return next((c for a in arguments if (c := _coerce(value, a)) is not NOTHING), NOTHING)
     if origin is typing.Literal:
-        return value if value in arguments else _BAD
+        return value if value in arguments else NOTHING
     if origin is tuple and isinstance(value, list | tuple):
         inner = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         parts = [_coerce(v, a) for v, a in zip(value, inner, strict=False)]
-        return _BAD if len(inner) != len(value) or any(p is _BAD for p in parts) else tuple(parts)
+        return NOTHING if len(inner) != len(value) or any(p is NOTHING for p in parts) else tuple(parts)
     if origin is dict or annotation is dict:
-        return dict(value) if isinstance(value, dict) else _BAD
+        return dict(value) if isinstance(value, dict) else NOTHING
     if annotation is type(None):
-        return None if value is None else _BAD
+        return None if value is None else NOTHING
     if annotation is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value) if abs(value) < sys.float_info.max else _BAD  # JSON as Python reads it knows NaN
+        return float(value) if abs(value) < sys.float_info.max else NOTHING  # JSON as Python reads it knows NaN
     if annotation is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if annotation in (bool, str) and isinstance(value, annotation):
         return value
-    return _BAD
+    return NOTHING
 
 
-def _words(annotation: Any) -> tuple[Any, ...]:
+def from_text(text: str, annotation: Any) -> Any:
+    """Returns the value of a type that a text stands for; NOTHING where it stands for none.
+
+    Where there is a choice of words, any other text is taken too: it is refused when the words are known to be wrong.
+    """
+    kinds = alternatives(annotation)
+    if text in words_of(annotation) or (text and kinds[0] not in (bool, int, float)):
+        return text
+    if kinds[0] is bool:
+        return text.lower() in YES if text.lower() in (*YES, *NO) else NOTHING
+    for number in (kind for kind in kinds if kind in (int, float)):
+        with contextlib.suppress(ValueError):
+            return number(text)
+    return NOTHING
+
+
+def alternatives(annotation: Any) -> list[Any]:
+    """Returns the types that a value may have, without None."""
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return [kind for kind in (typing.get_args(annotation) if union else (annotation,)) if kind is not type(None)]
+
+
+def words_of(annotation: Any) -> tuple[Any, ...]:
     """Returns the values that a `Literal`, or one inside a union, allows."""
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is typing.Literal:
         return arguments
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
-    return sum(map(_words, arguments), ()) if union else ()
+    return sum(map(words_of, arguments), ()) if union else ()
 
 
-def _describe(annotation: Any) -> str:
+def in_words(annotation: Any) -> str:
+    """Returns `an integer or null`, and the like."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_describe(a) for a in arguments)
+        return " or ".join(in_words(a) for a in arguments)
     if origin is typing.Literal:
         return "one of " + ", ".join(json.dumps(a) for a in arguments)
     if origin is tuple:
         if arguments[-1] is Ellipsis:
-            return f"a list of {_describe(arguments[0])}"
-        return "a list of " + ", ".join(_describe(a) for a in arguments)
+            return f"a list of {in_words(arguments[0])}"
+        return "a list of " + ", ".join(in_words(a) for a in arguments)
     names = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
     return names.get(annotation, "an object")
+
+
+def reference(method: str, dataset: str, ipc: int) -> str:
+    """Returns the accuracy that the header of a packaged config tells of a method; the empty text where none does.
+
+    Arguments:
+        method, dataset: their names.
+        ipc: images per class; a file that names no number of them is taken for all.
+    """
+    for path in packaged_configs().values():
+        file = read_config(path)
+        usual = file.header.get("accuracy", "") if file.values.get("dataset_name", "cifar10") == dataset else ""
+        told = file.header.get(f"accuracy {dataset}", usual)
+        if told and file.values.get("method", "rcig") == method and file.values.get("n_images", ipc) == ipc:
+            return told
+    return ""
 
 
 def as_config_dict(*settings: Any) -> ml_collections.ConfigDict:

@@ -61,7 +61,7 @@ class DistilledSet:
         preprocessing: name, constants and digest of the map from raw images to `space`; never matrices.
         recipe: settings of the evaluation recipe the method's paper uses.
         provenance: method, settings, seed, step, versions.
-        teachers: whose soft labels students learn (`run.chain.teacher.Teacher`), in memory alone: they are not saved.
+        teachers: whose soft labels students learn (`run.chain.teachers.Teacher`), in memory alone: they are not saved.
     """
 
     images: np.ndarray

@@ -16,6 +16,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
+import flax.linen as nn
+import numpy as np
+
 from jaxdd.core import backend
 from jaxdd.core.config import Implied
 from jaxdd.core.distilled import DistilledSet, Space
@@ -70,7 +73,7 @@ class Part:
 
     name: str
     times: int
-    apply: Callable[[PyTree, Examples, Key, Array], PyTree]
+    apply: Callable[[PyTree, Any, Key, Array], PyTree]
 
     def key(self, step: Key) -> Key:
         """Returns the key of this part, from that of the step."""
@@ -207,9 +210,43 @@ class Method(Procedure[State]):
         """Returns the memory that one step needs, for dry runs and for refusing early what cannot fit."""
         return Demand()
 
+    @property
+    def protocol(self) -> str:
+        """The protocol by which its set is evaluated, unless told otherwise."""
+        return "rcig"
+
+    def recipe(self, protocol: str) -> dict[str, Any]:
+        """Returns the settings of an evaluation recipe that follow from the method's own: networks of its size.
+
+        Arguments:
+            protocol: of the recipe.
+        """
+        sizes = {name: getattr(self, name, None) for name in ("width", "depth")}
+        return {name: size for name, size in sizes.items() if size is not None}
+
     def outline(self) -> Method[State]:
         """Returns the same state and step for a dry run, without what only takes long to trace."""
         return self
+
+
+def by_name(value: Any) -> Any:
+    """Returns the settings of a procedure by name, with those of all that it is made of; JSON types.
+
+    Raises:
+        TypeError: a setting has no form in JSON.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): by_name(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [by_name(inner) for inner in value]
+    if isinstance(value, nn.Module):
+        names = [field.name for field in dataclasses.fields(value) if field.name not in ("parent", "name")]
+        return {"module": type(value).__name__, **{name: by_name(getattr(value, name)) for name in names}}
+    if dataclasses.is_dataclass(value):
+        return {field.name: by_name(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return np.dtype(value).name  # or a TypeError
 
 
 class Runner(Protocol):

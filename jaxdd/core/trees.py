@@ -1,8 +1,9 @@
-"""Arithmetic on pytrees, leaf by leaf."""
+"""Arithmetic on pytrees, leaf by leaf; and differences of two trees, or of two nested settings."""
 
 from __future__ import annotations
 
 import functools
+import json
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdd.core.errors import CheckpointError, JaxddError
 from jaxdd.core.types import Array, PyTree
 
 add: Callable[..., Any] = lambda a, b: jax.tree.map(operator.add, a, b)  # noqa: E731
@@ -72,3 +74,43 @@ def differences(expected: Mapping[str, str], actual: Mapping[str, str]) -> list[
         for path in dict.fromkeys((*expected, *actual))
         if expected.get(path) != actual.get(path)
     ]
+
+
+def changes(old: Any, new: Any, path: str = "") -> list[str]:
+    """Returns one line `key: old -> new` for every difference of two nested settings."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        before, after = json.dumps(old), json.dumps(new)
+        return [] if before == after else [f"{path}: {before} -> {after}"]
+    lines = []
+    for key in dict.fromkeys((*old, *new)):
+        inner = f"{path}.{key}" if path else key
+        if key in old and key in new:
+            lines += changes(old[key], new[key], inner)
+        else:
+            before, after = (json.dumps(side[key]) if key in side else "absent" for side in (old, new))
+            lines.append(f"{inner}: {before} -> {after}")
+    return lines
+
+
+def require_same(
+    old: Any,
+    new: Any,
+    what: str,
+    *,
+    where: object,
+    remedy: str,
+    expected: str = "",
+    error: type[JaxddError] = CheckpointError,
+) -> None:
+    """Refuses two nested settings that differ.
+
+    Arguments:
+        old, new: the two.
+        what: the error's first line; one line follows for each difference.
+        where, remedy, expected, error: of the error.
+
+    Raises:
+        JaxddError: `error`, which names every key that differs.
+    """
+    if lines := changes(old, new):
+        raise error(what + "".join(f"\n  {line}" for line in lines), where=str(where), expected=expected, remedy=remedy)

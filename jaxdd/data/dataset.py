@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from jaxdd.core.errors import DataError
+from jaxdd.data.readers.files import printable
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,7 +79,7 @@ class Dataset:
             test_images: as `train_images`, same side and channels.
             test_labels: as `train_labels`; a class may be missing here.
             name: shown in messages and written into artefacts.
-            class_names: default: the label numbers, as many as the largest train label tells.
+            class_names: two or more; default: the label numbers, as many as the largest train label tells.
             where: file or folder the arrays come from, for messages.
 
         Raises:
@@ -94,16 +95,28 @@ class Dataset:
                 expected=f"test images of shape {images['train'].shape[1:]}, found {images['test'].shape[1:]}",
                 remedy="crop and resize both splits alike (load a folder with a resolution, or give one shape)",
             )
-        known = tuple(map(str, class_names)) if class_names is not None else None
+        known = tuple(printable(str(name)) for name in class_names) if class_names is not None else None
         train_y = check_labels(labels["train"], len(images["train"]), known, f"{where} (train labels)")
         names = known or tuple(str(index) for index in range(int(train_y.max()) + 1))
         test_y = check_labels(labels["test"], len(images["test"]), names, f"{where} (test labels)")
-        require_every_class(train_y, names, where)
+        require_classes(train_y, names, where)
         return cls(name, _frozen(images["train"]), train_y, _frozen(images["test"]), test_y, names)
 
 
-def require_every_class(labels: np.ndarray, names: Sequence[str], where: str) -> None:
-    """Raises `DataError` unless every class has a train image; arguments as in `check_labels`."""
+def require_two_classes(names: Sequence[str], where: str) -> None:
+    """Raises `DataError` if there is but one class: nothing can be told apart, and every network would be right."""
+    if len(names) == 1:
+        raise DataError(
+            f"a data set of one class, '{printable(str(names[0]))}'",
+            where=where,
+            expected="two or more classes",
+            remedy="check the labels; a folder's classes are the folders in train/ (train/train/ is one level more)",
+        )
+
+
+def require_classes(labels: np.ndarray, names: Sequence[str], where: str) -> None:
+    """Raises `DataError` unless there are two classes and each has a train image; arguments as in `check_labels`."""
+    require_two_classes(names, where)
     missing = np.setdiff1d(np.arange(len(names)), labels)
     if missing.size:
         shown = ", ".join(f"{index} ({names[index]})" for index in missing[:5])
@@ -115,18 +128,41 @@ def require_every_class(labels: np.ndarray, names: Sequence[str], where: str) ->
         )
 
 
-def as_uint8(images: np.ndarray, where: str) -> np.ndarray:
-    """Returns images as `[n, side, side, channels]` uint8; rules as in `Dataset.of_arrays`."""
+def check_shape(shape: Sequence[int], where: str, *, square: bool = True) -> None:
+    """Raises `DataError` unless this is the shape of images: `[n, height, width]` or `[n, height, width, channels]`.
+
+    Arguments:
+        shape: as stored.
+        where: for messages.
+        square: whether height and width must be equal.
+    """
+    height, width, channels = (*shape[1:], 1)[:3] if len(shape) in (3, 4) else (0, 0, 0)
+    if channels in (1, 3) and 0 not in shape and (height == width or not square):
+        return
+    remedy = "move the channel axis last, and crop or pad the images to squares"
+    if len(shape) == 4 and shape[1] in (1, 3) and channels not in (1, 3):
+        remedy = "the channels come first here, and belong last: images.transpose(0, 2, 3, 1)"
+    elif channels == 4:
+        remedy = "the fourth channel is transparency: images[..., :3]"
+    raise DataError(
+        f"an image array of shape {tuple(shape)}",
+        where=where,
+        expected="[images, side, side, channels] with 1 or 3 channels, square and not empty",
+        remedy=remedy,
+    )
+
+
+def as_uint8(images: np.ndarray, where: str, *, square: bool = True) -> np.ndarray:
+    """Returns images as `[n, side, side, channels]` uint8; rules as in `Dataset.of_arrays`.
+
+    Arguments:
+        images, where: see there.
+        square: False if height and width may differ, as they will be cropped.
+    """
     images = np.asarray(images)
+    check_shape(images.shape, where, square=square)
     if images.ndim == 3:
         images = images[..., None]
-    if images.ndim != 4 or images.shape[-1] not in (1, 3) or images.shape[1] != images.shape[2] or 0 in images.shape:
-        raise DataError(
-            f"an image array of shape {images.shape}",
-            where=where,
-            expected="[images, side, side, channels] with 1 or 3 channels, square and not empty",
-            remedy="move the channel axis last, and crop or pad the images to squares",
-        )
     if images.dtype == np.uint8:
         return images
     top = {"u": 255, "i": 255, "f": 1.0}.get(images.dtype.kind)
@@ -137,7 +173,9 @@ def as_uint8(images: np.ndarray, where: str) -> np.ndarray:
             f"pixels of type {actual}",
             where=where,
             expected="uint8, integers in 0..255, or finite floats in [0, 1]",
-            remedy="undo any normalisation and scale the pixels first",
+            remedy="make 0 and 255 of them"
+            if images.dtype.kind == "b"
+            else "undo any normalisation and scale them first",
         )
     return (images if top == 255 else np.rint(images * 255)).astype(np.uint8)
 
@@ -152,7 +190,7 @@ def check_labels(labels: np.ndarray, count: int, names: tuple[str, ...] | None, 
             f"labels of shape {labels.shape} and type {labels.dtype}",
             where=where,
             expected=f"{count} integers, one per image",
-            remedy="store class indices, not one-hot rows or names",
+            remedy=label_remedy(labels, count),
         )
     top = len(names) - 1 if names else count - 1
     if labels.min() < 0 or labels.max() > top:
@@ -163,6 +201,19 @@ def check_labels(labels: np.ndarray, count: int, names: tuple[str, ...] | None, 
             remedy="a negative label usually means an unlabelled split; otherwise check the class list",
         )
     return _frozen(labels.astype(np.int32))
+
+
+def label_remedy(labels: np.ndarray, count: int) -> str:
+    """Returns what to do about labels that are not `[count]` integers."""
+    if labels.dtype.kind == "b":
+        return "true and false are no class indices: labels.astype(int)"
+    if labels.dtype.kind in "iuf" and labels.shape[:1] == (count,) and labels.ndim == 2:
+        return "one class per image: of one-hot rows labels.argmax(1); images of several classes cannot be used"
+    if labels.dtype.kind == "f" and labels.shape == (count,):
+        return "store class indices as integers: labels.astype(int)"
+    if labels.dtype.kind in "iu":
+        return "give as many labels as images, in the same order"
+    return "store class indices, not one-hot rows or names"
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

@@ -23,10 +23,11 @@ import numpy as np
 from jaxdd.core import backend
 from jaxdd.core.errors import UsageError
 from jaxdd.core.types import Examples
-from jaxdd.data.dataset import Dataset, check_labels, require_every_class
+from jaxdd.data.dataset import Dataset, check_labels, require_classes
 from jaxdd.data.device.preprocess import Preprocessing, examples
 from jaxdd.data.readers import folder as folders
-from jaxdd.data.readers.images import Encoded, decode_all, header
+from jaxdd.data.readers.files import printable
+from jaxdd.data.readers.images import Encoded, decode_all, header, tell_losses
 from jaxdd.data.streaming import SCALE, ImageStream
 
 CHANNELS = 3
@@ -133,9 +134,10 @@ class LargeDataset(Dataset):
                 expected="colour images",
                 remedy="convert them to RGB, or `stream=never`",
             )
-        names = tuple(class_names)
+        tell_losses(train[0], where)
+        names = tuple(map(printable, class_names))
         labels = [check_labels(split_labels, files.count, names, where) for files, split_labels in (train, test)]
-        require_every_class(labels[0], names, where)
+        require_classes(labels[0], names, where)
         kept = not exceeds_memory(test[0].count, resolution)
         images: Any = (ImageFiles(train[0], resolution, crop), ImageFiles(test[0], resolution, crop, kept))
         return cls(name, images[0], labels[0], images[1], labels[1], names)

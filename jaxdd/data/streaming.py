@@ -24,17 +24,21 @@ import itertools
 import math
 import os
 import pathlib
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd.core.errors import DataError
-from jaxdd.core.types import Examples
+from jaxdd.core.errors import DataError, UsageError
+from jaxdd.core.procedure import Procedure
+from jaxdd.core.types import Examples, PyTree
+from jaxdd.data.dataset import require_two_classes
 from jaxdd.data.readers import folder as folders
-from jaxdd.data.readers.images import Encoded, decode, shorter_side, to_channels
+from jaxdd.data.readers import listing
+from jaxdd.data.readers.files import printable
+from jaxdd.data.readers.images import Encoded, decode, shorter_side, tell_losses, to_channels
 from jaxdd.data.readers.locate import require_grain
 
 Batch = Mapping[str, Any]  # field of `Examples` -> what takes its place, numpy arrays
@@ -128,7 +132,12 @@ class ImageStream(Stream):
                 f"no folder of {split} images", where=str(root), expected=folders.LAYOUT, remedy="check the path"
             )
         names = folders.class_order(root, ()) if classes is None else tuple(classes)
-        encoded, labels = folders.read_split(place, names, part=classes is not None)
+        left = listing.Left()
+        encoded, labels = folders.read_split(place, names, part=classes is not None, left=left)
+        listing.tell(left, place)
+        tell_losses(encoded, str(place))
+        if classes is None:
+            require_two_classes(names, str(place))
         empty = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
         if split == "train" and empty.size:
             raise DataError(
@@ -139,7 +148,7 @@ class ImageStream(Stream):
             )
         if split != "train":
             options = {"scale": None, "shuffle": False, **options}
-        return cls(encoded, labels, names, **options)
+        return cls(encoded, labels, tuple(map(printable, names)), **options)
 
     def __len__(self) -> int:
         """Returns the number of images of an epoch."""
@@ -244,3 +253,86 @@ def resized(image: np.ndarray, box: tuple[int, int, int, int], resolution: int) 
 
 def _stacked(shown: list[dict[str, Any]]) -> Batch:
     return {name: np.stack([each[name] for each in shown]) for name in shown[0]}
+
+
+class Feed:
+    """The batches of a run's steps, stacked by dispatch; nothing at all for a run without a stream.
+
+    Arguments:
+        stream: where they come from, or None.
+        procedure: which asks for a stream, or for none.
+        steps_per_dispatch: batches of a full dispatch.
+        put: puts a tree on the devices; each of them gets whole batches.
+
+    Raises:
+        UsageError: a stream is missing or not asked for, or its batches are of another size.
+    """
+
+    def __init__(
+        self, stream: Stream | None, procedure: Procedure, steps_per_dispatch: int, put: Callable[[PyTree], PyTree]
+    ):
+        self._stream, self._room, self._put = stream, steps_per_dispatch, put
+        self._batches: Iterator[Batch] = iter(())
+        self._next = -1  # the step whose batch comes next
+        _check(stream, procedure)
+        self._shapes = {} if stream is None else stream.shapes
+        for leaf in jax.tree.leaves(self._shapes):
+            if leaf.shape[:1] != (procedure.batch_rule.size,):
+                raise UsageError(
+                    f"a stream whose batches hold arrays of shape {leaf.shape}",
+                    where="stream",
+                    expected=f"{procedure.batch_rule.size} rows, as the procedure's batch rule says",
+                    remedy="let every array of a batch have that many rows",
+                )
+
+    @property
+    def kind(self) -> Hashable:
+        """Names, shapes and types of what comes: runs that differ in them need programs of their own. None: nothing."""
+        if self._stream is None:
+            return None
+        leaves, tree = jax.tree.flatten(self._shapes)
+        return tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+
+    def __call__(self, start: int, stop: int) -> dict[str, PyTree]:
+        """Returns the batches of the steps `start` to `stop - 1` on the devices, each leaf `[steps_per_dispatch, ...]`.
+
+        The rest of a dispatch that is cut short is zeros, which no step reads.
+
+        Raises:
+            TypeError: a batch is not of the shapes that the stream told.
+        """
+        if self._stream is None:
+            return {}
+        if start != self._next:
+            self.close()
+            self._batches = self._stream.batches(start)
+        held = jax.tree.map(lambda leaf: np.zeros((self._room, *leaf.shape), leaf.dtype), self._shapes)
+        for place in range(stop - start):
+            batch = dict(next(self._batches))
+            if jax.tree.map(_shape, batch) != jax.tree.map(_shape, self._shapes):
+                raise TypeError(f"the stream's batch of step {start + place} has other shapes than it told")
+            jax.tree.map(lambda room, leaf, place=place: room.__setitem__(place, leaf), held, batch)
+        self._next = stop
+        return self._put(held)
+
+    def close(self) -> None:
+        """Ends what reads ahead."""
+        close = getattr(self._batches, "close", None)  # any iterator will do; only some have threads to end
+        if close is not None:
+            close()
+        self._batches, self._next = iter(()), -1
+
+
+def _check(stream: Stream | None, procedure: Procedure) -> None:
+    """Refuses a stream that is missing or not asked for."""
+    name, kind = type(procedure).__name__, procedure.batch_rule.kind
+    if (kind == "stream") != (stream is not None):
+        raise UsageError(
+            f"{name} reads {'a stream and was given none' if stream is None else 'resident data, but has a stream'}",
+            where=f"batch rule '{kind}'",
+            remedy="pass stream=..." if stream is None else "leave out stream=...",
+        )
+
+
+def _shape(leaf: Any) -> tuple:
+    return tuple(leaf.shape), np.dtype(leaf.dtype)

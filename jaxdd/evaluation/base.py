@@ -6,11 +6,12 @@ import abc
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
+import jax.numpy as jnp
+
 from jaxdd import models
-from jaxdd.core.config import setting
-from jaxdd.core.precision import Precision
 from jaxdd.core.procedure import Procedure
 from jaxdd.core.types import Array
+from jaxdd.evaluation.settings import RecipeSettings
 from jaxdd.models.network import Network
 
 
@@ -68,17 +69,10 @@ class Training(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class BaseRecipe(abc.ABC):
-    """The settings that all recipes have; see the recipes for their defaults."""
+class BaseRecipe(RecipeSettings, abc.ABC):
+    """How networks are trained on a set; each recipe has its own."""
 
-    protocol: ClassVar[str]  # the name that a set stores
     compact: ClassVar[bool] = False  # whether its trainings take uint8 images and class indices as they are stored
-
-    eval_arch: str = setting("conv", "architecture, such as conv, resnet, vgg or alexnet")
-    width: int = setting(128, "channels of the network's first block", low=1)
-    depth: int | None = setting(None, "blocks of the ConvNet; null: by resolution", low=1)
-    models_to_test: int = setting(5, "networks trained, each from its own initialisation", low=1)
-    precision: Precision = setting("float32", "activations in float32 or bfloat16; all else stays float32")
 
     @property
     def architecture(self) -> str:
@@ -106,14 +100,18 @@ class BaseRecipe(abc.ABC):
     def ways(self, subject: Subject) -> tuple[bool, ...]:
         """Returns the ways of training: without augmentation (False), with it (True), or both; one row each."""
 
-    @abc.abstractmethod
     def targets(self, labels: Array) -> Array:
-        """Returns a set's labels `[n, classes]` as training targets."""
+        """Returns a set's labels `[n, classes]` as training targets, which are class indices `[n]` for most recipes."""
+        return jnp.argmax(labels, axis=-1).astype(jnp.int32)
 
     @abc.abstractmethod
     def check(self, resolution: int) -> None:
-        """Raises `UsageError` if an augmentation does not exist."""
+        """Refuses settings that do not suit images of `resolution` pixels.
+
+        Raises:
+            UsageError: an augmentation that does not exist, or images that cannot be cut as asked.
+        """
 
     @abc.abstractmethod
     def summary(self, training: Training) -> str:
-        """Returns one of its trainings in a few words, e.g. `Adam 0.0001, identity normalization`."""
+        """Describes one of its trainings in a few words, e.g. `Adam 0.0001, identity normalization`."""

@@ -43,7 +43,7 @@ class Contender:
 def subjects(
     distilled: DistilledSet, name: str, train_images: int, baselines: tuple[str, ...], full_data: bool
 ) -> list[tuple[str, Subject]]:
-    """Returns names and sizes of all contenders in their order; needs no real image.
+    """Returns the names and facts of all contenders in their order; reads no real image.
 
     Arguments:
         distilled: the set.
@@ -71,7 +71,7 @@ def subjects(
 def placed(
     contender: DistilledSet, preprocessing: data_room.Preprocessing, targets: Targets, *, compact: bool = False
 ) -> Examples:
-    """Returns a set as networks are trained on it, decoded, on the device.
+    """Decodes a set and puts it on the device, as networks are trained on it.
 
     Arguments:
         contender: the set.
@@ -94,15 +94,15 @@ def contenders(
     baselines: tuple[str, ...],
     full_data: bool,
     seed: int,
-    networks: PyTree = (),
+    teachers: tuple[PyTree, ...] = (),
     labels: Stream | None = None,
     compact: bool = False,
 ) -> Iterator[Contender]:
-    """Returns the set, then the baselines.
+    """Yields the set, then the baselines.
 
     Arguments:
         targets, compact: as in `placed`.
-        distilled, dataset, preprocessing, baselines, full_data, seed, networks, labels: as in `protocol.evaluate`.
+        distilled, dataset, preprocessing, baselines, full_data, seed, teachers, labels: as in `protocol.evaluate`.
 
     Raises:
         UsageError: the full data is asked for, and is not in memory.
@@ -116,7 +116,7 @@ def contenders(
         )
 
     def attached(contender: DistilledSet) -> Examples:
-        return dataclasses.replace(placed(contender, preprocessing, targets, compact=compact), networks=networks)
+        return dataclasses.replace(placed(contender, preprocessing, targets, compact=compact), teachers=teachers)
 
     subject = dataclasses.replace(sizes["distilled"], labelled=labels is not None)
     yield Contender("distilled", subject, lambda i: attached(distilled), labels=labels)
@@ -145,7 +145,10 @@ def contenders(
 
 
 def _taking(dataset: data_room.Dataset, preprocessing: data_room.Preprocessing) -> Callable[[np.ndarray], np.ndarray]:
-    """Gives train images by their indices, preprocessed; of a large data set they are read then, raw ones uint8."""
+    """Returns a function from indices to preprocessed train images.
+
+    Those of a large data set are read when it is called, raw ones as uint8.
+    """
     if isinstance(dataset, data_room.LargeDataset):
         raw = preprocessing.space == "raw"
 

@@ -17,15 +17,11 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from typing import ClassVar, Literal
-
-import jax.numpy as jnp
 
 from jaxdd import models
-from jaxdd.core.config import setting
-from jaxdd.core.types import Array
 from jaxdd.data.registry import one_way
 from jaxdd.evaluation.base import BaseRecipe, Subject, Training
+from jaxdd.evaluation.settings import DcSettings, IdcSettings, SgdSettings
 from jaxdd.models.network import Network
 from jaxdd.training.classifier import ClassifierTraining, Kind, augmentation
 from jaxdd.training.schedules import two_thirds_and_five_sixths
@@ -43,7 +39,7 @@ def without(strategy: str, *names: str) -> str:
 
 
 def imagenet_epochs(images: int, classes: int) -> int:
-    """Returns epochs for subsets of ImageNet; two thirds of them, in whole hundreds, from 100 classes on.
+    """Returns the number of epochs for a subset of ImageNet; from 100 classes on two thirds, in whole hundreds.
 
     Arguments:
         images: per class that the set decodes to (ipc times factor squared).
@@ -54,13 +50,8 @@ def imagenet_epochs(images: int, classes: int) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class SgdRecipe(BaseRecipe):
+class SgdRecipe(SgdSettings, BaseRecipe):
     """Settings that both protocols share."""
-
-    normalization: str | None = setting(None, "identity, batch, instance, layer or group; null: as published")
-    momentum: float = setting(0.9, "momentum of SGD", low=0, high=1)
-    dsa_strategy: str | None = setting(None, 'augmentation, e.g. color_crop_flip; null: as published; "": none')
-    epochs: int | None = setting(None, "epochs of training; null: as published", low=1)
 
     def network(self, image_shape: tuple[int, int, int], classes: int, dataset: str = "") -> Network:
         """Returns the architecture as PyTorch draws it; the ConvNet's blocks all have `width` channels."""
@@ -77,11 +68,11 @@ class SgdRecipe(BaseRecipe):
         """Returns kind and strategy of the augmentation."""
 
     def ways(self, subject: Subject) -> tuple[bool, ...]:
-        """Returns one row: augmented, unless there is no augmentation."""
+        """Returns the one way of training: augmented, unless there is no augmentation."""
         return (self.augmentation_of(subject)[0] != "none",)
 
     def summary(self, training: Training) -> str:
-        """Returns rate, steps, augmentation, mixing, normalisation."""
+        """Describes a training by its rate, steps, augmentation, mixing and normalisation."""
         how = training.procedure
         assert isinstance(how, ClassifierTraining)
         parts = [f"SGD {how.learning_rate:g}", f"{training.steps} steps of {how.batch_size or 'all'} images"]
@@ -89,39 +80,23 @@ class SgdRecipe(BaseRecipe):
         parts += [f"CutMix {how.mix_p:g}"] * (how.mix_p > 0)
         return ", ".join([*parts, f"{self.normalized} normalization"])
 
-    def targets(self, labels: Array) -> Array:
-        """Class indices `[n]`: the largest label of each image."""
-        return jnp.argmax(labels, axis=-1).astype(jnp.int32)
-
     def check(self, resolution: int) -> None:
-        """Raises `UsageError` if an augmentation does not exist."""
+        """Refuses an augmentation that does not exist."""
         kind, strategy = self.augmentation_of(Subject(1, resolution=resolution))
         augmentation(kind, strategy, resolution)
 
 
 @dataclasses.dataclass(frozen=True)
-class IdcRecipe(SgdRecipe):
+class IdcRecipe(IdcSettings, SgdRecipe):
     """IDC's protocol, which AccDD, DREAM and GA-DD share; see the module's header."""
-
-    protocol: ClassVar[str] = "idc"
-
-    models_to_test: int = setting(3, "networks trained, each from its own initialisation", low=1)
-    eval_lr: float | None = setting(None, "learning rate; null: 0.01, and 0.1 for 100 classes of ImageNet", low=0)
-    weight_decay: float | None = setting(None, "null: 5e-4, and 1e-4 for 100 classes of ImageNet", low=0)
-    batch_size: int | None = setting(None, "images per step; null: 64, and 128 for 100 classes of ImageNet", low=1)
-    mixup: Literal["cut", "vanilla"] | None = setting(None, "cut: CutMix; vanilla: no mixing; null: as published")
-    mix_p: float | None = setting(None, "probability of CutMix; null: 0.5, and 1 for ImageNet", low=0, high=1)
-    mix_beta: float = setting(1.0, "both parameters of CutMix's Beta distribution", low=1e-3)
-    same_compute: bool = setting(False, "divide the epochs by the number of images that one image decodes to")
-    tests: int = setting(4, "tests during one training, the last one included", low=1)
 
     @property
     def normalized(self) -> str:
-        """Instance normalisation where sets are distilled with it, else batch normalisation."""
+        """The networks' normalisation: instance where sets are distilled with it, else batch."""
         return self.normalization or ("instance" if self.eval_arch in ("conv", "convnet", "resnet_ap") else "batch")
 
     def training(self, network: Network, subject: Subject, *, augmented: bool) -> Training:
-        """Returns one training of E epochs."""
+        """Returns the training of one network for E epochs."""
         hundred = subject.resolution > SMALL and subject.classes >= 100
         batch = self.batch_size or (128 if hundred else 64)
         epochs, per_epoch = self.epochs_of(subject), math.ceil(subject.images / batch)
@@ -156,8 +131,7 @@ class IdcRecipe(SgdRecipe):
         return max(1, epochs // subject.factor**2) if self.same_compute else epochs
 
     def mix_p_of(self, subject: Subject) -> float:
-        """Returns the probability of CutMix: none at all for MNIST with several images in one, and SVHN's single
-        images."""
+        """Returns the probability of CutMix: 0 for MNIST with several images in one, and for SVHN with single ones."""
         alone = subject.dataset == "svhn_cropped" and subject.factor == 1 and subject.ipc == 1
         several = subject.dataset == "mnist" and subject.factor > 1
         if (self.mixup or ("vanilla" if alone or several else "cut")) == "vanilla":
@@ -165,10 +139,9 @@ class IdcRecipe(SgdRecipe):
         return self.mix_p if self.mix_p is not None else 1.0 if subject.resolution > SMALL else 0.5
 
     def augmentation_of(self, subject: Subject) -> tuple[Kind, str]:
-        """Returns kind and strategy: ImageNet's for large coloured images; else no flips of digits, no cutout beside
-        CutMix.
+        """Returns kind and strategy: ImageNet's augmentation for large coloured images, else DSA's operations.
 
-        MNIST with several images in one has no cutout either.
+        Digits are not flipped. There is no cutout beside CutMix, nor for MNIST with several images in one.
         """
         if self.dsa_strategy is None and subject.resolution > SMALL and subject.channels == 3:
             return "imagenet", ""
@@ -180,22 +153,11 @@ class IdcRecipe(SgdRecipe):
 
 
 @dataclasses.dataclass(frozen=True)
-class DcRecipe(SgdRecipe):
+class DcRecipe(DcSettings, SgdRecipe):
     """DC's protocol, which DSA and DM share; see the module's header."""
 
-    protocol: ClassVar[str] = "dc"
-
-    models_to_test: int = setting(20, "networks trained, each from its own initialisation", low=1)
-    dsa_strategy: str | None = setting(None, "DSA's and DM's augmentation, e.g. color_crop_flip; null: DC's")
-    dc_aug: str | None = setting(
-        None, 'e.g. crop_scale_rotate; null: as published, that for mnist and crop_noise with BatchNorm; "": none'
-    )
-    eval_lr: float = setting(0.01, "learning rate", low=0)
-    weight_decay: float = setting(5e-4, "of all parameters", low=0)
-    batch_size: int = setting(256, "images per step", low=1)
-
     def augmentation_of(self, subject: Subject) -> tuple[Kind, str]:
-        """DSA's where that is asked for, else DC's, which most sets have none of."""
+        """Returns DSA's augmentation where it is asked for, else DC's, which is none for most sets."""
         if strategy := without(self.dsa_strategy or "", "none"):
             return "dsa", strategy
         of_network = "crop_noise" if self.eval_arch == "conv" and self.normalized == "batch" else ""
@@ -204,7 +166,7 @@ class DcRecipe(SgdRecipe):
         return ("dc", strategy) if strategy else ("none", "")
 
     def training(self, network: Network, subject: Subject, *, augmented: bool) -> Training:
-        """Returns one training of E + 1 epochs."""
+        """Returns the training of one network for E + 1 epochs."""
         epochs = self.epochs or (1000 if augmented and not subject.whole else 300)
         per_epoch = math.ceil(subject.images / self.batch_size)
         kind, strategy = self.augmentation_of(subject) if augmented else ("none", "")

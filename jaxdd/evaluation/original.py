@@ -1,7 +1,7 @@
 """Reading the distilled sets that the RCIG authors published: flax checkpoints in MessagePack.
 
-Only the pieces needed are accepted: nested maps of small integers and of float arrays with honest shapes. Nothing in
-the file can name a type to construct, so nothing in it can run.
+Only nested maps of small integers and of float arrays are accepted, whose shapes must agree with their bytes. Nothing
+in the file names a type to construct, so nothing in it can run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def is_rcig_checkpoint(path: pathlib.Path) -> bool:
 
 
 def load_rcig_checkpoint(path: str | pathlib.Path, *, dataset: str = "", flip: bool = True) -> DistilledSet:
-    """Returns the averaged set of an original RCIG checkpoint file.
+    """Reads the averaged set of an original RCIG checkpoint file.
 
     Arguments:
         path: a file such as `checkpoint_15000`.

@@ -62,7 +62,7 @@ class Row:
         return statistics.pstdev(self.runs)
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns JSON types."""
+        """Returns the row as JSON types."""
         values = {**dataclasses.asdict(self), "runs": list(self.runs), "mean": self.mean, "std": self.std}
         if not self.best:
             return {name: value for name, value in values.items() if name != "best"}
@@ -100,7 +100,7 @@ def evaluate(
     baselines: Iterable[str] = BASELINES,
     full_data: bool = False,
     others: Sequence[BaseRecipe] = (),
-    networks: PyTree = (),
+    teachers: tuple[PyTree, ...] = (),
     labels: Stream | None = None,
     report: Callable[[Row], None] = lambda row: None,
 ) -> Evaluation:
@@ -116,7 +116,7 @@ def evaluate(
             k-means centres).
         full_data: also train on the whole training split.
         others: more recipes, all rows again for each: the same one for other architectures.
-        networks: variables of the teachers, for recipes that have some: every row has the same.
+        teachers: variables of each, for recipes that have some: every row has the same.
         labels: those of the set that are on disk (`training.stored_labels`), in place of its teachers' answers; the
             baselines have none, their teachers are asked.
         report: called with each row when it is ready.
@@ -132,7 +132,7 @@ def evaluate(
         held = np.float32 if raw or network.activations is None else network.activations
         test = data_room.test_examples(dataset, preprocessing, dtype=held)
         options: dict[str, Any] = {"baselines": tuple(baselines), "full_data": full_data, "seed": seed}
-        options |= {"networks": networks, "labels": labels, "compact": each.compact}
+        options |= {"teachers": teachers, "labels": labels, "compact": each.compact}
         for contender in contenders(distilled, dataset, preprocessing, each.targets, **options):
             for augmented in each.ways(contender.subject):
                 training = each.training(network, contender.subject, augmented=augmented)
@@ -151,7 +151,7 @@ def planned(
     baselines: Iterable[str] = BASELINES,
     full_data: bool = False,
 ) -> list[Training]:
-    """Returns what `evaluate` will give to `run`, in order."""
+    """Returns the trainings that `evaluate` will run, in order."""
     height, width, channels = distilled.images.shape[1:]
     sizes = subjects(distilled, dataset.name, len(dataset.train_labels), tuple(baselines), full_data)
     trainings = []
@@ -164,15 +164,14 @@ def planned(
 
 
 def trainings_per_row(recipe: BaseRecipe) -> int:
-    """Returns how often `run` is called for one row: once where networks are trained together, else once per
-    network."""
+    """Returns how often `run` is called for one row: once for all networks together, or once for each."""
     return 1 if backend.maps_networks() else recipe.models_to_test
 
 
 def require_same_origin(
     distilled: DistilledSet, dataset: data_room.Dataset, preprocessing: data_room.Preprocessing
 ) -> None:
-    """Refuses a set that was distilled from other data, with the reason.
+    """Refuses a set that was distilled from other data.
 
     Raises:
         CheckpointError: see above.
@@ -217,11 +216,11 @@ class _Trainings:
     seed: int
 
     def tested(self) -> list[list[float]]:
-        """Returns test accuracies of the networks at every test, `[tests][count]`; the last test is at the end."""
+        """Trains and tests the networks; returns their accuracies at every test, `[tests][count]`, in order."""
         return self._together() if backend.maps_networks() else self._in_turn()
 
     def _in_turn(self) -> list[list[float]]:
-        """Returns one after another."""
+        """Trains one network after another."""
         procedure, tests = _with_tests(self.training)
         shared = self.given.of(0) if self.given.shared else None
         tested = []
@@ -233,7 +232,7 @@ class _Trainings:
         return [list(at_once) for at_once in zip(*tested, strict=True)]
 
     def _together(self) -> list[list[float]]:
-        """Returns the same numbers, to rounding, from one program that trains all networks at once."""
+        """Trains all networks at once in one program; the accuracies are the same but for rounding."""
         if self.given.shared:
             examples = self.given.of(0)
         else:
@@ -252,7 +251,7 @@ class _Trainings:
 
 
 def _with_tests(training: Training) -> tuple[Procedure, int]:
-    """Returns the procedure whose result is what is tested, stacked if more than once; and how often that is."""
+    """Returns the procedure whose result is what is tested, and how many tests there are; of several it is stacked."""
     if not training.test_every:
         return training.procedure, 1
     before_the_last = min(training.tests - 1, (training.steps - 1) // training.test_every)

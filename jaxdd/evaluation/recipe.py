@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from jaxdd import augment, models
-from jaxdd.core.config import ConfigFile, build, setting
+from jaxdd.core.config import Layer, build, check, layer, settings_of, values_of
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import choose
 from jaxdd.core.types import Array
 from jaxdd.evaluation.base import BaseRecipe, Subject, Training
 from jaxdd.evaluation.matching import DcRecipe, IdcRecipe
+from jaxdd.evaluation.settings import RcigSettings
 from jaxdd.evaluation.students import SoftRecipe
 from jaxdd.evaluation.students_published import for_student
 from jaxdd.models.network import Network
@@ -28,26 +29,12 @@ from jaxdd.training.trainer import NetworkTraining
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe(BaseRecipe):
+class Recipe(RcigSettings, BaseRecipe):
     """RCIG's protocol: Adam, linear warm-up, cosine to 1 %, five networks, without and with augmentation."""
-
-    protocol: ClassVar[str] = "rcig"
-
-    normalization: str = setting("identity", "identity, batch, instance, layer or group")
-    eval_lr: float = setting(1e-4, "Adam learning rate after the warm-up", low=0)
-    warmup_steps: int = setting(500, "steps of linear warm-up", low=0)
-    steps: int | None = setting(None, "steps of the schedule; null: 1000 for exactly 10 images, else 2000", low=1)
-    plain_steps: int | None = setting(
-        None, "training steps without augmentation; null: 2.5 times `steps` as published", low=1
-    )
-    batch_size: int = setting(256, "training images per step, for sets of more than this many", low=1)
-    test_aug: str | None = setting(
-        "flip_color_crop_rotate_translate_cutout", "augmentation of the augmented runs; null: none of them"
-    )
 
     @staticmethod
     def protocol_of(stored: Mapping[str, Any]) -> type[BaseRecipe]:
-        """Returns the kind of recipe that a set's stored one names by `protocol`; RCIG's where it names none.
+        """Returns the class of a stored recipe, by its `protocol`; RCIG's where it names none.
 
         Raises:
             UsageError: an unknown name.
@@ -57,7 +44,7 @@ class Recipe(BaseRecipe):
 
     @staticmethod
     def of(stored: Mapping[str, Any], **overrides: Any) -> BaseRecipe:
-        """Returns the recipe stored with a set, with the overrides that are not None.
+        """Returns the recipe stored with a set, changed by those overrides that are not None.
 
         Raises:
             ConfigError: an unknown name, a wrong type or a value out of range.
@@ -66,11 +53,37 @@ class Recipe(BaseRecipe):
         settings = {**stored, **{name: value for name, value in overrides.items() if value is not None}}
         cls = Recipe.protocol_of(settings)
         settings.pop("protocol", None)
-        return build(ConfigFile("recipe", settings), {"recipe": cls})["recipe"]
+        return build([layer(settings, "recipe")], {"recipe": cls})["recipe"]
+
+    @staticmethod
+    def chosen(
+        stored: Mapping[str, Any], changes: Layer, names: Sequence[str], distilled: DistilledSet
+    ) -> tuple[BaseRecipe, ...]:
+        """Returns one recipe per architecture.
+
+        Arguments:
+            stored: a recipe's settings; those that all protocols have are taken over by another protocol.
+            changes: settings that replace them.
+            names: of architectures; none: the stored one's.
+            distilled: the set.
+
+        Raises:
+            ConfigError, UsageError: as in `of`.
+        """
+        said = values_of(changes)
+        cls = Recipe.protocol_of({**stored, **said})
+        if cls is not Recipe.protocol_of(stored):
+            common = {field.name for field in settings_of(BaseRecipe)}
+            stored = {name: value for name, value in stored.items() if name in common} | {"protocol": cls.protocol}
+        check([{name: value for name, value in changes.items() if name != "protocol"}], {"recipe": cls})
+        names = names or (str(said.get("eval_arch", stored.get("eval_arch", Recipe.eval_arch))),)
+        if cls.protocol == "soft":
+            return Recipe.for_students(stored, said, names, distilled)
+        return tuple(Recipe.of({**Recipe.stored_for(stored, name), **said, "eval_arch": name}) for name in names)
 
     @staticmethod
     def stored_for(stored: Mapping[str, Any], architecture: str) -> dict[str, Any]:
-        """Returns a stored recipe for an architecture: without the depth and the normalisation of another one."""
+        """Returns a stored recipe for an architecture; depth and normalisation of another one are left out."""
         architecture = models.ALIASES.get(architecture.lower(), architecture.lower())
         same = architecture == stored.get("eval_arch", Recipe.eval_arch)
         apart = () if same else ("depth", *(("normalization",) if "protocol" in stored else ()))
@@ -80,7 +93,7 @@ class Recipe(BaseRecipe):
     def for_students(
         stored: Mapping[str, Any], changes: Mapping[str, Any], names: Sequence[str], distilled: DistilledSet
     ) -> tuple[SoftRecipe, ...]:
-        """Returns one recipe per student that learns from a teacher.
+        """Returns one recipe for each student that learns from a teacher.
 
         Arguments:
             stored: the set's recipe.
@@ -108,7 +121,7 @@ class Recipe(BaseRecipe):
         return self.built(image_shape, classes, depth=depth, normalization=self.normalization)
 
     def training(self, network: Network, subject: Subject, *, augmented: bool) -> Training:
-        """Returns the training with `test_aug`, or without, where training goes on after the schedule's end.
+        """Returns a training with `test_aug`, or one without, which goes on after the schedule's end.
 
         The published rules of steps and batches count images before mirroring.
         """
@@ -125,7 +138,7 @@ class Recipe(BaseRecipe):
         return Training(procedure, schedule if augmented else self.plain_steps or schedule * 5 // 2)
 
     def ways(self, subject: Subject) -> tuple[bool, ...]:
-        """Returns both ways, unless there is no augmentation."""
+        """Returns both ways of training, or the plain one where there is no augmentation."""
         return (False, True) if self.test_aug else (False,)
 
     def targets(self, labels: Array) -> Array:
@@ -133,11 +146,11 @@ class Recipe(BaseRecipe):
         return labels
 
     def check(self, resolution: int) -> None:
-        """Raises `UsageError` if an augmentation does not exist."""
+        """Refuses an augmentation that does not exist."""
         augment.build(self.test_aug, resolution)
 
     def summary(self, training: Training) -> str:
-        """Returns optimiser and normalisation."""
+        """Describes a training by its optimiser and normalisation."""
         return f"Adam {self.eval_lr:g}, {self.normalization} normalization"
 
 

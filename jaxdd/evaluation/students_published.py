@@ -75,7 +75,7 @@ def published(
     classes: int | None = None,
     student: str = "resnet18",
 ) -> dict[str, Any]:
-    """Returns settings of `evaluation.students.SoftRecipe`; what it leaves out stands at its default.
+    """Returns the published settings of `evaluation.students.SoftRecipe`, as far as they are not its defaults.
 
     Arguments:
         method: one of `METHODS`; of any other, SRe2L's.
@@ -94,7 +94,9 @@ def published(
 def for_student(
     stored: Mapping[str, Any], method: str, dataset: str, ipc: int, *, before: str, student: str, **sizes: Any
 ) -> dict[str, Any]:
-    """Returns the settings of a stored recipe that another student has otherwise, as far as they were those published.
+    """Returns the published settings that change with the student.
+
+    One that a stored recipe has otherwise than published stays as it is.
 
     Arguments:
         stored: the recipe.
@@ -107,7 +109,7 @@ def for_student(
 
 
 def _place(ipc: int) -> int:
-    """Returns the place of a number of images per class in tables for 1, 10 and 50."""
+    """Returns the column for a number of images per class, in tables for 1, 10 and 50."""
     return 0 if ipc < 10 else 1 if ipc < 50 else 2
 
 
@@ -139,14 +141,14 @@ def _of_resnet18(method: str, dataset: str, ipc: int, resolution: int | None, cl
 
 
 def _set(dataset: str, side: int) -> str:
-    """Returns the published set whose recipe a set takes."""
+    """Returns the published data set whose recipe a data set takes."""
     if dataset == "imagenet21k":
         return dataset
     return "cifar" if side <= SMALL else "tiny_imagenet" if side <= MEDIUM else "imagenet"
 
 
 def _named(dataset: str, side: int, classes: int, known: tuple[str, ...]) -> str:
-    """Returns the same among the sets of a table by data set."""
+    """Returns the data set of a table, one of `known`, whose row a data set takes."""
     if dataset in known:
         return dataset
     nearest = _set(dataset, side)

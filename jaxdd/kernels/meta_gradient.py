@@ -29,6 +29,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float, Int
 
 from jaxdd.core import backend, trees
 from jaxdd.core.types import Array, Examples, PyTree
@@ -40,21 +41,21 @@ class Synthetic(NamedTuple):
     """Learned parts of a distilled set.
 
     Arguments:
-        images: `[p, H, W, C]`, X.
-        labels: `[p, k]`, Y.
-        log_temperature: scalar; predictions are multiplied by its exponential.
+        images: X.
+        labels: Y.
+        log_temperature: predictions are multiplied by its exponential.
     """
 
-    images: Array
-    labels: Array
-    log_temperature: Array
+    images: Float[Array, "p h w c"]
+    labels: Float[Array, "p classes"]
+    log_temperature: Float[Array, ""]
 
 
 class Expanded(NamedTuple):
-    """The synthetic set as the networks see it, mirrored and augmented: images `[n, H, W, C]`, labels `[n, k]`."""
+    """The synthetic set as the networks see it, mirrored and augmented."""
 
-    images: Array
-    labels: Array
+    images: Float[Array, "n h w c"]
+    labels: Float[Array, "n classes"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,18 +116,21 @@ class InnerProblem:
 class Rows(NamedTuple):
     """Through which images gradients flow (None: all): indices into the expanded set and into the real batch."""
 
-    synthetic: Array | None = None
-    real: Array | None = None
+    synthetic: Int[Array, " m"] | None = None
+    real: Int[Array, " r"] | None = None
 
 
-def mean_margin(labels: Array) -> Array:
-    """Returns by how much the highest synthetic label exceeds the second, at most 1 / (2 k); the mean over images.
+def label_margin(labels: Array, share: float) -> Array:
+    """Returns by how much the highest label of an image exceeds the second; the mean over images.
+
+    It is subtracted from a loss, to keep a class on top.
 
     Arguments:
-        labels: of the expanded set, `[n, k]`.
+        labels: of synthetic images, `[n, k]`.
+        share: a margin counts up to `share / k`.
     """
     highest, _ = jax.lax.top_k(labels, 2)
-    return jnp.mean(jnp.minimum(highest[:, 0] - highest[:, 1], 1 / (2 * labels.shape[-1])))
+    return jnp.mean(jnp.minimum(highest[:, 0] - highest[:, 1], share / labels.shape[-1]))
 
 
 def outer_loss(predictions: Array, labels: Array, real_labels: Array, log_temperature: Array) -> Array:
@@ -139,7 +143,7 @@ def outer_loss(predictions: Array, labels: Array, real_labels: Array, log_temper
         log_temperature: scalar.
     """
     logits = predictions * jnp.exp(log_temperature)
-    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, real_labels)) - mean_margin(labels)
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, real_labels)) - label_margin(labels, 0.5)
 
 
 def direct_gradient(
@@ -168,7 +172,7 @@ def direct_gradient(
         images, labels = expand(synthetic)
         output, features = problem.on_rows(functools.partial(problem.tangent, theta), images, rows.synthetic)
         weights = problem.ridge(features).solve(labels - output)
-        return jnp.matmul(features.T, weights, precision=jax.lax.Precision.HIGHEST), mean_margin(labels)
+        return jnp.matmul(features.T, weights, precision=jax.lax.Precision.HIGHEST), label_margin(labels, 0.5)
 
     (kernel, margin), pull = jax.vjp(last_kernel, synthetic, theta)
     entropy, accuracy, slopes = _real_gradient(problem, theta, kernel, synthetic.log_temperature, real, rows.real)

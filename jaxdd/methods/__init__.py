@@ -25,15 +25,15 @@ MATCHED, RECOVERY = "condensation.method:Condensation", "recovery.settings:Recov
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A method.
+    """A method: its paper, and where its class is.
 
     Arguments:
         paper: title, venue and number.
-        home: module below `jaxdd.methods` and class, which is imported when it is first asked for.
+        home: module below `jaxdd.methods` and class, which is imported when it is first asked for; or the class.
     """
 
     paper: str
-    home: str
+    home: str | type[Any]
 
     @property
     def settings(self) -> type[Any]:
@@ -44,7 +44,12 @@ class Entry:
     @property
     def light(self) -> type[Any]:
         """A class with the same settings that imports no JAX."""
-        return _at(self.home.replace(".method:", ".settings:") + "Settings" * (".method:" in self.home))
+        home = self.home
+        return _at(
+            home.replace(".method:", ".settings:") + "Settings" * (".method:" in home)
+            if isinstance(home, str)
+            else home
+        )
 
     @property
     def is_chain(self) -> bool:
@@ -52,7 +57,9 @@ class Entry:
         return self.home == RECOVERY
 
 
-def _at(home: str) -> type[Any]:
+def _at(home: str | type[Any]) -> type[Any]:
+    if not isinstance(home, str):
+        return home
     module, _, name = home.partition(":")
     return getattr(importlib.import_module(f"{__name__}.{module}"), name)
 
@@ -95,6 +102,6 @@ __all__ = ["CHAINS", "KIP", "MATCHING", "METHODS", "RCIG", "Condensation", "Entr
 
 def __getattr__(name: str) -> Any:
     for entry in METHODS.values():
-        if name in __all__ and entry.home.endswith(f":{name}"):
+        if name in __all__ and str(entry.home).endswith(f":{name}"):
             return entry.settings
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -1,19 +1,26 @@
-"""F1: networks, behind one interface. `build` makes a `Network` by name; imports core only."""
+"""F1: networks, behind one interface. `build` makes a `Network` by name; imports core only.
 
-from jaxdd.models.convnet import INITIALIZATIONS
-from jaxdd.models.network import Network, Outputs, Variables
-from jaxdd.models.registry import (
-    ALIASES,
-    AS_IN_PYTORCH,
-    NAMES,
-    NORMALIZATIONS,
-    TEACHERS,
-    build,
-    called,
-    default_depth,
-    teacher_architecture,
-)
+Names are loaded when first used, so that a command can check an architecture's name before JAX is imported.
+"""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxdd.models.convnet import INITIALIZATIONS
+    from jaxdd.models.names import ALIASES, AS_IN_PYTORCH, NAMES, NORMALIZATIONS, TEACHERS, called, teacher_architecture
+    from jaxdd.models.network import Network, Outputs, Variables
+    from jaxdd.models.registry import build, default_depth
+
+_HOMES = {
+    **dict.fromkeys(("ALIASES", "AS_IN_PYTORCH", "NAMES", "NORMALIZATIONS", "TEACHERS"), "names"),
+    **dict.fromkeys(("called", "teacher_architecture"), "names"),
+    **dict.fromkeys(("Network", "Outputs", "Variables"), "network"),
+    **dict.fromkeys(("build", "default_depth"), "registry"),
+    "INITIALIZATIONS": "convnet",
+}
 __all__ = [
     "ALIASES",
     "AS_IN_PYTORCH",
@@ -29,3 +36,9 @@ __all__ = [
     "default_depth",
     "teacher_architecture",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

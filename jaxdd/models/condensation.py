@@ -76,7 +76,7 @@ class _Staged(nn.Module):
     Arguments:
         classes: number of outputs.
         width: 128 means the published numbers of filters.
-        normalization: one of `layers.NORMALIZATIONS`; after each convolution.
+        normalization: one of `names.NORMALIZATIONS`; after each convolution.
         dtype: computation type of all but the classifier, None to follow the inputs.
     """
 

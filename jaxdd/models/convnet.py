@@ -23,7 +23,7 @@ class ConvNet(nn.Module):
         depth: number of blocks; each halves the image.
         width: channels of the first block.
         widening: block i has `width * 2**i` channels (RCIG, FRePo); else all have `width` (DC and its descendants).
-        normalization: one of `layers.NORMALIZATIONS`; after the convolution.
+        normalization: one of `names.NORMALIZATIONS`; after the convolution.
         norm_first: before the convolution, and before the first none (FRePo).
         norm_epsilon: of the normalisation, None for RCIG's and FRePo's; DC and its descendants use 1e-5 throughout.
         norm_pytorch: running statistics of `batch` as PyTorch keeps them (`models.pytorch`); else RCIG's: new ones

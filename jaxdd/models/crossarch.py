@@ -60,7 +60,7 @@ class VGG11(nn.Module):
     Arguments:
         classes: number of outputs.
         width: filters of every convolution as published; mended, 128 means the usual 64 to 512.
-        normalization: one of `layers.NORMALIZATIONS`; after each convolution.
+        normalization: one of `names.NORMALIZATIONS`; after each convolution.
         as_published: see the module's header.
         dtype: computation type of all but the classifier, None to follow the inputs.
     """
@@ -95,7 +95,7 @@ class BasicBlock(nn.Module):
     Arguments:
         features: output channels.
         stride: of the first convolution and of the shortcut, which is a 1x1 convolution where the shape changes.
-        normalization: one of `layers.NORMALIZATIONS`; after each convolution.
+        normalization: one of `names.NORMALIZATIONS`; after each convolution.
         dtype: computation type, None to follow the inputs.
     """
 
@@ -124,7 +124,7 @@ class ResNet18(nn.Module):
     Arguments:
         classes: number of outputs.
         width: 128 means stages of 64, 128, 256 and 512 channels.
-        normalization: one of `layers.NORMALIZATIONS`.
+        normalization: one of `names.NORMALIZATIONS`.
         as_published: see the module's header.
         dtype: computation type of all but the classifier, None to follow the inputs.
     """

@@ -15,7 +15,6 @@ from jaxdd.core.types import Array, Moments
 
 TAPS = "taps"  # the Flax collection into which a module sows the statistics that callers may ask for
 MOMENTS = "moments"  # what batch normalisations can be asked for
-NORMALIZATIONS = ("identity", "batch", "instance", "layer", "group")
 GROUPS = 32  # of `group` normalisation: it divides every published width
 
 

@@ -28,7 +28,8 @@ from jaxdd.core.precision import Precision, activations
 from jaxdd.models import condensation, crossarch, torchvision, vit
 from jaxdd.models.convnet import INITIALIZATIONS, ConvNet
 from jaxdd.models.densenet import DenseNet
-from jaxdd.models.layers import GROUPS, NORMALIZATIONS, first_padding
+from jaxdd.models.layers import GROUPS, first_padding
+from jaxdd.models.names import ALIASES, NAMES, NORMALIZATIONS
 from jaxdd.models.network import Network
 from jaxdd.models.resnet import BLOCKS, ResNet, stem_for
 
@@ -69,22 +70,6 @@ TRAITS = {
     "torchvision_resnet": Traits(tuple(torchvision.BLOCKS), 0, False, 2),
     "vit_bn": Traits(vit.DEPTHS),
 }
-NAMES = tuple(TRAITS)
-ALIASES = {
-    "convnet": "conv",
-    "resnet18": "resnet",
-    "vgg11": "vgg",
-    "resnetap": "resnet_ap",
-    "resnet18_dc": "resnet_dc",
-    "resnet18_ap": "resnet_ap_dc",
-    "vgg11_dc": "vgg_dc",
-}
-TEACHERS = {  # as SRe2L and its successors call networks, which other papers call otherwise -> name, depth for `build`
-    **{f"resnet{depth}": ("torchvision_resnet", depth) for depth in torchvision.BLOCKS},
-    **dict.fromkeys(("vit_bn", "vit"), ("vit_bn", None)),
-    **dict.fromkeys(("conv", "convnet"), ("conv", None)),
-}
-AS_IN_PYTORCH: dict[str, Any] = {"widening": False, "norm_epsilon": 1e-5, "initialization": "pytorch"}  # of a ConvNet
 
 
 def default_depth(resolution: int) -> int:
@@ -98,32 +83,6 @@ def default_depth(resolution: int) -> int:
     """
     exact = math.log2(resolution)
     return min(max(2, round(exact) - 2), 5, max(1, math.floor(exact)))
-
-
-def teacher_architecture(name: str, width: int, where: str = "`arch_name`") -> dict[str, Any]:
-    """Returns a teacher as arguments of `build`; always normalised by batches, on whose statistics recovery rests.
-
-    Arguments:
-        name: one of `TEACHERS`.
-        width: channels; 128 stands for the published ones.
-        where: the name stands, for the error.
-
-    Raises:
-        UsageError: the name is unknown.
-    """
-    built, depth = TEACHERS[choose(name, TEACHERS, kind="architecture", where=where)]
-    arguments = {"name": built, "depth": depth, "width": width, "normalization": "batch"}
-    return arguments | (AS_IN_PYTORCH if built == "conv" else {})
-
-
-def called(name: str, depth: int | None) -> str:
-    """Returns how SRe2L's scripts call a network, e.g. `resnet50`; of others the name itself.
-
-    Arguments:
-        name, depth: as in `build`; no depth stands for torchvision's ResNet-18.
-    """
-    known = (name, depth or 18) if name == "torchvision_resnet" else (name, None)
-    return next((word for word, meant in TEACHERS.items() if meant == known), name)
 
 
 def build(

@@ -78,7 +78,7 @@ class ResNet(nn.Module):
         classes: number of outputs.
         depth: 10 or 18.
         width: 128 means stages of 64, 128, 256 and 512 channels.
-        normalization: one of `layers.NORMALIZATIONS`. ResNetAP's convolutions have a bias where it is `identity`.
+        normalization: one of `names.NORMALIZATIONS`. ResNetAP's convolutions have a bias where it is `identity`.
         pools: whether average pooling takes the place of strides (ResNetAP).
         stem: one of `STEMS`.
         cifar: half the channels.

@@ -1,4 +1,4 @@
-"""Which devices a run uses, and how it lies on them: `Layout`.
+"""Which devices a run uses, how it lies on them (`Layout`), and several processes as one run.
 
 | mode  | what is split                                             | numbers                                        |
 |-------|-----------------------------------------------------------|------------------------------------------------|
@@ -8,37 +8,148 @@
 
 Data are whole on every device. Neither the mode nor the number of devices belongs to what a run is: a state is written
 whole, and another number of devices reads it.
+
+A run over many machines is one process per machine (or per device), all of them with the same command. Each makes the
+same calls in the same order; process 0 alone prints and writes, except that every process gives Orbax its part of a
+state.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxdd.core import sharding
-from jaxdd.core.errors import ConfigError, UsageError
+from jaxdd.core import errors, sharding
+from jaxdd.core.errors import ConfigError, JaxddError, UsageError
 from jaxdd.core.procedure import Procedure
-from jaxdd.core.types import PyTree
-from jaxdd.run import hosts
+from jaxdd.core.types import Array, PyTree
 
-ALL = -1
+TIMEOUT = 300  # seconds that a process waits for the others at the start
+
+
+def join_processes(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
+    """Makes this process one of several; to be called before anything else asks JAX for a device.
+
+    Arguments:
+        coordinator: `HOST:PORT` of process 0, which must be free there; with None all three are found out from Slurm,
+            Kubernetes, Cloud TPU or Open MPI.
+        processes: how many there are.
+        process: which one this is, from 0.
+
+    Raises:
+        UsageError: the three contradict each other, nothing can be found out, or the others did not come.
+    """
+    named = [name for name, value in _named(coordinator, processes, process).items() if value is not None]
+    if named and len(named) < 3:
+        raise UsageError(
+            "several processes need all three flags",
+            where=" ".join(named),
+            expected="`coordinator_address=HOST:PORT` `num_processes=N` `process_id=I`",
+            remedy="give all three, or `distributed` alone where Slurm, Kubernetes or Cloud TPU started the processes",
+        )
+    if processes is not None and process is not None and not 0 <= process < processes:
+        raise UsageError(
+            "the process is none of them",
+            where=f"`process_id={process}`",
+            expected=f"0 to {processes - 1}",
+            remedy="number the processes from 0",
+        )
+    try:
+        jax.distributed.initialize(coordinator, processes, process, initialization_timeout=TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"the processes could not be joined: {' '.join(str(error).split())[:200]}",
+            where=f"`coordinator_address={coordinator}`" if coordinator else "`distributed`",
+            expected=f"all processes started within {TIMEOUT} s, with the same address",
+            remedy="look whether that host and port can be reached, or give all three flags",
+        ) from None
+
+
+def _named(coordinator: str | None, processes: int | None, process: int | None) -> dict[str, Any]:
+    return {"`coordinator_address`": coordinator, "`num_processes`": processes, "`process_id`": process}
+
+
+def several_processes() -> bool:
+    """Returns whether this process is one of several."""
+    return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def first_process() -> bool:
+    """Returns whether this process is the one that prints and writes."""
+    return not several_processes() or jax.process_index() == 0
+
+
+def on_first(fn: Callable[[], Any]) -> Any:
+    """Lets process 0 alone call `fn`; all get its result, a JSON value, or its error.
+
+    Raises:
+        JaxddError: what `fn` raised.
+    """
+    if not several_processes():
+        return fn()
+    outcome, failure = {}, None
+    if first_process():
+        try:
+            outcome = {"result": fn()}
+        except JaxddError as error:
+            words = {name: getattr(error, name) for name in ("what", "where", "expected", "remedy")}
+            failure, outcome = error, {"error": type(error).__name__, "words": words}
+        except Exception as error:
+            failure, outcome = error, {"error": "JaxddError", "words": {"what": f"process 0 failed: {error!r}"[:400]}}
+    outcome = _told(outcome)
+    if failure is not None:
+        raise failure
+    if "error" in outcome:
+        raise getattr(errors, outcome["error"])(**outcome["words"])
+    return outcome["result"]
+
+
+def _told(message: dict[str, Any]) -> dict[str, Any]:
+    """Sends the message of process 0 to all; returns it."""
+    from jax.experimental import multihost_utils
+
+    text = np.frombuffer(json.dumps(message).encode(), np.uint8)
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    text = text if first_process() else np.zeros(size, np.uint8)
+    return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(text), np.uint8).tobytes())
+
+
+def place(value: Any, sharding: jax.sharding.Sharding) -> Array:
+    """Makes an array that lies on the devices of all processes; each of them holds the whole of it in its memory."""
+    content = np.asarray(value)
+    return jax.make_array_from_callback(content.shape, sharding, lambda part: content[part])
+
+
+def voted(value: tuple[int, ...], mesh: jax.sharding.Mesh) -> Array:
+    """Returns `[devices, len(value)]` int32 over the mesh; every process has written its `value` at its own devices.
+
+    It goes into a step's program, which gives back the maximum: so all processes come to the same numbers at the same
+    step without ever waiting for each other.
+    """
+    ballot = np.broadcast_to(np.asarray(value, np.int32), (mesh.size, len(value)))
+    return place(ballot, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(mesh.axis_names)))
+
+
+ALL = ("all", "-1")  # either stands for all devices there are
 WHOLE, SPLIT = PartitionSpec(), PartitionSpec(sharding.AXIS)
 
 
-def choose(count: int | None = None) -> list[Any]:
-    """Returns the first `count` devices; `ALL` takes all; None takes one, or all in a run of several processes.
+def choose(count: int | str | None = None) -> list[Any]:
+    """Returns the first `count` devices; one of `ALL` takes all; None takes one, or all in a run of several processes.
 
     Raises:
         UsageError: fewer devices are there, or several processes are not to use all of theirs.
     """
     available = jax.devices()
     whole = len(available)
-    wanted = (whole if hosts.several() else 1) if count is None else whole if count == ALL else count
+    wanted = (whole if several_processes() else 1) if count is None else whole if count in ALL else int(count)
     if not 1 <= wanted <= whole:
         kind = available[0].platform
         raise UsageError(
@@ -47,7 +158,7 @@ def choose(count: int | None = None) -> list[Any]:
             expected=f"1 to {whole}",
             remedy="leave `devices` out, or ask for fewer",
         )
-    if hosts.several() and wanted != whole:
+    if several_processes() and wanted != whole:
         raise UsageError(
             "several processes use all of their devices",
             where=f"`devices={wanted}`",
@@ -94,8 +205,8 @@ class Layout:
 
     def put(self, tree: PyTree) -> PyTree:
         """Puts the tree on every device; an explicit transfer, and none where it lies there already."""
-        if hosts.several():
-            return jax.tree.map(lambda leaf: hosts.place(leaf, self.everywhere), tree)
+        if several_processes():
+            return jax.tree.map(lambda leaf: place(leaf, self.everywhere), tree)
         return jax.device_put(tree, self.everywhere)
 
     def of_state(self, procedure: Procedure, template: PyTree) -> PyTree:

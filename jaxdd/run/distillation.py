@@ -20,19 +20,18 @@ from jaxdd.core.errors import CheckpointError, ConfigError
 from jaxdd.core.procedure import Method
 from jaxdd.core.types import Examples
 from jaxdd.data.device.resident import resident_type
-from jaxdd.run import hosts, loop
-from jaxdd.run.control import Control
+from jaxdd.methods.start import Start
+from jaxdd.run import devices, loop
+from jaxdd.run.control import Control, Stopped
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.plan import Plan, Trial, plan, require_memory, trial
 from jaxdd.run.programs import template
 from jaxdd.run.settings import Settings
-from jaxdd.run.signals import Stopped
-from jaxdd.run.starts import Start
 from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.checkpoint import Storage
+from jaxdd.run.storage.identity import refuse_foreign_set, require_writable
 from jaxdd.run.storage.networks import Networks
-from jaxdd.run.storage.precheck import refuse_foreign_set, require_writable
-from jaxdd.run.storage.restore import meaning, precision, shapes
+from jaxdd.run.storage.sets import meaning, precision, shapes
 
 Picture = Callable[[DistilledSet, pathlib.Path], Any]
 
@@ -194,9 +193,9 @@ class Distillation:
     def _supplied(self, examples: Examples) -> Examples:
         more: dict[str, Any] = {}
         if self.networks is not None:
-            more["networks"] = self.networks.variables
+            more["early_networks"] = self.networks.variables
         if self.start is not None:
-            more["start"] = self.preprocessing.apply(self.start.pixels)
+            more["first_images"] = self.preprocessing.apply(self.start.pixels)
         return dataclasses.replace(examples, **more)
 
     @property
@@ -334,7 +333,7 @@ class Distilling:
 
 def _write(distilled: DistilledSet, folder: pathlib.Path, picture: Picture | None) -> None:
     """Writes a set and its picture, unless the very same set is there already; of several processes, one does."""
-    if not hosts.first():
+    if not devices.first_process():
         return
     drawing = folder / "grid.png"
     before = None

@@ -31,13 +31,12 @@ from jaxdd.evaluation.base import BaseRecipe
 from jaxdd.evaluation.protocol import Row
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.run import loop
-from jaxdd.run.control import Control, never
+from jaxdd.run.control import Control, Stopped, never
 from jaxdd.run.distillation import Picture
-from jaxdd.run.signals import Stopped
 from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.checkpoint import Storage, discard
+from jaxdd.run.storage.identity import require_place
 from jaxdd.run.storage.networks import digest
-from jaxdd.run.storage.precheck import require_place
 
 
 def evaluate(
@@ -65,7 +64,7 @@ def evaluate(
         keep: folder where finished networks, and the state of the one in training, lie until all are finished: the same
             evaluation then continues with them; None keeps nothing.
         checkpoint_every: minutes between two of these states.
-        options: `baselines`, `full_data`, `others`, `networks`, `labels`, as in `evaluation.protocol.evaluate`.
+        options: `baselines`, `full_data`, `others`, `teachers`, `labels`, as in `evaluation.protocol.evaluate`.
 
     Raises:
         CheckpointError: the set is of another data set, shape, number of classes or preprocessing.
@@ -79,7 +78,7 @@ def evaluate(
         control.reporter.begins("network", number, number + 1)
         with contextlib.ExitStack() as stack:
             if keep is not None:  # told apart by what it is trained on and how
-                identity = {"procedure": identities.of_procedure(procedure), "data": digest(data)}
+                identity = {"procedure": identities.of_procedure(procedure), "data": _digest(data)}
                 identity |= {"steps": steps, "seed": seed}
                 identity |= {} if stream is None else {"stream": stream.digest}
                 place = pathlib.Path(keep) / str(number) / identities.digest(identity)[:12]
@@ -117,6 +116,11 @@ def evaluate(
             place.parent.rmdir()
             place.parent.parent.rmdir()
     return evaluation
+
+
+def _digest(data: Examples) -> str:
+    """Returns the digest of what a network is trained on, under the names that states on disk were made with."""
+    return digest({"images": data.images, "labels": data.labels, "networks": data.teachers})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

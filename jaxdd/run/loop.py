@@ -26,13 +26,11 @@ from jaxdd.core import backend, trees
 from jaxdd.core.errors import DivergedError, UsageError
 from jaxdd.core.procedure import Procedure
 from jaxdd.core.types import Array, Examples, Metrics, PyTree
-from jaxdd.data.streaming import Stream
-from jaxdd.run import hosts
+from jaxdd.data.streaming import Feed, Stream
+from jaxdd.run import devices
+from jaxdd.run.control import Pace, Reporter, Stopped
 from jaxdd.run.devices import Layout, choose
-from jaxdd.run.feed import Feed
 from jaxdd.run.programs import Program, Programs, Repeated, Turns, programs_for, template
-from jaxdd.run.progress import Pace, Reporter
-from jaxdd.run.signals import Stopped
 from jaxdd.run.storage.checkpoint import Storage
 
 
@@ -105,9 +103,15 @@ def final_state(
     _require_range("seed", seed, 0, 2**32)
     _require_range("log_every", log_every, 1, 2**31)
     layout = layout or Layout(tuple(choose()))
+    if stream is not None and layout.several and layout.mode == "pool":
+        raise UsageError(
+            "devices that each step on a network of their own cannot share a stream",
+            where="`devices_mode=pool`",
+            remedy="use `devices_mode=shard`",
+        )
     data = layout.put(data)
     per_dispatch = steps_per_dispatch or backend.steps_per_dispatch()
-    feed = Feed(stream, procedure, per_dispatch, layout)
+    feed = Feed(stream, procedure, per_dispatch, layout.put)
     course = _Course(
         procedure=procedure,
         programs=programs_for(procedure, data, per_dispatch, layout, feed.kind),
@@ -193,7 +197,7 @@ class _Course:
 
     def signal(self) -> int | None:
         """Returns the number of the signal that ends the run here, if one does."""
-        return self.voted[0] if hosts.several() else self.should_stop()
+        return self.voted[0] if devices.several_processes() else self.should_stop()
 
     def advance(self) -> None:
         """Makes one dispatch: from here to the next boundary."""
@@ -209,7 +213,7 @@ class _Course:
         self.step, self.in_flight = boundary, (boundary, metrics, end)
         if self.step in self.observe_at:
             self._observe(self._settle())
-        if self.storage is not None and (self.voted[1] if hosts.several() else self.storage.due()):
+        if self.storage is not None and (self.voted[1] if devices.several_processes() else self.storage.due()):
             self.save()
 
     def save(self) -> None:
@@ -241,10 +245,10 @@ class _Course:
 
     def _votes(self) -> tuple[Array, ...]:
         """Returns this process's votes on stopping and saving; none where there is no other process."""
-        if not hosts.several():
+        if not devices.several_processes():
             return ()
         due = self.storage is not None and self.storage.due()
-        return (hosts.voted((self.should_stop() or 0, int(due)), self.layout.mesh),)
+        return (devices.voted((self.should_stop() or 0, int(due)), self.layout.mesh),)
 
     def _settle(self) -> dict[str, float]:
         """Waits for the newest dispatch and reports it; returns its metrics if they were wanted on the host."""
@@ -252,7 +256,7 @@ class _Course:
             return {}
         (step, on_device, end), self.in_flight = self.in_flight, None
         jax.block_until_ready(end)
-        if hosts.several():
+        if devices.several_processes():
             signal, save = jax.device_get(end)
             self.voted = (int(signal), int(save))
         if self.pace.mark(step):
@@ -260,7 +264,7 @@ class _Course:
             self.reporter.estimate(per_step, per_step * (self.steps - self.begun_at))
         logged = step % self.log_every == 0 or step == self.steps
         metrics = self._fetch(step, on_device) if logged or step in self.observe_at else {}
-        if logged and self.storage is not None and hosts.first():
+        if logged and self.storage is not None and devices.first_process():
             self.storage.metrics.write(step, metrics)
         if logged or self.pace.ticked():
             per_step = self.pace.seconds_per_step

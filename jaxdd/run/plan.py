@@ -19,9 +19,9 @@ from jaxdd.core.errors import ConfigError
 from jaxdd.core.io import gigabytes
 from jaxdd.core.procedure import Demand, Method, Procedure
 from jaxdd.core.types import Examples
+from jaxdd.run.control import Reporter
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.programs import Programs, programs_for, template
-from jaxdd.run.progress import Reporter
 from jaxdd.run.storage.checkpoint import KEPT
 
 TRIED = 3  # steps of a trial: the first pays for warming up

@@ -18,8 +18,8 @@ from jaxdd.core.random import key_for
 from jaxdd.core.trees import describe, differences
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.data.device.sampling import sample
+from jaxdd.run.control import Reporter
 from jaxdd.run.devices import Layout
-from jaxdd.run.progress import Reporter
 
 
 class Memory(NamedTuple):
@@ -132,10 +132,11 @@ class Programs:
     On CPU, `advance` of a step that has parts is several programs, dispatched in turn, and so is an event that happens
     several times in a row.
 
-    `streamed` is what a stream has for these steps (`run.feed`): fields of `Examples`, each leaf with a leading axis of
-    `steps_per_dispatch`; nothing without a stream. `state` is donated. `seed`, `start`, `stop` and `step` are scalars,
-    so their values never cause a compilation. `end` is `stop`, or the maximum over the devices where they vote
-    (`hosts.voted`).
+    `streamed` is what a stream has for these steps (`data.streaming.Feed`): fields of `Examples`, each leaf with a
+    leading axis of `steps_per_dispatch`; nothing without a stream. `state` is donated. `seed`, `start`, `stop` and
+    `step` are scalars, so their values never cause a compilation. `end` is `stop`, or the maximum over the devices
+    where they vote
+    (`devices.voted`).
 
     Arguments:
         procedure: what is run.

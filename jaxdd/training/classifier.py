@@ -4,7 +4,8 @@ The gradient-matching methods (DC arXiv 2006.05929, DSA 2102.08259, IDC 2205.149
 their networks so: on real data before and while they match gradients, on the distilled set when it is evaluated.
 
 A batch is a uniform draw without replacement, another one at every step; the authors go through shuffled epochs, whose
-last batch may be smaller. Seen per step the two are alike; here an image may come twice within what is an epoch there.
+last batch may be smaller. A single step is distributed alike; but here an image may come twice
+within as many steps as an epoch has.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Int32
 
 from jaxdd import augment
 from jaxdd.core.procedure import BatchRule, Procedure
@@ -27,9 +29,14 @@ Kind = Literal["none", "diffaug", "dsa", "dc", "imagenet"]
 
 
 class ClassifierState(NamedTuple):
-    """Arguments: step count, and the network in training."""
+    """All that a training holds.
 
-    step: Array
+    Arguments:
+        step: steps done.
+        trained: the network and its momentum.
+    """
+
+    step: Int32[Array, ""]
     trained: sgd.Trained
 
 
@@ -77,7 +84,7 @@ class ClassifierTraining(Procedure[ClassifierState]):
         return ClassifierState(jnp.zeros((), jnp.int32), sgd.fresh(self.network, key, _type_of(data)))
 
     def step(self, state: ClassifierState, batch: Examples, key: Key) -> tuple[ClassifierState, Metrics]:
-        """Returns one step; `batch.labels` are class indices `[n]` or probabilities `[n, classes]`.
+        """Trains for one step; `batch.labels` are class indices `[n]` or probabilities `[n, classes]`.
 
         Images with `constants` are standardised on their way into the network.
         """

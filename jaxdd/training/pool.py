@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float, Int32, Shaped
 
 from jaxdd.core import backend, trees
 from jaxdd.core.types import Array, Key, PyTree
@@ -24,12 +25,12 @@ class Member(NamedTuple):
     Arguments:
         variables: `params` and perhaps `batch_stats`.
         optimizer: Adam's count and moments of `params`.
-        age: training steps done, int32 scalar.
+        age: training steps done.
     """
 
-    variables: PyTree
-    optimizer: PyTree
-    age: Array
+    variables: PyTree[Float[Array, "..."]]
+    optimizer: PyTree[Shaped[Array, "..."]]
+    age: Int32[Array, "*pool"]
 
     @property
     def params(self) -> PyTree:

@@ -43,7 +43,7 @@ IMAGENET = TeacherRecipe(0.1, epochs=90, warmup_epochs=0)
 DIGITS = TeacherRecipe(0.1, weight_decay=5e-4, batch_size=128, epochs=20, warmup_epochs=0, augmentation="none")
 
 
-def published(dataset: str, resolution: int) -> TeacherRecipe:
+def published_recipe(dataset: str, resolution: int) -> TeacherRecipe:
     """Returns the recipe for a data set: as published, or that of the published set whose images are of such a size.
 
     Arguments:

@@ -12,15 +12,17 @@ from jaxdd.core.types import Array
 
 
 def warmup_cosine(peak: float, *, warmup: int, total: int, final: float = 0.01) -> optax.Schedule:
-    """Rises linearly from 0 to `peak` over `warmup` steps, then falls by a cosine to `final * peak` at step `total`;
-    constant after it."""
+    """Returns a rate that rises linearly from 0 to `peak` over `warmup` steps, then falls by a cosine.
+
+    At step `total` it is `final * peak`, and stays so.
+    """
     rise = optax.linear_schedule(0.0, peak, max(warmup, 1))
     fall = optax.cosine_decay_schedule(peak, max(total - warmup, 1), alpha=final)
     return optax.join_schedules([rise, fall], [warmup]) if warmup else fall
 
 
 def multi_step(rate: float, *, milestones: Sequence[int], factor: float) -> Callable[[Array | int], Array]:
-    """Returns `rate * factor**k` at step s (from 0), where k of the milestones are <= s.
+    """Returns the rate `rate * factor**k` at step s (from 0), where k of the milestones are <= s.
 
     PyTorch's MultiStepLR changes the rate after the epoch (counted from 1) that is a milestone, so in steps its
     milestones are `epoch * steps_per_epoch`.
@@ -36,7 +38,7 @@ def multi_step(rate: float, *, milestones: Sequence[int], factor: float) -> Call
 def by_epoch(
     rate: float, *, shape: str, epochs: int, slowdown: float = 1.0, warmup: int = 0
 ) -> Callable[[Array | int], Array]:
-    """Returns the rate of an epoch e (from 0) of E, constant within it: SRe2L's students and their successors'.
+    """Returns the rate of an epoch e (from 0) of E, by which students of SRe2L and its successors train.
 
         cosine    rate * (1 + cos(pi e / (slowdown E))) / 2        slowdown: eta of RDED and CV-DD, zeta of EDC
         linear    rate * (1 - e / (slowdown E))                    what EDC's command for ImageNet-1K does

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from jaxdd.core import backend, trees
 from jaxdd.core.types import Array, Key, Metrics, PyTree
@@ -33,8 +34,8 @@ class Trained(NamedTuple):
         momentum: the buffer, shaped as `params`.
     """
 
-    variables: PyTree
-    momentum: PyTree
+    variables: PyTree[Float[Array, "..."]]
+    momentum: PyTree[Float[Array, "..."]]
 
     @property
     def params(self) -> PyTree:
@@ -48,7 +49,7 @@ def fresh(network: Network, key: Key, dtype: Any = jnp.float32) -> Trained:
 
 
 def at_rest(variables: PyTree) -> Trained:
-    """Returns a network with these variables and no momentum: a new optimiser, as the field says."""
+    """Returns a network with these variables and no momentum, as with a new optimiser."""
     return Trained(variables, trees.zeros_like(variables["params"]))
 
 
@@ -71,7 +72,7 @@ def update(
     momentum: float,
     weight_decay: float,
 ) -> tuple[Trained, Metrics]:
-    """Returns one step on the mean cross-entropy of one batch.
+    """Trains a network for one step on the mean cross-entropy of one batch.
 
     Arguments:
         images: `[n, height, width, channels]`, in the space that the network sees.
@@ -109,7 +110,7 @@ def update(
 def descend(
     trained: Trained, gradient: PyTree, *, learning_rate: float | Array, momentum: float, weight_decay: float
 ) -> Trained:
-    """Returns the three lines of the header, for a gradient that is already known.
+    """Takes the step of the module's header, for a gradient without weight decay.
 
     Arguments:
         gradient: shaped as `params`, without the weight decay.

@@ -1,4 +1,4 @@
-"""Keeping what a procedure has made so far, for what is tested more than once: itself a `Procedure`."""
+"""A procedure that keeps another one's results at several steps: for networks that are tested more than once."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Int32, Shaped
 
 from jaxdd.core.procedure import BatchRule, Event, Procedure
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
 
 
 class SnapshotsState(NamedTuple):
-    """Arguments: steps done, the procedure's own state, and its results so far with a leading axis."""
+    """All that a run holds.
 
-    step: Array
+    Arguments:
+        step: steps done.
+        inner: the procedure's own state.
+        kept: its results so far, stacked; zeros where there are none yet.
+    """
+
+    step: Int32[Array, ""]
     inner: PyTree
-    kept: PyTree
+    kept: PyTree[Shaped[Array, "count ..."]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,22 +44,22 @@ class Snapshots(Procedure[SnapshotsState]):
 
     @property
     def batch_rule(self) -> BatchRule:
-        """The procedure's own."""
+        """The batch rule of the procedure."""
         return self.procedure.batch_rule
 
     def init(self, key: Key, data: Examples) -> SnapshotsState:
-        """Returns the procedure's own state, and room."""
+        """Returns the procedure's own state, and room for `count` results."""
         inner = self.procedure.init(key, data)
         room = lambda leaf: jnp.zeros((self.count, *leaf.shape), leaf.dtype)  # noqa: E731
         return SnapshotsState(jnp.zeros((), jnp.int32), inner, jax.tree.map(room, self.procedure.result(inner)))
 
     def step(self, state: SnapshotsState, batch: Examples, key: Key) -> tuple[SnapshotsState, Metrics]:
-        """Returns the procedure's own."""
+        """Takes one step of the procedure."""
         inner, metrics = self.procedure.step(state.inner, batch, key)
         return SnapshotsState(state.step + 1, inner, state.kept), metrics
 
     def events(self, data: Examples) -> tuple[Event, ...]:
-        """Returns the event that keeps the result so far; nothing at step 0, nor where `count` are there already."""
+        """Returns the event that keeps the result so far, but for step 0 and where `count` are kept already."""
 
         def keep(state: SnapshotsState, data: Examples, key: Key) -> SnapshotsState:
             place = state.step // self.every - 1
@@ -63,6 +70,6 @@ class Snapshots(Procedure[SnapshotsState]):
         return (Event("keep", self.every, keep),)
 
     def result(self, state: SnapshotsState) -> PyTree:
-        """Returns `[count + 1, ...]`: the kept ones and the last."""
+        """Returns the kept results and the last one, stacked: each leaf `[count + 1, ...]`."""
         last = self.procedure.result(state.inner)
         return jax.tree.map(lambda kept, new: jnp.concatenate([kept, new[None]]), state.kept, last)

@@ -16,11 +16,12 @@ At step s of epoch e, with x the images as they are shown (`training.soft_views`
 | d      | `ema`           | 0: none; EDC 0.99                                                                 |
 | B      | `views`         | batch, order, crops and mixes                                                     |
 | b      | `micro`         | images that the student's batch normalisation sees at once; the gradient is of all B |
-| g      | `Labeller.group`| the same for the teacher, in batch mode                                           |
+| G      | `Labeller.group`| the same for the teacher, in batch mode                                           |
 
 Labels are the teacher's in eval mode (SRe2L arXiv 2306.13092, CDA 2311.18838, RDED 2312.03526), or "BSSL": with the
-statistics of the very images that are labelled, in groups of g (CV-DD 2501.07575, FADRM 2506.24125); its running
-statistics are never written. They are computed on the way, or read: `Labelling` makes those of one epoch.
+statistics of the very images that are labelled, in groups of G (CV-DD 2501.07575, FADRM 2506.24125); its running
+statistics are never written. They are computed as the student trains, or read from disk: `Labelling` makes
+those of one epoch.
 
 From RDED's code differs: there a second forward pass per step, without gradient, moves the student's running
 statistics once more.
@@ -34,6 +35,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float, Float16, Int32, Shaped, UInt32
 
 from jaxdd.core import backend, trees
 from jaxdd.core.errors import ConfigError, UsageError
@@ -101,27 +103,26 @@ class StudentState(NamedTuple):
 
     Arguments:
         step: steps done.
-        seed: of what is shown, uint32.
+        seed: of the draws that decide what is shown.
         variables: of the network.
         optimizer: optax's state.
         average: the parameters' average, or ().
     """
 
-    step: Array
-    seed: Array
-    variables: PyTree
-    optimizer: PyTree
-    average: PyTree
+    step: Int32[Array, ""]
+    seed: UInt32[Array, ""]
+    variables: PyTree[Float[Array, "..."]]
+    optimizer: PyTree[Shaped[Array, "..."]]
+    average: PyTree[Float[Array, "..."]]
 
 
 @dataclasses.dataclass(frozen=True)
 class SoftLabelTraining(Procedure[StudentState]):
-    """Trains a student; its result is the network's variables. See the module's header.
+    """Training of a student; its result is the network's variables. See the module's header.
 
     It reads the whole distilled set: `images` raw with `constants`, or as networks see them; `labels` `[n]` or
-    `[n, classes]`; `networks`: a tuple, the variables of each teacher. With `streamed` the run's stream has the labels
-    of every step in place of `start`, `{"logits": [B, C]}`, and no teacher is asked; with `"classes"` of the same shape
-    they are the logits of these classes, and there are no others.
+    `[n, classes]`; and the `teachers`. With `streamed` the run's stream has the `answers` to every step's batch, and no
+    teacher is asked.
 
     Arguments:
         network: what is trained.
@@ -161,7 +162,7 @@ class SoftLabelTraining(Procedure[StudentState]):
 
     @property
     def batch_rule(self) -> BatchRule:
-        """Everything: a step takes its rows itself, of the images; of labels it is given those that it needs."""
+        """The whole set, of which a step takes its rows itself; or a stream of the labels that each step needs."""
         return BatchRule("stream", self.views.batch_size) if self.streamed else BatchRule("all")
 
     def init(self, key: Key, data: Examples) -> StudentState:
@@ -175,7 +176,7 @@ class SoftLabelTraining(Procedure[StudentState]):
         return StudentState(jnp.zeros((), jnp.int32), seed, variables, self._rule(1).init(params), average)
 
     def step(self, state: StudentState, batch: Examples, key: Key) -> tuple[StudentState, Metrics]:
-        """Returns one step; `batch` is the whole set, and `key` is not used: see `Views`.
+        """Trains the student for one step; `batch` is the whole set, and `key` is not used: see `Views`.
 
         Raises:
             UsageError: there is neither a teacher nor a label on disk.
@@ -201,8 +202,9 @@ class SoftLabelTraining(Procedure[StudentState]):
 
     def _labels(self, data: Examples, view: View) -> Array:
         if self.streamed:
-            kept = data.start
-            return kept["logits"] if "classes" not in kept else spread(kept["logits"], kept["classes"], data.classes)
+            assert data.answers is not None
+            logits, classes = data.answers
+            return logits if classes is None else spread(logits, classes, data.classes)
         if not self.labeller.networks:
             raise UsageError(
                 "there is no teacher to label the images",
@@ -210,7 +212,7 @@ class SoftLabelTraining(Procedure[StudentState]):
                 expected="networks trained on the real images, or labels on disk",
                 remedy="train a teacher with squeeze, and name it",
             )
-        return view.repeated(answers(self.labeller, data.networks, view.images, half=self.half))
+        return view.repeated(answers(self.labeller, data.teachers, view.images, half=self.half))
 
     def _gradient(
         self, variables: PyTree, images: Array, teacher: Array, classes: Array
@@ -252,27 +254,37 @@ class SoftLabelTraining(Procedure[StudentState]):
         return optax.chain(decay, optax.trace(self.momentum), optax.scale_by_learning_rate(rate))
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EpochExamples(Examples):
+    """The examples that a student reads, and which of its epochs is labelled.
+
+    Arguments:
+        epoch: its number, from 0.
+    """
+
+    epoch: Int32[Array, ""]
+
+
 class LabellingState(NamedTuple):
     """The labels of an epoch under way.
 
     Arguments:
         step: steps done.
         epoch: its number.
-        logits: so far, `[batches, B, classes]` float16.
+        logits: so far; zeros for batches that are still to come.
         own_class: sum over the steps of the share of images whose largest logit is their own class.
     """
 
-    step: Array
-    epoch: Array
-    logits: Array
-    own_class: Array
+    step: Int32[Array, ""]
+    epoch: Int32[Array, ""]
+    logits: Float16[Array, "batches batch classes"]
+    own_class: Float[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
 class Labelling(Procedure[LabellingState]):
-    """Labels one epoch of what a student will see, one batch per step; its result is `[batches, B, C]` float16.
-
-    It reads what the student reads, and the epoch's number as `start`, `{"epoch": int32 scalar}`.
+    """Labelling of one epoch of what a student will see, a batch in each step; its result is `[batches, B, C]` float16.
 
     Arguments:
         labeller: the teachers.
@@ -284,11 +296,11 @@ class Labelling(Procedure[LabellingState]):
 
     @property
     def batch_rule(self) -> BatchRule:
-        """The whole set is read by every step."""
+        """The whole set."""
         return BatchRule("all")
 
-    def init(self, key: Key, data: Examples) -> LabellingState:
-        """Makes room for the labels.
+    def init(self, key: Key, data: EpochExamples) -> LabellingState:
+        """Returns zeros for all labels of the epoch.
 
         Raises:
             ConfigError: every student would see something else.
@@ -301,14 +313,16 @@ class Labelling(Procedure[LabellingState]):
                 remedy="set label_seed, e.g. to 42",
             )
         room = (self.views.steps_per_epoch(len(data)), self.views.batch_size, data.classes)
-        return LabellingState(jnp.zeros((), jnp.int32), data.start["epoch"], jnp.zeros(room, STORED), jnp.zeros(()))
+        return LabellingState(jnp.zeros((), jnp.int32), data.epoch, jnp.zeros(room, STORED), jnp.zeros(()))
 
     def step(self, state: LabellingState, batch: Examples, key: Key) -> tuple[LabellingState, Metrics]:
-        """Returns one batch; `key` is not used. The metric is the mean share of images labelled with their own
-        class."""
+        """Labels one batch; `key` is not used.
+
+        The metric is the share, so far, of images whose largest logit is their own class.
+        """
         seed = jnp.asarray(self.views.label_seed, jnp.uint32)
         view = self.views.at(batch, seed, state.epoch * len(state.logits) + state.step)
-        logits = answers(self.labeller, batch.networks, view.images, half=True)
+        logits = answers(self.labeller, batch.teachers, view.images, half=True)
         labels = batch.labels[view.rows]
         right = (jnp.argmax(labels, 1) if labels.ndim == 2 else labels) == jnp.argmax(logits, 1)
         stored = jax.lax.dynamic_update_index_in_dim(state.logits, logits.astype(STORED), state.step, 0)
@@ -321,8 +335,10 @@ class Labelling(Procedure[LabellingState]):
 
 
 def answers(labeller: Labeller, variables: tuple[PyTree, ...], images: Array, *, half: bool) -> Array:
-    """Returns the teachers' logits, apart from all that is computed from them: what is stored is what a student would
-    hear."""
+    """Returns the teachers' logits, kept apart by the compiler from what is computed with them.
+
+    So those that are stored equal, to the bit, those that a student asks for.
+    """
     logits = labeller.logits(variables, images)
     if half:  # the CPU keeps float32 throughout a chain of conversions unless the rounding stands by itself
         logits = jax.lax.reduce_precision(logits, exponent_bits=5, mantissa_bits=10)
@@ -330,13 +346,13 @@ def answers(labeller: Labeller, variables: tuple[PyTree, ...], images: Array, *,
 
 
 def spread(logits: Array, classes: Array, count: int) -> Array:
-    """Returns `[n, count]` from the logits `[n, k]` of some `classes` `[n, k]`; -inf for the others."""
+    """Returns logits of all classes, `[n, count]`: those of some `classes`, both `[n, k]`, and -inf for the rest."""
     nothing = jnp.full((len(logits), count), -jnp.inf, jnp.float32)
     return nothing.at[jnp.arange(len(logits))[:, None], classes].set(logits.astype(jnp.float32))
 
 
 def _in_groups(rows: Array, size: int | None, what: str) -> Array:
-    """Returns `[groups, size, ...]`."""
+    """Returns the rows in groups, `[groups, size, ...]`."""
     size = len(rows) if size is None else size
     if len(rows) % size:
         raise ConfigError(

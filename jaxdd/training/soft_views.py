@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int
 
 from jaxdd.augment.replay import Show
 from jaxdd.core.random import key_for
@@ -31,17 +32,17 @@ class View(NamedTuple):
     """Images that one step sees.
 
     Arguments:
-        images: `[batch, height, width, channels]`, as networks see them.
-        rows: `[batch]` int32, which images of the set these are.
-        places: `[batch]` int32: view i is the same as view `places[i]`; None where all are views of their own.
+        images: as networks see them.
+        rows: which images of the set these are.
+        places: view i is the same as view `places[i]`; None where all are views of their own.
     """
 
-    images: Array
-    rows: Array
-    places: Array | None = None
+    images: Float[Array, "batch h w c"]
+    rows: Int[Array, " batch"]
+    places: Int[Array, " batch"] | None = None
 
     def repeated(self, labels: Array) -> Array:
-        """Returns labels `[batch, classes]` of the views: a view that is repeated keeps the first one's."""
+        """Returns labels `[batch, classes]` in which a repeated view has the label of the view that it repeats."""
         return labels if self.places is None else labels[self.places]
 
 
@@ -52,7 +53,7 @@ class Views:
     Arguments:
         show: how images are shown.
         batch_size: B.
-        label_seed: of everything, 0 <= seed < 2**32; None for each student its own.
+        label_seed: of all draws, 0 <= seed < 2**32; None: each student has a seed of its own.
         pool: P, epochs that are shown again and again; 0 for no pool.
         replacement: whether the pool is drawn from as LPLD does.
     """
@@ -64,11 +65,11 @@ class Views:
     replacement: bool = False
 
     def steps_per_epoch(self, count: int) -> int:
-        """Returns S, the steps of an epoch of so many images."""
+        """Returns S, the number of steps of an epoch of so many images."""
         return -(-count // self.batch_size)
 
     def number(self, seed: Array, step: Array, count: int) -> Array:
-        """Returns the batch that step `step` of a student shows, a function of the seed too where there is a pool."""
+        """Returns the number of the batch that a student sees at a step; with a pool it depends on the seed too."""
         if not self.pool:
             return step
         if self.replacement:
@@ -77,7 +78,7 @@ class Views:
         return self.numbers(seed, epoch, count)[place]
 
     def numbers(self, seed: Array | int, epoch: Array | int, count: int) -> Array:
-        """Returns `[S]` int32: the same for all steps of an epoch of the student."""
+        """Returns the number of the batch at each step of a student's epoch: `[S]` int32."""
         per_epoch = self.steps_per_epoch(count)
         steps = epoch * per_epoch + jnp.arange(per_epoch, dtype=jnp.int32)
         if not self.pool:

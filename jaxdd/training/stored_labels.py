@@ -1,7 +1,7 @@
-"""Labels on disk as a stream: a student reads those of its next step while the one before runs.
+"""Labels on disk as a stream: while a student trains for one step, the labels of the next are read.
 
-Nowhere do the labels of all epochs lie together, neither on the device nor in memory: those of ImageNet-1K at 50 images
-per class and 300 epochs are 28 GiB. What of a file is needed is mapped, not read.
+The labels of all epochs are never in memory together: those of ImageNet-1K at 50 images per class and 300 epochs are
+28 GiB. A file is mapped, and only the rows that a step needs are read.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxdd.core import shards
+from jaxdd.core.types import Answers
 from jaxdd.data.streaming import Batch, Stream
 from jaxdd.training.soft_views import Views
 
@@ -25,7 +27,7 @@ Labels = dict[str, np.ndarray]  # "logits", and "classes" where only some were k
 class StoredLabels(Stream):
     """Labels for a student with `SoftLabelTraining.streamed`, batch by batch; `run.chain.relabel` makes it.
 
-    Its batches are `start`: `{"logits": [B, C] float16}`, or of pruned labels `[B, k]` with `"classes"` int16.
+    Its batches are `answers`: logits `[B, C]` float16, or of pruned labels `[B, k]` with `classes` int16.
 
     Arguments:
         files: of every epoch, in order; verified.
@@ -41,16 +43,16 @@ class StoredLabels(Stream):
 
     @property
     def folder(self) -> pathlib.Path:
-        """Where the files and their manifest lie."""
+        """The folder of the files and their manifest."""
         return self.files[0].parent
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the files."""
+        """Number of bytes of the files."""
         return sum(path.stat().st_size for path in self.files)
 
     def batch(self, step: int) -> Batch:
-        """Returns the labels of what the student sees at this step.
+        """Reads the labels of what the student sees at a step.
 
         Raises:
             CheckpointError: a file cannot be read any more.
@@ -62,7 +64,8 @@ class StoredLabels(Stream):
         epoch, place = divmod(step, per_epoch)
         size = self.views.batch_size
         part = self._read(epoch, slice(place * size, min((place + 1) * size, self.images)))
-        return {"start": {name: array[np.arange(size) % len(array)] for name, array in part.items()}}
+        full: dict[str, Any] = {name: array[np.arange(size) % len(array)] for name, array in part.items()}
+        return {"answers": Answers(**full)}
 
     def _read(self, epoch: int, rows: slice) -> Labels:
         remedy = "run relabel again, which makes what is missing anew; the students then continue"
@@ -70,7 +73,7 @@ class StoredLabels(Stream):
 
     @functools.cached_property
     def _numbers(self) -> Callable[[int], np.ndarray]:
-        """Epoch of a student -> numbers of the pool's batches that it shows; those of the newest are kept."""
+        """A function from a student's epoch to the numbers of the pool's batches in it; it keeps the newest answer."""
 
         def of(epoch: int) -> np.ndarray:
             assert self.views.label_seed is not None  # without one there are no labels

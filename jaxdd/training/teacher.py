@@ -32,6 +32,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int32, UInt32
 
 from jaxdd.augment.imagenet import random_resized_crop
 from jaxdd.augment.replay import padded_crop
@@ -51,20 +52,20 @@ class SqueezeState(NamedTuple):
 
     Arguments:
         step: steps done.
-        order: `[...]` uint32, the data of the key that the epochs' permutations come from.
+        order: data of the key that the epochs' permutations come from.
         total: sum of the losses of this epoch's steps.
-        trained: the network.
+        trained: the network and its momentum.
     """
 
-    step: Array
-    order: Array
-    total: Array
+    step: Int32[Array, ""]
+    order: UInt32[Array, " words"]
+    total: Float[Array, ""]
     trained: sgd.Trained
 
 
 @dataclasses.dataclass(frozen=True)
 class Squeeze(Procedure[SqueezeState]):
-    """Trains a teacher; its result is the network's variables.
+    """Training of a teacher; its result is the network's variables.
 
     It reads the whole resident set, as uint8 or as floats in [0, 1], which its `constants` standardise; or, where
     `streamed`, the batches of a stream, shuffled by it.
@@ -88,7 +89,7 @@ class Squeeze(Procedure[SqueezeState]):
 
     @property
     def batch_rule(self) -> BatchRule:
-        """The resident set, from which a step takes its rows; or what a stream has for it."""
+        """The whole set, from which a step takes its rows; or the batches of a stream."""
         return BatchRule("stream", self.recipe.batch_size) if self.streamed else BatchRule("all")
 
     def init(self, key: Key, data: Examples) -> SqueezeState:
@@ -98,7 +99,7 @@ class Squeeze(Procedure[SqueezeState]):
         return SqueezeState(jnp.zeros((), jnp.int32), order, jnp.zeros(()), trained)
 
     def step(self, state: SqueezeState, batch: Examples, key: Key) -> tuple[SqueezeState, Metrics]:
-        """Returns one step; `batch.labels` are class indices.
+        """Trains the teacher for one step; `batch.labels` are class indices.
 
         Returns:
             `loss` of this batch and `epoch_loss`, the mean since the epoch began, both before the step.
@@ -130,7 +131,7 @@ class Squeeze(Procedure[SqueezeState]):
 
 
 def rows(order: Key, epoch: Array | int, place: Array | int, *, count: int, size: int) -> Array:
-    """Returns `[size]` indices: batch number `place` of an epoch over `count` images."""
+    """Returns the rows of batch number `place` of an epoch over `count` images: `[size]` indices."""
     bits = jax.random.bits(jax.random.fold_in(order, epoch), (count,), jnp.uint32)
     return jnp.argsort(bits)[(place * size + jnp.arange(size)) % count]
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float, Int32, Shaped
 
 from jaxdd.augment import build as build_augmentation
 from jaxdd.core import backend, trees
@@ -21,11 +22,17 @@ from jaxdd.training.schedules import warmup_cosine
 
 
 class TrainingState(NamedTuple):
-    """Arguments: step count, the network's variables, Adam's state."""
+    """All that a training holds.
 
-    step: Array
-    variables: PyTree
-    optimizer: PyTree
+    Arguments:
+        step: steps done.
+        variables: of the network.
+        optimizer: Adam's state.
+    """
+
+    step: Int32[Array, ""]
+    variables: PyTree[Float[Array, "..."]]
+    optimizer: PyTree[Shaped[Array, "..."]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +67,7 @@ class NetworkTraining(Procedure[TrainingState]):
         return TrainingState(jnp.zeros((), jnp.int32), variables, self._adam().init(variables["params"]))
 
     def step(self, state: TrainingState, batch: Examples, key: Key) -> tuple[TrainingState, Metrics]:
-        """Returns one step; `batch.labels` are soft labels `[n, classes]`."""
+        """Trains for one step; `batch.labels` are soft labels `[n, classes]`."""
         images = build_augmentation(self.augment, self.resolution)(key, batch.standardise(batch.images))
 
         def loss(params: PyTree) -> tuple[Array, PyTree]:

@@ -31,7 +31,7 @@ def test_both_sides_have_the_same_loss_and_gradient(tmp_path):
 
     stage, examples = recover.procedure(SMALL, "float32")
     network = stage.networks[0]
-    teacher = jax.tree.map(lambda leaf: leaf.astype(np.float32), distinct(examples.networks[0]))
+    teacher = jax.tree.map(lambda leaf: leaf.astype(np.float32), distinct(examples.teachers[0]))
     imported.write(tmp_path / "teacher.safetensors", network, teacher)
     words = ["--side=16", "--batch=4", "--width=8", f"--classes={recover.CLASSES}", f"--r_bn={recover.R_BN}"]
     theirs = recover_torch.Run(recover_torch.parsed(words))
@@ -46,8 +46,8 @@ def test_both_sides_have_the_same_loss_and_gradient(tmp_path):
     loss.backward()
 
     def ours(images):
-        weight = stage.settings.statistics_weight(0)
-        return objective(stage.settings, network, teacher, images, examples.labels, weight=weight).loss
+        r_bn = stage.settings.r_bn_of(0)
+        return objective(stage.settings, network, teacher, images, examples.labels, r_bn=r_bn).loss
 
     value, slope = jax.jit(jax.value_and_grad(ours))(images)
     assert float(value) == pytest.approx(loss.item(), rel=1e-4)

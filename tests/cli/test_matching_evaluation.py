@@ -7,6 +7,7 @@ import pytest
 
 from jaxdd import data
 from jaxdd.core.distilled import Decode, DistilledSet
+from jaxdd.methods import Condensation, FRePo
 from jaxdd.run.settings import RunSettings
 
 from .conftest import command
@@ -79,14 +80,8 @@ def test_a_bad_one_is_refused(words, fragments, call, packed):
 
 @pytest.mark.quick
 def test_a_method_s_set_is_evaluated_by_its_family_s_protocol():
-    class Matching:
-        family, width, depth = "idc", 64, None
-
-    assert RunSettings().stored_recipe(Matching()) == {"protocol": "idc", "width": 64}
-    assert RunSettings(recipe={"protocol": "dc", "epochs": 3}).stored_recipe(Matching()) == {
-        "protocol": "dc",
-        "width": 64,
-        "epochs": 3,
-    }
-    Matching.family = "kip"
-    assert RunSettings(test_aug=None).stored_recipe(Matching()) == {"test_aug": None, "width": 64}
+    matching = Condensation(width=64)
+    assert RunSettings().stored_recipe(matching) == {"protocol": "idc", "width": 64}
+    by_dc = RunSettings(recipe={"protocol": "dc", "epochs": 3}).stored_recipe(matching)
+    assert by_dc == {"protocol": "dc", "width": 64, "dsa_strategy": "color_crop_cutout", "epochs": 3}
+    assert RunSettings(test_aug=None).stored_recipe(FRePo(width=64)) == {"test_aug": None, "width": 64}

@@ -150,7 +150,10 @@ WITHOUT_JAX = {  # what each command refuses before JAX is imported: a flag, a d
     "recover": [["--metod", "x"], ["-d", "cifar11"], ["--set", "lr_im=1"], ["--set", "lr_img=x"], ["--method", "x"]],
     "relabel": [["--metod", "x"], ["--mixup", "x"], []],
     "validate": [["--metod", "x"], ["--mix-type", "x", "--checkpoint_path", "x"], []],
-    "eval": [["--metod", "x"], ["--dataset_name", "cifar11"], ["--width", "x"]],
+    "eval": [
+        *(["--metod", "x"], ["--dataset_name", "cifar11"], ["--width", "x"], ["--models_to_test", "0"]),
+        *(["--set", "widht=1"], ["--set", "steps=x"], ["--eval_arch", "resnt"], ["--normalization", "bach"]),
+    ],
 }
 
 

@@ -49,7 +49,7 @@ def test_squeeze_recover_and_validate_without_the_set_in_memory(call, here, monk
     "words, fragments",
     [
         (["squeeze", "--dataset", "digits", "--stream", "always"], ["'digits'", "--stream always", "train/<class>"]),
-        (["recover", "--stream", "sometimes"], ["--stream", "auto, always, never"]),
+        (["recover", "--stream", "sometimes"], ["--stream", '"auto", "always", "never"']),
         (["distill", "--method", "rcig", "--stream", "always"], ["--stream always", "cda"]),
     ],
 )

@@ -6,11 +6,11 @@ from typing import Any, Literal
 import pytest
 
 from jaxdd.core.config import (
-    ConfigFile,
     as_config_dict,
     as_dict,
     build,
     find_config,
+    layer,
     packaged_configs,
     parse_assignments,
     read_config,
@@ -49,7 +49,7 @@ def write(folder, text: str):
 
 
 def build_from(folder, text: str):
-    return build(read_config(write(folder, text)), {"oven": Oven, "table": Table})
+    return build([read_config(write(folder, text)).layer], {"oven": Oven, "table": Table})
 
 
 class TestReading:
@@ -69,10 +69,13 @@ class TestReading:
     def test_slashes_inside_a_text_are_no_comment(self, tmp_path):
         assert read_config(write(tmp_path, '{\n"dish": "a // b"\n}')).values == {"dish": "a // b"}
 
-    def test_overrides_win_and_are_no_longer_said_to_stand_in_the_file(self, tmp_path):
-        config = read_config(write(tmp_path, '{\n"degrees": 500\n}')).replace({"degrees": 100})
-        assert build(config, {"oven": Oven})["oven"].degrees == 100
-        assert ":2" not in config.where("degrees")
+    def test_the_last_layer_wins_and_a_bad_value_is_told_where_it_was_given(self, tmp_path):
+        file = read_config(write(tmp_path, '{\n"degrees": 500\n}')).layer
+        assert build([file, layer({"degrees": 100}, "--degrees")], {"oven": Oven})["oven"].degrees == 100
+        with pytest.raises(ConfigError, match=":2, key 'degrees'"):
+            build([layer({"degrees": 100}, "implied"), file], {"oven": Oven})
+        with pytest.raises(ConfigError, match="--degrees"):
+            build([file, layer({"degrees": 1000}, "--degrees")], {"oven": Oven})
 
     def test_a_historical_key_is_mapped_with_a_notice(self, tmp_path):
         path = write(tmp_path, '{\n"degress": 90\n}')
@@ -187,5 +190,5 @@ def test_config_dict_is_locked_and_json_form_is_plain():
     with pytest.raises(AttributeError, match="degrees"):
         merged.degres = 3
     assert as_dict(oven)["shelves"] == [1, None]
-    rebuilt = build(ConfigFile("again", as_dict(oven, Table())), {"oven": Oven, "table": Table})
+    rebuilt = build([layer(as_dict(oven, Table()), "again")], {"oven": Oven, "table": Table})
     assert rebuilt == {"oven": oven, "table": Table()}

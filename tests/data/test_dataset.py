@@ -70,3 +70,34 @@ def test_test_labels_outside_the_train_classes_and_other_shapes_are_refused(arra
         Dataset.of_arrays(x, y, tx, ty + 1)
     with pytest.raises(DataError, match="differ in shape"):
         Dataset.of_arrays(x, y, tx[:, :4, :4], ty)
+
+
+def test_refusals_say_what_to_do_about_labels_and_pixels_as_they_are(arrays):
+    x, y, tx, ty = arrays
+    for labels, remedy in (
+        (y > 0, "labels.astype(int)"),
+        (y.astype(float), "labels.astype(int)"),
+        (np.eye(3, dtype=int)[y], "labels.argmax(1)"),
+        (y[:-1], "as many labels as images"),
+        (np.array(["a", "b", "c"])[y], "class indices"),
+    ):
+        with pytest.raises(DataError) as caught:
+            Dataset.of_arrays(x, labels, tx, ty)
+        assert remedy in caught.value.remedy
+    for images, remedy in (
+        (x.transpose(0, 3, 1, 2), "transpose(0, 2, 3, 1)"),
+        (x > 9, "0 and 255"),
+        (x * -1.0, "undo"),
+    ):
+        with pytest.raises(DataError) as caught:
+            Dataset.of_arrays(images, y, tx, ty)
+        assert remedy in caught.value.remedy
+
+
+def test_one_class_is_refused_and_two_are_enough(arrays):
+    x, y, tx, ty = arrays
+    with pytest.raises(DataError, match="one class, '0'"):
+        Dataset.of_arrays(x, y * 0, tx, ty * 0)
+    with pytest.raises(DataError, match="one class, 'ant'"):
+        Dataset.of_arrays(x, y * 0, tx, ty * 0, class_names=["ant"])
+    assert Dataset.of_arrays(x, y % 2, tx, ty % 2).classes == 2

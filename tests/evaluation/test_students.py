@@ -188,7 +188,7 @@ class TestEvaluation:
         network, variables = teacher()
         changes = {"epochs": 40, "batch_size": 6, "eval_lr": 0.02, "min_scale": 0.5}
         recipe = dataclasses.replace(RECIPE, teachers=(network,), **changes)
-        options = {"run": loop.run, "seed": 0, "networks": (variables,)}
+        options = {"run": loop.run, "seed": 0, "teachers": (variables,)}
         found = protocol.evaluate(distilled(), dataset, preprocessing, recipe, **options)
         assert [row.name for row in found.rows] == ["distilled", "random real", "k-means real"]
         for row in found.rows:
@@ -208,12 +208,12 @@ class TestEvaluation:
 
         labels = StoredLabels((), 6, RECIPE.views(Subject(6, resolution=8)))
         recipe = dataclasses.replace(RECIPE, teachers=(network,), models_to_test=1, tests=1)
-        options = {"run": run, "seed": 0, "networks": (variables,), "labels": labels, "baselines": ("random",)}
+        options = {"run": run, "seed": 0, "teachers": (variables,), "labels": labels, "baselines": ("random",)}
         protocol.evaluate(distilled(), dataset, preprocessing, recipe, **options)
         (own, *of_own), (_, *of_random) = seen
         assert of_own == ["stream", labels] and of_random == ["all", None]
         assert own.images.dtype == jnp.uint8 and own.labels.shape == (6,) and own.constants is not None
-        assert all(len(data.networks) == 1 for data, *_ in seen)
+        assert all(len(data.teachers) == 1 for data, *_ in seen)
 
     def test_a_teacher_that_does_not_know_the_classes_is_refused(self):
         dataset, preprocessing = digits()

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jaxdd.core.types import Examples, Key
-from jaxdd.methods.frepo.method import Draws, FRePo, FRePoState, Prototypes, label_margin
+from jaxdd.kernels.meta_gradient import label_margin
+from jaxdd.methods.frepo.method import Draws, FRePo, FRePoState, Prototypes
 from jaxdd.models.network import Network
 from tests.oracles import frepo_literal
 
@@ -127,7 +128,7 @@ def test_the_gradient_agrees_with_differences(x64):
     start = start._replace(labels=start.labels - _spread(state))
     at = jax.jit(lambda prototypes: of.meta_gradient(network, member, prototypes, batch))
     gradient, metrics = at(start)
-    assert float(metrics["margin"]) == pytest.approx(float(label_margin(start.labels)))
+    assert float(metrics["margin"]) == pytest.approx(float(label_margin(start.labels, 1.0)))
     for leaf, seed in (("images", 3), ("labels", 4)):
         direction = np.random.default_rng(seed).normal(size=getattr(start, leaf).shape)
         ahead, behind = (
@@ -140,7 +141,7 @@ def test_the_gradient_agrees_with_differences(x64):
 @pytest.mark.quick
 def test_the_margin_counts_up_to_one_over_k():
     labels = jnp.asarray([[1.0, 0.9, 0.0], [5.0, 0.0, 0.0]])
-    assert float(label_margin(labels)) == pytest.approx((0.1 + 1 / 3) / 2)
+    assert float(label_margin(labels, 1.0)) == pytest.approx((0.1 + 1 / 3) / 2)
 
 
 @pytest.mark.quick

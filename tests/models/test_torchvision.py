@@ -9,6 +9,7 @@ import pytest
 
 from jaxdd import models
 from jaxdd.core.errors import UsageError
+from jaxdd.models import names, registry, torchvision
 from jaxdd.models.torchvision import BLOCKS, ResNet, stem_for
 from tests.models import plain
 from tests.models.test_registry import abstractly, size
@@ -108,6 +109,7 @@ def test_names_of_teachers_are_torchvisions_and_rcigs_alias_stays():
     for depth in BLOCKS:
         assert models.TEACHERS[f"resnet{depth}"] == ("torchvision_resnet", depth)
         assert models.called("torchvision_resnet", depth) == f"resnet{depth}"
+    assert tuple(torchvision.BLOCKS) == names.DEPTHS and tuple(registry.TRAITS) == names.NAMES
     assert models.TEACHERS["vit"] == models.TEACHERS["vit_bn"] == ("vit_bn", None)
     assert models.TEACHERS["convnet"] == models.TEACHERS["conv"] == ("conv", None)
     assert models.called("torchvision_resnet", None) == "resnet18"

@@ -311,8 +311,8 @@ def start(of: Any, data: Examples, key: Any, fresh: Callable) -> Run:
     own = purpose_key(key, "synthetic")
     params = fresh(purpose_key(key, "network"))["params"]
     if of.source == "pretrained":
-        index = jax.random.randint(purpose_key(own, "network"), (), 0, len(jax.tree.leaves(data.networks)[0]))
-        params = jax.tree.map(lambda leaf: leaf[index], data.networks)["params"]
+        index = jax.random.randint(purpose_key(own, "network"), (), 0, len(jax.tree.leaves(data.early_networks)[0]))
+        params = jax.tree.map(lambda leaf: leaf[index], data.early_networks)["params"]
     images = np.asarray(first_images(of, data, params, own))
     return Run(images, np.zeros_like(images), images)
 
@@ -363,9 +363,9 @@ def representatives(of: Any, params: Any, data: Examples, key: Any, clusters: in
 
 def early_stage(of: Any, data: Examples, key: Any) -> Any:
     """One of the networks trained beforehand."""
-    count = len(jax.tree.leaves(data.networks)[0])
+    count = len(jax.tree.leaves(data.early_networks)[0])
     which = int(jax.random.randint(purpose_key(key, "which"), (), 0, count))
-    return jax.tree.map(lambda leaf: leaf[which], data.networks)
+    return jax.tree.map(lambda leaf: leaf[which], data.early_networks)
 
 
 def perturb(of: Any, variables: Any, key: Any) -> Any:

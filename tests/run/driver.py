@@ -26,7 +26,7 @@ import orbax.checkpoint
 
 from jaxdd.core import backend, io, seal
 from jaxdd.run import loop
-from jaxdd.run.progress import Reporter
+from jaxdd.run.control import Reporter
 from jaxdd.run.storage.checkpoint import Storage
 from tests.run.toy import Toy, bits, examples
 

@@ -27,7 +27,7 @@ from jaxdd.data.device.sampling import sample
 from jaxdd.methods import RCIG
 from jaxdd.methods.rcig.draws import draw
 from jaxdd.run import loop
-from jaxdd.run.chain.merge import merge
+from jaxdd.run.chain.pieces import merge
 from jaxdd.run.control import Control
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.programs import Programs, initial, template

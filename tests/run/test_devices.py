@@ -15,13 +15,12 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdd.cli.devices import start_one
-from jaxdd.cli.flags.rcig import Distill
-from jaxdd.cli.flags.words import parse
+from jaxdd.cli.command import require_one_device
+from jaxdd.cli.flags.rcig import DISTILL
 from jaxdd.cli.main import main
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, UsageError
-from jaxdd.run import hosts
+from jaxdd.run import devices
 from jaxdd.run.devices import ALL
 from tests.limits import TIMEOUT
 from tests.run import eight_devices
@@ -97,25 +96,25 @@ def test_two_processes_are_one_run(tmp_path):
 
 @pytest.mark.quick
 def test_flags_of_several_devices():
-    assert [parse(Distill, ["--devices", word], "distill").devices for word in ("all", "-1", "8")] == [ALL, ALL, 8]
+    assert [DISTILL.parse(["--devices", word]).options.devices for word in ("all", "-1", "8")] == [*ALL, 8]
     assert main(["distill", "--dataset_name", "digits", "--devices_mode", "pools"]) == 2
     with pytest.raises(UsageError, match="evaluated on one device"):
-        start_one(ALL)
+        require_one_device(ALL)
 
 
 @pytest.mark.quick
 @pytest.mark.parametrize("given", [("a:1", 2, None), (None, 2, 0), (None, None, 1), ("a:1", 2, 2)])
 def test_flags_of_several_processes_belong_together(given):
     with pytest.raises(UsageError, match=r"all three flags|none of them"):
-        hosts.join(*given)
+        devices.join_processes(*given)
 
 
 @pytest.mark.quick
 def test_the_first_process_tells_its_result_or_its_error(monkeypatch):
     """Two processes in one: what the first one says is handed to the second."""
     said: list = []
-    monkeypatch.setattr(hosts, "several", lambda: True)
-    monkeypatch.setattr(hosts, "_told", lambda message: said.append(message) or json.loads(json.dumps(said[0])))
+    monkeypatch.setattr(devices, "several_processes", lambda: True)
+    monkeypatch.setattr(devices, "_told", lambda message: said.append(message) or json.loads(json.dumps(said[0])))
 
     def refuse():
         raise CheckpointError("in use", where="here", remedy="wait")
@@ -130,9 +129,9 @@ def test_the_first_process_tells_its_result_or_its_error(monkeypatch):
     ):
         said.clear()
         for first in (True, False):
-            monkeypatch.setattr(hosts, "first", lambda first=first: first)
+            monkeypatch.setattr(devices, "first_process", lambda first=first: first)
             if error is None:
-                assert hosts.on_first(fn if first else refuse) == [1, None]
+                assert devices.on_first(fn if first else refuse) == [1, None]
             else:
                 with pytest.raises(error, match=text):
-                    hosts.on_first(fn)
+                    devices.on_first(fn)

@@ -7,8 +7,8 @@ import pytest
 
 from jaxdd.core.types import Examples
 from jaxdd.run import loop
+from jaxdd.run.control import Reporter
 from jaxdd.run.devices import Layout
-from jaxdd.run.progress import Reporter
 from tests.run.toy import Toy, examples
 
 

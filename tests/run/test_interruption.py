@@ -13,7 +13,7 @@ import threading
 
 import pytest
 
-from jaxdd.run import loop, signals
+from jaxdd.run import control, loop
 from jaxdd.run.storage.checkpoint import Storage
 from tests.run.toy import Notes, Toy, bits, examples
 
@@ -90,7 +90,7 @@ class SendsItself(Notes):
 
 
 def stopped_run(folder, reporter, steps=10):
-    with signals.caught() as should_stop, Storage(folder, {"method": "toy"}) as storage:
+    with control.caught() as should_stop, Storage(folder, {"method": "toy"}) as storage:
         return loop.final_state(
             Toy(size=7),
             examples(),
@@ -106,20 +106,20 @@ def stopped_run(folder, reporter, steps=10):
 @pytest.mark.parametrize("phase", ["compiled", "progress", "estimate"])
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_stops(heeded, tmp_path, phase, number, code):
-    before = [signal.getsignal(each) for each in signals.SIGNALS]
+    before = [signal.getsignal(each) for each in control.SIGNALS]
     loop.programs_for.__globals__["_cached"].cache_clear()  # so that there is a phase of compiling
     reporter = SendsItself(phase, number)
-    with pytest.raises(signals.Stopped) as caught:
+    with pytest.raises(control.Stopped) as caught:
         stopped_run(tmp_path, reporter)
     assert caught.value.exit_code == code and reporter.of("stopped") == [[caught.value.step, number]]
     assert caught.value.step <= 4
     assert [step for step, _ in reporter.of("saved")] == ([caught.value.step] if caught.value.step else [])
-    assert [signal.getsignal(each) for each in signals.SIGNALS] == before
+    assert [signal.getsignal(each) for each in control.SIGNALS] == before
     assert bits(stopped_run(tmp_path, Notes())) == bits(stopped_run(tmp_path / "straight", Notes()))
 
 
 def test_a_signal_while_saving_lets_the_save_finish(heeded, tmp_path):
-    with pytest.raises(signals.Stopped):
+    with pytest.raises(control.Stopped):
         stopped_run(tmp_path, SendsItself("progress", signal.SIGTERM))
     reporter = SendsItself("saving", signal.SIGTERM)
     stopped_run(tmp_path, reporter)  # the save is the last thing it does: nothing is left to stop
@@ -138,7 +138,7 @@ def test_what_is_ignored_stays_ignored():
     """`nohup` ignores SIGHUP, a shell without job control SIGINT: the run goes on."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with signals.caught() as should_stop:
+        with control.caught() as should_stop:
             os.kill(os.getpid(), signal.SIGHUP)
             assert should_stop() is None and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
@@ -150,7 +150,7 @@ def test_outside_the_main_thread_nothing_changes():
     found = []
 
     def inside():
-        with signals.caught() as should_stop:
+        with control.caught() as should_stop:
             found.append((signal.getsignal(signal.SIGTERM), should_stop()))
 
     before = signal.getsignal(signal.SIGTERM)

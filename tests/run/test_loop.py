@@ -11,7 +11,7 @@ import pytest
 from jaxdd.core.errors import DivergedError, UsageError
 from jaxdd.core.random import key_for
 from jaxdd.data.device.sampling import sample
-from jaxdd.run import loop, progress
+from jaxdd.run import control, loop
 from tests.run.toy import TRACES, Notes, Toy, bits, examples
 
 
@@ -184,8 +184,8 @@ def test_settings_that_cannot_be_hashed():
 
 def test_pace_leaves_out_what_is_no_step(monkeypatch):
     clock = iter([0.0, 1.0, 2.0, 102.0, 104.0])
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
-    pace = progress.Pace()
+    monkeypatch.setattr(control.time, "perf_counter", lambda: next(clock))
+    pace = control.Pace()
     assert not pace.mark(1)
     with pace.paused():
         pass

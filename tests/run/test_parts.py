@@ -15,9 +15,9 @@ from jaxdd.core.procedure import BatchRule, Event, Part, Procedure, in_parts
 from jaxdd.core.random import key_for, purpose_key
 from jaxdd.core.types import Array, Examples
 from jaxdd.run import loop
+from jaxdd.run.control import Reporter
 from jaxdd.run.devices import Layout, choose
 from jaxdd.run.programs import Programs, Turns, programs_for, template
-from jaxdd.run.progress import Reporter
 
 SEED = 4
 

@@ -11,8 +11,7 @@ from jaxdd.core.distilled import Decode, DistilledSet
 from jaxdd.core.errors import ConfigError
 from jaxdd.data import Dataset
 from jaxdd.methods import RCIG, Condensation
-from jaxdd.run.distillation import Distillation
-from jaxdd.run.starts import Start
+from jaxdd.run.distillation import Distillation, Start
 
 CLASSES, SIDE = 3, 8
 

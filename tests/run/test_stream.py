@@ -15,8 +15,8 @@ from jaxdd.core.procedure import BatchRule, Part, Procedure
 from jaxdd.core.types import Array
 from jaxdd.data.streaming import ImageStream, Stream
 from jaxdd.run import loop
+from jaxdd.run.control import Stopped
 from jaxdd.run.devices import Layout
-from jaxdd.run.signals import Stopped
 from jaxdd.run.storage.checkpoint import Storage
 from jaxdd.training.recipe import TeacherRecipe
 from jaxdd.training.teacher import Squeeze
@@ -135,7 +135,7 @@ def test_a_stream_and_the_procedure_must_agree():
     assert "6 rows" in caught.value.expected
     with pytest.raises(UsageError, match="share a stream"):
         several = Layout((jax.devices()[0],) * 2, "pool")
-        loop.Feed(Labels(), Adding(), 1, several)
+        loop.run(Adding(), examples(), steps=1, seed=0, stream=Labels(), layout=several)
 
 
 def test_a_batch_of_other_shapes_than_told_is_refused():

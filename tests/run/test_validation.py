@@ -10,8 +10,8 @@ import pytest
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.evaluation.protocol import Row
 from jaxdd.run import evaluating
+from jaxdd.run.control import Stopped
 from jaxdd.run.evaluating import Validation
-from jaxdd.run.signals import Stopped
 
 pytestmark = pytest.mark.quick
 

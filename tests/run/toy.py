@@ -12,7 +12,7 @@ import optax
 
 from jaxdd.core.procedure import BatchRule, Event, Procedure
 from jaxdd.core.types import Array, Examples
-from jaxdd.run.progress import Reporter
+from jaxdd.run.control import Reporter
 
 TRACES: list[str] = []  # one entry per tracing of a function of `Toy`
 

@@ -10,10 +10,10 @@ import pytest
 from jaxdd.augment.replay import Show
 from jaxdd.core import backend
 from jaxdd.core.errors import ConfigError, UsageError
-from jaxdd.core.types import Examples
+from jaxdd.core.types import Answers, Examples
 from jaxdd.data.streaming import Stream
 from jaxdd.run import loop
-from jaxdd.training.soft_labels import Labeller, Labelling, SoftLabelTraining, spread
+from jaxdd.training.soft_labels import EpochExamples, Labeller, Labelling, SoftLabelTraining, spread
 from jaxdd.training.soft_losses import SoftLoss
 from jaxdd.training.soft_views import Views
 from tests import hlo
@@ -35,7 +35,7 @@ class Held(Stream):
         self.logits = logits
 
     def batch(self, step: int):
-        return {"start": {"logits": self.logits[step]}}
+        return {"answers": Answers(self.logits[step])}
 
 
 def teacher(seed: int = 11):
@@ -48,7 +48,7 @@ def teacher(seed: int = 11):
 def data(count: int = COUNT, **changes) -> Examples:
     images, _ = tiny.data(count)
     labels = jnp.arange(count, dtype=jnp.int32) % tiny.CLASSES
-    given = {"constants": ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7)), "networks": (teacher(),)} | changes
+    given = {"constants": ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7)), "teachers": (teacher(),)} | changes
     return Examples(images, labels, tiny.CLASSES, **given)
 
 
@@ -67,7 +67,7 @@ class TestSteps:
     def test_adamw_kl_and_cosine_are_the_literal_loops(self, micro, x64):
         procedure = dataclasses.replace(TRAINING, learning_rate=0.05, weight_decay=0.3, slowdown=2.0, micro=micro)
         examples = data()
-        own = examples.networks[0]
+        own = examples.teachers[0]
         start = procedure.init(jax.random.key(3), examples).variables
         rates = [soft_literal.cosine(0.05, step // 3, 2, eta=2.0) for step in range(5)]  # three batches an epoch
         expected, losses = soft_literal.train(
@@ -94,7 +94,7 @@ class TestSteps:
         changes = {"optimizer": "sgd", "learning_rate": 0.2, "weight_decay": 0.1, "decay_all": True, "warmup": 1}
         procedure = dataclasses.replace(TRAINING, epochs=3, loss=loss, **changes)
         examples = data()
-        own = examples.networks[0]
+        own = examples.teachers[0]
         start = procedure.init(jax.random.key(3), examples).variables
         rates = [0.002] * 3 + [soft_literal.cosine(0.2, step // 3, 2) for step in range(4)]
         expected, losses = soft_literal.train(
@@ -138,7 +138,7 @@ class TestSteps:
                 assert not hlo.convolutions_under_control_flow(text)
 
     def test_without_a_teacher_or_labels_it_says_so(self):
-        procedure, examples = dataclasses.replace(TRAINING, labeller=Labeller()), data(networks=())
+        procedure, examples = dataclasses.replace(TRAINING, labeller=Labeller()), data(teachers=())
         with pytest.raises(UsageError, match="no teacher"):
             jax.eval_shape(procedure.step, procedure.init(jax.random.key(0), examples), examples, jax.random.key(0))
 
@@ -174,13 +174,13 @@ class TestLabels:
     @pytest.mark.slow
     def test_the_teachers_running_statistics_are_never_written(self):
         examples = data()
-        before = jax.tree.map(np.array, examples.networks)
+        before = jax.tree.map(np.array, examples.teachers)
         procedure = dataclasses.replace(TRAINING, labeller=Labeller((NETWORK,), True, 2))
         loop.run(procedure, examples, steps=4, seed=0)
-        jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.array, examples.networks), before)
+        jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.array, examples.teachers), before)
         # and they decide nothing: a teacher with others says the same
         others = jax.tree.map(lambda leaf: leaf * 3 + 1, before[0]["batch_stats"])
-        moved = dataclasses.replace(examples, networks=({**before[0], "batch_stats": others},))
+        moved = dataclasses.replace(examples, teachers=({**before[0], "batch_stats": others},))
         states = [trained(procedure, e, 2)[0].variables for e in (examples, moved)]
         jax.tree.map(np.testing.assert_array_equal, *states)
 
@@ -195,20 +195,21 @@ class TestLabels:
         asked = loop.run(student, examples, steps=steps, seed=0)
         logits = []
         for epoch in range(2):
-            own = dataclasses.replace(examples, start={"epoch": np.int32(epoch)})
+            own = examples.extended(EpochExamples, epoch=np.int32(epoch))
             logits.append(np.array(loop.run(Labelling(labeller, views), own, steps=3, seed=99)))
         assert logits[0].shape == (3, BATCH, tiny.CLASSES) and logits[0].dtype == np.float16
         for epoch in logits:  # on disk there are those of the images alone
             epoch[-1] = epoch[-1, np.arange(BATCH) % rest]
         stored, reader = Held(np.concatenate(logits)), dataclasses.replace(student, labeller=Labeller(), streamed=True)
-        read = loop.run(reader, dataclasses.replace(examples, networks=()), steps=steps, seed=0, stream=stored)
+        read = loop.run(reader, dataclasses.replace(examples, teachers=()), steps=steps, seed=0, stream=stored)
         jax.tree.map(np.testing.assert_array_equal, asked, read)
         exact = loop.run(dataclasses.replace(student, half=False), examples, steps=steps, seed=0)
         assert any(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a != b).any()), asked, exact)))
 
     def test_labels_that_are_stored_need_a_seed(self):
+        examples = data().extended(EpochExamples, epoch=np.int32(0))
         with pytest.raises(ConfigError, match="seed of their own"):
-            Labelling(Labeller((NETWORK,)), Views(STILL, BATCH)).init(jax.random.key(0), data())
+            Labelling(Labeller((NETWORK,)), Views(STILL, BATCH)).init(jax.random.key(0), examples)
 
     def test_a_label_of_a_few_logits_gives_nothing_to_other_classes(self):
         logits, classes = jnp.array([[2.0, 1.0]], jnp.float16), jnp.array([[3, 1]], jnp.int16)

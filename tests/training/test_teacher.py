@@ -10,7 +10,7 @@ import pytest
 
 from jaxdd.core.types import Examples
 from jaxdd.training import teacher
-from jaxdd.training.recipe import TeacherRecipe, published
+from jaxdd.training.recipe import TeacherRecipe, published_recipe
 from jaxdd.training.teacher import Squeeze, rows
 from tests.training import tiny
 from tests.training.literal_sgd import literal_sgd
@@ -124,8 +124,8 @@ def test_every_image_has_draws_of_its_own(name):
     ],
 )
 def test_published_recipes(dataset, resolution, wanted):
-    assert published(dataset, resolution) == wanted
+    assert published_recipe(dataset, resolution) == wanted
 
 
 def test_digits_are_not_mirrored():
-    assert published("digits", 8).augmentation == published("mnist", 28).augmentation == "none"
+    assert published_recipe("digits", 8).augmentation == published_recipe("mnist", 28).augmentation == "none"

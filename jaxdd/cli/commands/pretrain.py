@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
-from jaxdd.cli.flags import matching as matching_flags
-from jaxdd.cli.settings import matching
+from jaxdd.cli.command import Job
+from jaxdd.cli.flags.matching import Pretrain
+from jaxdd.cli.jobs import pretraining
 from jaxdd.core.io import absolute
-from jaxdd.run.chain.networks import default_folder
+from jaxdd.methods.condensation.early import published_epochs
+from jaxdd.run.chain.pretrain import default_folder
+from jaxdd.run.settings import Settings
 
-FLAGS = matching_flags.pretrain
 
-
-def run(flags: matching_flags.Pretrain) -> None:
-    """Checks, trains, and says how good the networks are; see `cli.main`."""
-    settings, epochs = matching.resolve_pretraining(flags)
-    flags = dataclasses.replace(flags, data_path=matching.data_path(flags, settings.run.dataset_name))
-    folder = absolute(flags.output_dir or default_folder(settings, flags.random_seed))
-
-    from jaxdd.cli.jobs import pretraining
-
-    pretraining.perform(flags, settings, epochs, folder)
+def jobs(options: Pretrain, settings: Settings) -> Iterator[Job]:
+    """Yields the training."""
+    name = settings.run.dataset_name
+    options = dataclasses.replace(options, data_path=options.where(name))
+    folder = absolute(options.output_dir or default_folder(settings, options.random_seed))
+    yield pretraining.job(options, settings, options.pt_from or published_epochs(name), folder)

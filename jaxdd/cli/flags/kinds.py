@@ -1,4 +1,4 @@
-"""Kinds of flags: a type, a word for the value in the help, and who decides where nothing is said.
+"""Kinds of options: a type, a word for the value in the help, and the range that it must lie in.
 
 None in place of a default means that the config file, the preset, the distilled set or what is published decides.
 """
@@ -6,74 +6,108 @@ None in place of a default means that the config file, the preset, the distilled
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar
+import inspect
+import re
+import typing
+from typing import Annotated, Any, Literal, TypeVar
 
-import tyro
+from jaxdd.core import config as configs
+from jaxdd.core.config import setting
+from jaxdd.core.errors import UsageError
 
 T = TypeVar("T")
 
-_CONFIG = "(default: the config's)"
-_SET = "(default: the set's recipe)"
 
-
-def default(value: str) -> str:
-    """Returns a value as the help states it."""
-    return f"(default: {value})"
-
-
-def shown(metavar: str, hint: str | Callable[[str], str] = "", *forms: str, help: str | None = None) -> Any:
-    """Returns how the help shows a flag.
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """How the help shows an option, and its range.
 
     Arguments:
         metavar: a word for its value.
-        hint: a remark, or a function of the default that makes one.
-        forms: short forms, such as `-b`.
-        help: its help; None for its line in the class's docstring.
+        hint: a remark at the end of its help; `default` stands for the default.
+        low, high: the closed range of a number.
     """
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint, aliases=forms or None, help=help)
+
+    metavar: str
+    hint: str = ""
+    low: float | None = None
+    high: float | None = None
 
 
-ConfigText = Annotated[str | None, shown("TEXT", _CONFIG)]
-ConfigInt = Annotated[int | None, shown("N", _CONFIG)]
-ConfigSwitch = Annotated[bool | None, shown("[BOOL]", _CONFIG)]
-RecipeText = Annotated[str | None, shown("TEXT", _SET)]
-RecipeInt = Annotated[int | None, shown("N", _SET)]
-RecipeSwitch = Annotated[bool | None, shown("[BOOL]", _SET)]
-RecipeNumber = Annotated[float | None, shown("X", _SET)]
-Text = Annotated[str | None, shown("TEXT")]
-Path = Annotated[str | None, shown("PATH")]
-OptionalInt = Annotated[int | None, shown("N")]
-Int = Annotated[int, shown("N", default)]
-Number = Annotated[float, shown("X", default)]
-Switch = Annotated[bool, shown("[BOOL]")]
-Assignments = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], shown("KEY=VALUE", "(repeatable)")]
-
-
-AS_IN_SCRIPT = "(default: the preset's, else the script's)"
+MOST = 2**31 - 1
+SEEDS = 2**32 - 1
+STATED = "(default: {})"  # the default itself
 AS_PUBLISHED = "(default: as published)"
-ScriptInt = Annotated[int | None, shown("N", AS_IN_SCRIPT)]
-ScriptNumber = Annotated[float | None, shown("X", AS_IN_SCRIPT)]
-PublishedInt = Annotated[int | None, shown("N", AS_PUBLISHED)]
-PublishedNumber = Annotated[float | None, shown("X", AS_PUBLISHED)]
-PublishedText = Annotated[str | None, shown("TEXT", AS_PUBLISHED)]
-Paths = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], shown("PATH", "(one or several)")]
+
+Text = Annotated[str | None, Kind("TEXT")]
+Name = Annotated[str | None, Kind("NAME")]
+Path = Annotated[str | None, Kind("PATH")]
+Paths = Annotated[tuple[str, ...], Kind("PATH", "(one or several)")]
+Number = Annotated[float | None, Kind("X", AS_PUBLISHED)]
+Count = Annotated[int | None, Kind("N", low=1, high=MOST)]
+Switch = Annotated[bool, Kind("BOOL")]
+Choice = Annotated[bool | None, Kind("BOOL", AS_PUBLISHED)]
+Usual = Annotated[str, Kind("NAME", STATED)]  # a text with a default of its own
+Seed = Annotated[int, Kind("N", STATED, 0, SEEDS)]
+Minutes = Annotated[float, Kind("X", STATED, 0)]
+Side = Annotated[int | None, Kind("N", low=1, high=1024)]
+Devices = Annotated[int | Literal["all", "-1"] | None, Kind("N", low=1, high=2**16)]
+Stream = Annotated[Literal["auto", "always", "never"], Kind("MODE", STATED)]
+Assignments = Annotated[tuple[str, ...], Kind("KEY=VALUE", "(repeatable)")]
 
 
-def made(kind: type, help: str, hint: str = "", *forms: str, metavar: str = "") -> Any:
-    """Returns a flag, not given as a rule, whose help stands beside its kind.
+def read(text: str, annotation: Any, flag: str) -> Any:
+    """Returns the value that a text stands for, whose range is checked with the settings.
 
     Arguments:
-        kind: bool, int, float or str.
-        help, hint, forms: as in `shown`.
-        metavar: the word for the value; the kind's if it is empty.
+        text: as it was typed.
+        annotation: a type.
+        flag: for the message.
+
+    Raises:
+        UsageError: the text is empty or no number.
     """
-    metavar = metavar or {bool: "[BOOL]", int: "N", float: "X"}.get(kind, "TEXT")
-    return Annotated[kind | None, shown(metavar, hint, *forms, help=help)]
+    value = configs.from_text(text, annotation)
+    if value is configs.NOTHING:
+        what = f"'{text}' is not {configs.in_words(annotation)}" if text else "the value is empty"
+        raise refused(what, annotation, flag)
+    return value
 
 
-def extended(flags: type[T], more: Mapping[str, Any]) -> type[T]:
-    """Returns a subclass of `flags` with more of them, name -> as `made`, which are None where they are not given."""
-    fields = [(name, flag, None) for name, flag in more.items()]
-    namespace = {"__doc__": flags.__doc__, "__module__": flags.__module__}
-    return dataclasses.make_dataclass(flags.__name__, fields, bases=(flags,), namespace=namespace, frozen=True)
+def refused(what: str, annotation: Any, flag: str) -> UsageError:
+    """Returns the error of a flag whose value is wrong or missing."""
+    wanted = configs.in_words(annotation)
+    return UsageError(what, where=flag, expected=wanted, remedy=f"give {flag} {wanted}, or leave the flag out")
+
+
+def is_switch(annotation: Any) -> bool:
+    """Returns whether a value is True or False."""
+    return bool in configs.alternatives(annotation)
+
+
+def metavar(annotation: Any) -> str:
+    """Returns a word for a value of a type."""
+    return {bool: "BOOL", int: "N", float: "X"}.get(configs.alternatives(annotation)[0], "TEXT")
+
+
+def kind_of(annotation: object) -> Kind:
+    """Returns the kind beside a type."""
+    return next(note for note in typing.get_args(annotation) if isinstance(note, Kind))
+
+
+@typing.dataclass_transform(frozen_default=True)
+def options(cls: type[T]) -> type[T]:
+    """Makes a class of options of its annotations: a frozen dataclass, whose fields are settings (`core.config`).
+
+    A field's help is its line under "Arguments:" in the class's docstring; its range is its kind's.
+    """
+    text = inspect.cleandoc(cls.__doc__ or "").partition("Arguments:\n")[2]
+    told = {
+        name: " ".join(lines.split())
+        for name, lines in re.findall(r"^ {4}(\w+): ((?:.+\n?(?: {8}.+\n?)*))", text, re.M)
+    }
+    hints = typing.get_type_hints(cls, include_extras=True)
+    for name in inspect.get_annotations(cls):
+        kind = kind_of(hints[name])
+        setattr(cls, name, setting(getattr(cls, name), told[name], low=kind.low, high=kind.high))
+    return dataclasses.dataclass(frozen=True)(cls)

@@ -1,32 +1,55 @@
-"""The flags that every command that distils has, under the names of the original RCIG scripts."""
+"""Options that several commands have, and other names of flags that all of them know."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Annotated
+from typing import Annotated, Literal
 
 from jaxdd.cli.flags import kinds
+from jaxdd.cli.flags.kinds import Kind, options
+
+OTHERS = {  # flag -> its names in several authors' scripts
+    "data_path": ("--data_dir",),
+    "output_dir": ("--save_dir",),
+    "random_seed": ("--seed",),
+    "resolution": ("--size",),
+}
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """Flags of every command that distils.
+@options
+class Common:
+    """Options of all commands.
 
     Arguments:
         data_path: Folder with local files in DIR/<dataset_name>/; otherwise TensorFlow Datasets' folder.
-        zca_path: Folder where fitted ZCA transforms are kept; otherwise the user's cache folder.
-        random_seed: Seed of every random choice.
-        message: A note for the log and for config.json.
         output_dir: Output folder; otherwise ./output_dir/<dataset>_<images per class>.
+        random_seed: Seed of every random choice.
+        set: Overrides a setting, and flags too; the value is JSON or a plain word.
+        resolution: Side in pixels that images are resized to; otherwise the data set's own.
+        devices: Number of devices, or all; otherwise one.
+        debug: Show the traceback of an error.
+    """
+
+    data_path: kinds.Path = None
+    output_dir: kinds.Path = None
+    random_seed: kinds.Seed = 0
+    set: kinds.Assignments = ()
+    resolution: kinds.Side = None
+    devices: kinds.Devices = None
+    debug: kinds.Switch = False
+
+
+@options
+class Run(Common):
+    """Options of the commands that distil by one long run.
+
+    Arguments:
+        zca_path: Folder where fitted ZCA transforms are kept; otherwise the user's cache folder.
+        message: A note for the log and for config.json.
         init_from: Start from a distilled set: the output folder of another run, or the set's own.
         config_path: Config file: a path, or the name of a packaged one; otherwise the digits' for the method.
         log_dir: Folder of log.txt; otherwise the output folder.
-        max_steps: Steps in all; raising it continues a finished run.
-        set: Overrides a key of the config file, and flags too; the value is JSON or a plain word.
-        resolution: Side in pixels that images are resized to; otherwise the data set's own.
         checkpoint_every: Minutes between two checkpoints of the state.
         log_every: Steps between two lines of metrics; otherwise 1 on a CPU and 10 on an accelerator.
-        devices: Number of devices, or all; otherwise one.
         devices_mode: shard: split every batch, the numbers stay; pool: average the gradients of one network per device.
         distributed: Join the processes that Slurm, Kubernetes, Cloud TPU or Open MPI started; all their devices are
             used.
@@ -34,27 +57,24 @@ class Run:
         num_processes: How many processes were started by hand.
         process_id: Which of them this is, from 0.
         dry_run: Say what would be done and what it needs, and stop.
-        debug: Show the traceback of an error.
     """
 
-    data_path: kinds.Path = None
     zca_path: kinds.Path = None
-    random_seed: kinds.Int = 0
     message: kinds.Text = None
-    output_dir: kinds.Path = None
     init_from: kinds.Path = None
     config_path: kinds.Path = None
     log_dir: kinds.Path = None
-    max_steps: kinds.ConfigInt = None
-    set: kinds.Assignments = ()
-    resolution: kinds.OptionalInt = None
-    checkpoint_every: kinds.Number = 5.0
-    log_every: kinds.OptionalInt = None
-    devices: kinds.OptionalInt = None
-    devices_mode: Annotated[str, kinds.shown("MODE", kinds.default)] = "shard"
+    checkpoint_every: kinds.Minutes = 5.0
+    log_every: kinds.Count = None
+    devices_mode: Annotated[Literal["shard", "pool"], Kind("MODE", kinds.STATED)] = "shard"
     distributed: kinds.Switch = False
-    coordinator_address: Annotated[str | None, kinds.shown("HOST:PORT")] = None
-    num_processes: kinds.OptionalInt = None
-    process_id: kinds.OptionalInt = None
+    coordinator_address: Annotated[str | None, Kind("HOST:PORT")] = None
+    num_processes: Annotated[int | None, Kind("N", low=1, high=2**16)] = None
+    process_id: Annotated[int | None, Kind("N", low=0, high=2**16 - 1)] = None
     dry_run: kinds.Switch = False
-    debug: kinds.Switch = False
+
+    @property
+    def is_one_of_several(self) -> bool:
+        """Whether this process is one of several."""
+        by_hand = (self.coordinator_address, self.num_processes, self.process_id)
+        return self.distributed or any(value is not None for value in by_hand)

@@ -1,54 +1,47 @@
-"""One evaluation, from the parsed flags to the result file: what all commands that evaluate share."""
+"""One evaluation, from checked options to the result file: what all commands that evaluate share."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from jaxdd import data
-from jaxdd.cli.devices import start_one
+from jaxdd.cli.command import Job, Session, data_line, require_one_device
 from jaxdd.cli.flags.rcig import Eval
 from jaxdd.cli.screen.progress import Trainings, table
-from jaxdd.cli.session import Session, data_line, opened
-from jaxdd.cli.settings import students
-from jaxdd.cli.settings.layers import assigned, given, no_effect
 from jaxdd.core import config as configs
 from jaxdd.core import io
+from jaxdd.core.config import Layer, Value
 from jaxdd.core.distilled import DistilledSet
-from jaxdd.core.errors import CheckpointError, UsageError, choose
+from jaxdd.core.errors import CheckpointError, UsageError
 from jaxdd.data.registry import user_kind
 from jaxdd.evaluation.base import BaseRecipe
 from jaxdd.evaluation.protocol import BASELINES, Evaluation, planned
 from jaxdd.evaluation.recipe import Recipe
-from jaxdd.models import ALIASES, NAMES, NORMALIZATIONS, TEACHERS
 from jaxdd.run.chain import students as soft
 from jaxdd.run.control import Control
 from jaxdd.run.evaluating import Evaluating
-from jaxdd.run.presets import build, check_overrides, default_config, default_folder
-from jaxdd.run.settings import Settings
+from jaxdd.run.settings import build, default_folder
 from jaxdd.run.storage import sets
-from jaxdd.run.storage.precheck import require_writable
-
-RECIPE_FLAGS = (
-    *("width", "depth", "normalization", "eval_lr", "models_to_test"),
-    *("epochs", "same_compute", "dsa_strategy", "mixup"),
-)
+from jaxdd.run.storage.identity import require_writable
 
 
-def perform(
-    flags: Eval,
+def job(
+    options: Eval,
+    changes: Layer,
     labels: soft.Labels | None = None,
     notices: Sequence[str] = (),
     *,
     maker: str = "distill",
     once: bool = False,
-) -> None:
-    """Evaluates as the flags say.
+) -> Job:
+    """Returns an evaluation, checked.
 
     Arguments:
-        flags: of `eval`.
+        options: of `eval`.
+        changes: settings of the recipe that replace the set's own.
         labels: where soft labels come from; None for what lies beside the set.
         notices: more that the user should be told.
         maker: the command that makes such sets, for advice.
@@ -56,55 +49,59 @@ def perform(
 
     Raises:
         JaxddError: anything a user can mend.
-        Stopped: by a signal.
     """
-    with opened() as session:
-        job = _Job(flags, labels or soft.Labels(), maker)
+    job = _Job(options, changes, labels or soft.Labels(), maker)
+
+    def work(session: Session) -> None:
         if once and job.link.finished(job.folder):
             session.screen.say("this chain is finished already", "bold green")
             session.screen.facts(numbers=job.link.file(job.folder))
-            return
-        made = job.distilled.provenance
-        origin = ", ".join(f"{key} {made[key]}" for key in ("method", "step") if key in made)
-        where = f"{job.found.path}" + (f" ({origin})" if origin else "")
-        what = f"evaluation of {len(job.distilled)} images of {job.name}, {job.distilled.ipc} per class"
-        session.header(what, notices=(*job.settings.notices, *notices), set=where)
-        job.conclude(session, job.evaluate(session))
+        else:
+            job.conclude(session, job.evaluate(session))
+
+    made = job.distilled.provenance
+    origin = ", ".join(f"{key} {made[key]}" for key in ("method", "step") if key in made)
+    where = f"{job.found.path}" + (f" ({origin})" if origin else "")
+    what = f"evaluation of {len(job.distilled)} images of {job.name}, {job.distilled.ipc} per class"
+    return Job(what, work, (*job.notices, *notices), {"set": where})
 
 
 class _Job:
     """One evaluation at work; making it checks whatever needs no data."""
 
-    def __init__(self, flags: Eval, labels: soft.Labels, maker: str):
-        self.flags, self.labels = flags, labels
-        _require_known_network(flags)
-        named = given(flags, ("dataset_name",))
-        self.settings = build(flags.config_path, named, notices=no_effect(flags))
-        run = self.settings.run
-        usual = default_folder(run.dataset_name, self.settings.ipc, run.method)
-        self.found = sets.find(io.absolute(flags.checkpoint_path or usual), maker)
-        told = flags.dataset_name or (run.dataset_name if flags.config_path else "")
-        flip = bool(getattr(self.settings.method, "use_flip", True)) if flags.config_path else True
-        self.distilled = self.found.read(dataset=told, flip=flip)
-        if not flags.config_path:  # what is to be expected depends on the method
-            made_by = default_config(self.distilled.provenance.get("method"))
-            self.settings = build(made_by, named, notices=no_effect(flags))
+    def __init__(self, options: Eval, changes: Layer, labels: soft.Labels, maker: str):
+        self.options, self.labels = options, labels
+        config = None
+        if options.config_path or not options.checkpoint_path:  # which say the recipe, or the usual folder
+            named = {"dataset_name": Value(options.dataset_name, "`dataset_name`")} if options.dataset_name else {}
+            config = build(options.config_path, named)
+            usual = default_folder(config.run.dataset_name, config.ipc, config.run.method)
+            config = config if options.config_path else None
+        self.found = sets.find(io.absolute(options.checkpoint_path or usual), maker)
+        told = options.dataset_name or (config.run.dataset_name if config else "")
+        self.distilled = self.found.read(dataset=told, flip=bool(getattr(config and config.method, "use_flip", True)))
         self.name = self._dataset_name(told)
         if self.distilled.recipe.get("protocol") == "soft":
             self.labels = labels.beside(self.found.beside)
-        self.recipes = _recipes(flags, self.settings, self.distilled, self.labels.recipe)
+        of_set = {**self.distilled.recipe, **self.labels.recipe}
+        stored = config.run.stored_recipe(config.method) if config else of_set
+        self.recipes = Recipe.chosen(stored, changes, options.architectures, self.distilled)
+        self.notices = config.notices if config else ()
         self.soft = self.recipes[0].protocol == "soft"
-        self.folder = io.absolute(flags.output_dir) if flags.output_dir else self.found.beside
-        self.rows: dict[str, Any] = {"baselines": BASELINES if flags.baselines else (), "full_data": flags.full_data}
+        self.folder = io.absolute(options.output_dir) if options.output_dir else self.found.beside
+        self.rows: dict[str, Any] = {
+            "baselines": BASELINES if options.baselines else (),
+            "full_data": options.full_data,
+        }
         about = {"checkpoint": str(self.found.path)} | ({"set": soft.shards(self.found.path)} if self.soft else {})
-        options = {"zca_folder": flags.zca_path, **self.rows}
-        how = {"seed": flags.random_seed, "name": flags.save_name, "about": about, "options": options}
+        how: dict[str, Any] = {"seed": options.random_seed, "name": options.save_name, "about": about}
+        how |= {"options": {"zca_folder": options.zca_path, **self.rows}}
         self.link = Evaluating(self.distilled, None, self.recipes, **how)
         self._check()
 
     def _dataset_name(self, told: str) -> str:
         """Returns the data set's name: the set knows it best; a flag may only agree."""
-        name = sets.dataset_of(self.distilled, self.flags.dataset_name, self.found.path)
+        name = sets.dataset_of(self.distilled, self.options.dataset_name, self.found.path)
         if not name and not told:
             raise UsageError(
                 "this file does not say which data set it was distilled from",
@@ -115,14 +112,15 @@ class _Job:
 
     def _check(self) -> None:
         """Refuses all that can be before a device is touched or an image is read."""
+        require_one_device(self.options.devices)
         if self.soft:
             self.labels.require()
         shape = _shape(self.distilled)
         for recipe in self.recipes:
             recipe.network(shape, self.distilled.classes, self.name)
             recipe.check(shape[0])
-        data.check_available(self.name, self.flags.data_path, self.flags.stream)
-        spec, channels = data.describe(self.name, self.flags.data_path), shape[-1]
+        data.check_available(self.name, self.options.data_path, self.options.stream)
+        spec, channels = data.describe(self.name, self.options.data_path), shape[-1]
         unsure = user_kind(self.name) and spec.channels == 1  # of the images that were looked at
         if spec.classes != self.distilled.classes or (spec.channels not in (None, channels) and not unsure):
             raise CheckpointError(
@@ -131,17 +129,17 @@ class _Job:
                 expected=f"{spec.channels} and {spec.classes}, as in '{self.name}'",
                 remedy="name the data set it was distilled from with --dataset_name",
             )
-        for folder in filter(None, (self.folder, self.flags.log_dir)):
+        for folder in filter(None, (self.folder, self.options.log_dir)):
             require_writable(folder)
-        if not self.flags.output_dir and not self.folder.is_dir():
+        if not self.options.output_dir and not self.folder.is_dir():
             raise CheckpointError("no folder for the result", where=str(self.folder), remedy="give an --output_dir")
 
     def evaluate(self, session: Session) -> Evaluation:
         """Trains the networks, and writes the result file."""
-        flags, distilled, screen = self.flags, self.distilled, session.screen
-        how = {"resolution": flags.resolution or _shape(distilled)[0], "stream": flags.stream}
-        read = partial(data.load, self.name, flags.data_path, **how)
-        device, dataset = session.begin(partial(start_one, flags.devices), read)
+        options, distilled, screen = self.options, self.distilled, session.screen
+        how = {"resolution": options.resolution or _shape(distilled)[0], "stream": options.stream}
+        read = partial(data.load, self.name, options.data_path, **how)
+        _, device, dataset = session.begin(options.devices, read)
         screen.fact("data", data_line(dataset, distilled.space))
         for recipe in self.recipes:
             screen.fact("network", self._describe(recipe, dataset))
@@ -167,63 +165,16 @@ class _Job:
 
     def conclude(self, session: Session, evaluation: Evaluation) -> None:
         """Shows the table, and says where the result file is."""
-        screen, flags = session.screen, self.flags
+        screen, options = session.screen, self.options
         screen.show(table(evaluation.rows))
-        method = self.distilled.provenance.get("method")
-        published = students.expected(method, self.name) if self.soft else _published(self.settings, self.name)
-        screen.facts(reference=published, numbers=self.link.file(self.folder))
-        screen.log_to((io.absolute(flags.log_dir) if flags.log_dir else self.folder) / "log.txt")
-        if flags.message and flags.message != Eval.message:
-            screen.record(f"message: {flags.message}")
-
-
-def _require_known_network(flags: Eval) -> None:
-    """Refuses a misspelt name before anything is looked for on disk."""
-    known = dict.fromkeys((*NAMES, *ALIASES, *TEACHERS))
-    for name in _architectures(flags):
-        choose(name.lower(), known, kind="architecture", where="--eval_arch")
-    if flags.normalization is not None:
-        choose(flags.normalization, NORMALIZATIONS, kind="normalization", where="--normalization")
-
-
-def _architectures(flags: Eval) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (flags.eval_arch or "").split(",") if name.strip())
-
-
-def _recipes(
-    flags: Eval, settings: Settings, distilled: DistilledSet, labelled: Mapping[str, Any]
-) -> tuple[BaseRecipe, ...]:
-    """Returns one recipe per architecture: the config's if one was named, else the set's own; flags and `--set`
-    override.
-
-    Another protocol than the stored one takes over what all protocols have.
-
-    Arguments:
-        labelled: settings that stored labels are for.
-    """
-    set_recipe = {**distilled.recipe, **labelled}
-    stored = settings.run.stored_recipe(settings.method) if flags.config_path else set_recipe
-    overrides = given(flags, RECIPE_FLAGS) | assigned(flags)
-    said = {name: value for name, (_, value) in overrides.items()}
-    cls = Recipe.protocol_of({**stored, **said})
-    if cls is not Recipe.protocol_of(stored):
-        common = {field.name for field in configs.settings_of(BaseRecipe)}
-        stored = {name: value for name, value in stored.items() if name in common} | {"protocol": cls.protocol}
-    overrides.pop("protocol", None)
-    check_overrides(overrides, {"recipe": cls})
-    names = _architectures(flags) or (str(said.get("eval_arch", stored.get("eval_arch", Recipe.eval_arch))),)
-    if cls.protocol == "soft":
-        return Recipe.for_students(stored, said, names, distilled)
-    return tuple(Recipe.of({**Recipe.stored_for(stored, name), **said, "eval_arch": name}) for name in names)
+        method = str(self.distilled.provenance.get("method", "rcig"))
+        reference = configs.reference(method, self.name, self.distilled.ipc)
+        screen.facts(reference=reference, numbers=self.link.file(self.folder))
+        screen.log_to((io.absolute(options.log_dir) if options.log_dir else self.folder) / "log.txt")
+        if options.message and options.message != Eval.message:
+            screen.record(f"message: {options.message}")
 
 
 def _shape(distilled: DistilledSet) -> tuple[int, int, int]:
     height, width, channels = distilled.images.shape[1:]
     return height, width, channels
-
-
-def _published(settings: Settings, dataset: str) -> str:
-    """Returns the accuracy of this data set in the config's header."""
-    header = settings.config.header
-    usual = header.get("accuracy", "") if settings.run.dataset_name == dataset else ""
-    return header.get(f"accuracy {dataset}".lower(), usual)

@@ -9,12 +9,11 @@ from functools import partial
 from typing import Any
 
 from jaxdd import data
-from jaxdd.cli.devices import start_several
+from jaxdd.cli.command import Session, data_line
 from jaxdd.cli.flags.chain import Shared
 from jaxdd.cli.flags.rcig import Distill
 from jaxdd.cli.screen.progress import Chunks, Epochs, Line, Teaching
 from jaxdd.cli.screen.screen import Screen
-from jaxdd.cli.session import Session, data_line
 from jaxdd.core.io import gigabytes
 from jaxdd.data import Dataset, Preprocessing
 from jaxdd.evaluation.students import teacher_accuracies
@@ -26,7 +25,7 @@ from jaxdd.run.chain.relabel import Relabelling
 from jaxdd.run.chain.settings import Decoupled
 from jaxdd.run.chain.squeeze import Squeezing
 from jaxdd.run.chain.students import KIND, telling
-from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.chain.teachers import Teacher
 from jaxdd.run.control import Control
 from jaxdd.run.devices import Layout
 
@@ -37,27 +36,22 @@ class Links:
     Arguments:
         session: the command at work.
         settings: what the links are to do.
-        flags: the command's.
+        options: the command's.
         folder: the output folder.
     """
 
-    def __init__(self, session: Session, settings: Decoupled, flags: Shared | Distill, folder: pathlib.Path):
-        self.session, self.settings, self.flags, self.folder = session, settings, flags, folder
+    def __init__(self, session: Session, settings: Decoupled, options: Shared | Distill, folder: pathlib.Path):
+        self.session, self.settings, self.options, self.folder = session, settings, options, folder
         self.screen, self.should_stop = session.screen, session.should_stop
         self.dataset: Dataset
         self.preprocessing: Preprocessing
         self.layout: Layout
 
-    def header(self, what: str) -> None:
-        """Says what is going to be done."""
-        self.session.header(what, notices=self.settings.notices, output=self.folder)
-
     def begin(self) -> None:
         """Starts JAX and reads the data, or lists it."""
-        flags, how = self.flags, {"resolution": self.flags.resolution, "stream": self.flags.stream}
-        start = partial(start_several, flags.devices)
-        read = partial(data.load, self.settings.dataset, flags.data_path, **how)
-        (self.layout, device), self.dataset = self.session.begin(start, read)
+        options, how = self.options, {"resolution": self.options.resolution, "stream": self.options.stream}
+        read = partial(data.load, self.settings.dataset, options.data_path, **how)
+        self.layout, device, self.dataset = self.session.begin(options.devices, read)
         self.preprocessing = data.fit(self.dataset, **KIND)
         self.screen.facts(data=data_line(self.dataset, self.preprocessing.space), device=device)
         self.screen.log_to(self.folder / "log.txt")
@@ -66,10 +60,10 @@ class Links:
         """Returns what every link of the chain is given; its reporter is `line`."""
         return Control(line or Line(self.screen), self.should_stop, self.layout)
 
-    def chain(self, **options: Any) -> Chain:
-        """Returns the chain of all that comes before the students; options as in `run.chain.chain.of_recovery`."""
-        options |= {"seed": self.flags.random_seed, "checkpoint_every": self.flags.checkpoint_every}
-        return of_recovery(self.settings, self.dataset, self.preprocessing, **options)
+    def chain(self, **how: Any) -> Chain:
+        """Returns the chain of all that comes before the students; arguments as in `run.chain.chain.of_recovery`."""
+        how |= {"seed": self.options.random_seed, "checkpoint_every": self.options.checkpoint_every}
+        return of_recovery(self.settings, self.dataset, self.preprocessing, **how)
 
     @contextlib.contextmanager
     def __call__(self, name: str, link: Any, place: pathlib.Path) -> Iterator[Line]:

@@ -11,10 +11,10 @@ from typing import Any
 import rich.box
 import rich.table
 
-from jaxdd.cli.screen.screen import Screen, duration
+from jaxdd.cli.screen.screen import Screen
+from jaxdd.core.io import duration
 from jaxdd.evaluation.protocol import Row
-from jaxdd.run.progress import Reporter
-from jaxdd.run.signals import Stopped
+from jaxdd.run.control import Reporter, Stopped
 
 LONG = 3600.0  # seconds from which a user is told how to make it shorter
 WORTH_SAYING = 0.5  # seconds of compilation or saving below which nothing is said afterwards

@@ -131,21 +131,3 @@ class _Line:
         if (above := self._above()) is not None:
             yield above
         yield self._spinner
-
-
-def duration(seconds: float) -> str:
-    """Returns a time span for people: `0.8 s`, `12 s`, `4 min 10 s`, `3 h 5 min`, `2 d 4 h`."""
-    if seconds != seconds:
-        return "?"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    minutes = round(seconds / 60)
-    if minutes < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    hours = round(seconds / 3600)
-    return f"{hours // 24} d {hours % 24} h"

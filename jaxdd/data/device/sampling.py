@@ -52,8 +52,7 @@ def sample(examples: Examples, rule: BatchRule, key: Key) -> Examples:
 
 
 def first_images(examples: Examples, ipc: int, key: Key) -> Examples:
-    """Returns the first images of a distilled set: `examples.start` where there is one, else random real images of
-    every class.
+    """Returns the first images of a distilled set: those that the examples name, else random real ones of every class.
 
     Arguments:
         ipc: images per class.
@@ -62,10 +61,10 @@ def first_images(examples: Examples, ipc: int, key: Key) -> Examples:
     Returns:
         `Examples` of `classes * ipc` images, class-major.
     """
-    if not jax.tree.leaves(examples.start):
+    if examples.first_images is None:
         return sample(examples, BatchRule("class", ipc), key)
     labels = jnp.repeat(jnp.arange(examples.classes, dtype=jnp.int32), ipc)
-    return dataclasses.replace(examples, images=examples.start, labels=labels)
+    return dataclasses.replace(examples, images=examples.first_images, labels=labels)
 
 
 def class_indices(examples: Examples, size: int, key: Key) -> Array:

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from jaxdd.core.errors import choose
+from jaxdd.data.readers.images import decode
 
 Store = Literal["jpg", "png"]
 QUALITY = 75  # of a JPEG: PIL's default, with which the published sets were written
@@ -42,3 +43,17 @@ def encode(image: np.ndarray, store: Store = "jpg", quality: int = QUALITY) -> b
     else:
         picture.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def as_published(pixels: np.ndarray, store: str, quality: int) -> tuple[np.ndarray, list[bytes]]:
+    """Returns images as readers of the files will see them, and the files; for `none`, the images as they are and no
+    files.
+
+    Arguments:
+        pixels: `[n, side, side, channels]` uint8.
+        store, quality: as in `encode`.
+    """
+    if store == "none":
+        return pixels, []
+    files = [encode(image, store, quality) for image in pixels]  # pyright: ignore[reportArgumentType]
+    return np.stack([decode(file, "an image just encoded") for file in files]), files

@@ -4,29 +4,41 @@ The crop is the original's: the largest centred square, its offset truncated to 
 area that each new pixel covers (as `tf.image.resize(method="area")`), rounded to uint8; enlarging is bilinear.
 Subsets of ImageNet are shrunk first and cropped then, as torchvision does it (`shorter_side`).
 Bytes are hostile until decoded: few formats, caps on size before any allocation, every decoder fault a `DataError`.
+What an image loses on the way to 8 bits of grey or RGB is counted in `losses.Losses`, and told.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import io
 import os
 import pathlib
+import threading
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from jaxdd.core.errors import DataError
+from jaxdd.data.readers.files import require_memory, require_regular
+from jaxdd.data.readers.losses import Losses
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2"),
+)
 MAX_BYTES = 256 * 2**20  # of one encoded image
 MAX_PIXELS = 64 * 10**6  # of one decoded image
-_GREY_MODES = ("1", "L", "LA", "I;16", "I;16B")
+LARGE = 4 * 10**6  # pixels from which an image is decoded alone and resized in parts, so that memory suffices
+_GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _CHUNK = 256
+_ALONE = threading.Lock()
+_FILTERS = threading.Lock()  # Python's filters of warnings are one for all threads: two that change them lose some
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,38 +57,64 @@ class Encoded:
 
 
 def read_file(path: pathlib.Path) -> bytes:
-    """Returns the bytes of one image file, size checked first."""
+    """Returns the bytes of one image file, its kind and size checked first."""
+    size = require_regular(path, "an image")
+    if size > MAX_BYTES:
+        raise DataError(
+            f"image file of {size} bytes",
+            where=str(path),
+            expected=f"at most {MAX_BYTES} bytes",
+            remedy="shrink the image, or take it out of the folder",
+        )
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise DataError(
-                f"image file of {size} bytes",
-                where=str(path),
-                expected=f"at most {MAX_BYTES} bytes",
-                remedy="shrink the image, or take it out of the folder",
-            )
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read an image: {error.strerror}", where=str(path), remedy="check the file") from None
 
 
-def header(data: bytes, where: str) -> tuple[int, int, int]:
-    """Returns `(height, width, channels)` of an encoded image without decoding it."""
+def header(data: bytes, where: str, losses: Losses | None = None) -> tuple[int, int, int]:
+    """Returns `(height, width, channels)` of an encoded image without decoding it; `losses` as in `decode`."""
     with _opened(data, where) as image:
+        if losses is not None:
+            losses.note(image, data, where, decoded=False)
         return image.height, image.width, 1 if image.mode in _GREY_MODES else 3
 
 
-def decode(data: bytes, where: str) -> np.ndarray:
-    """Returns `[height, width, channels]` uint8 of one encoded image; transparency and orientation tags are dropped."""
+def decode(data: bytes, where: str, losses: Losses | None = None) -> np.ndarray:
+    """Returns `[height, width, channels]` uint8 of one encoded image: its first frame, without transparency, not turned
+    by its orientation tag, of 16 bits the upper 8; `losses` counts these."""
     with _opened(data, where) as image:
-        try:
-            if image.mode.startswith("I;16"):
-                return (np.asarray(image) >> 8).astype(np.uint8)[..., None]
-            if image.mode in _GREY_MODES:
-                return np.asarray(image.convert("L"))[..., None]
-            return np.asarray(image.convert("RGB"))
-        except Exception as error:  # whatever a decoder makes of hostile bytes
-            raise _unreadable(error, where) from None
+        large = image.width * image.height > LARGE
+        with _ALONE if large else contextlib.nullcontext():
+            try:
+                pixels = _in_strips(image) if large else _as_uint8(image)
+                if losses is not None:
+                    losses.note(image, data, where)
+                return pixels
+            except Exception as error:  # whatever a decoder makes of hostile bytes
+                raise _unreadable(error, where) from None
+
+
+def _in_strips(image: Any) -> np.ndarray:
+    """Returns the same as `_as_uint8`, of a part after the other: converting all at once takes four times as much."""
+    image.load()
+    height = max(1, LARGE // image.width)
+    edges = range(0, image.height, height)
+    strips = (_as_uint8(image.crop((0, top, image.width, min(top + height, image.height)))) for top in edges)
+    first = next(strips)
+    pixels = np.empty((image.height, *first.shape[1:]), np.uint8)
+    pixels[: len(first)] = first
+    for top, strip in zip(edges[1:], strips, strict=True):
+        pixels[top : top + len(strip)] = strip
+    return pixels
+
+
+def _as_uint8(image: Any) -> np.ndarray:
+    if image.mode.startswith("I"):  # 16 bits
+        return (np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)[..., None]
+    if image.mode in _GREY_MODES:
+        return np.asarray(image.convert("L"))[..., None]
+    return np.asarray(image.convert("RGB"))
 
 
 def _opened(data: bytes, where: str):
@@ -84,7 +122,7 @@ def _opened(data: bytes, where: str):
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
+        with _FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # our own cap on pixels is stricter than PIL's warning
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:
@@ -96,7 +134,7 @@ def _opened(data: bytes, where: str):
             expected=f"at most {MAX_PIXELS} pixels",
             remedy="shrink the image, or take it out of the folder",
         )
-    if image.mode in ("I", "F"):
+    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
         raise DataError(
             f"an image of mode {image.mode}",
             where=where,
@@ -145,7 +183,10 @@ def resize(images: np.ndarray, resolution: int) -> np.ndarray:
     if side == resolution:
         return images
     weights = _resampling(side, resolution)
-    rows = np.einsum("rh,...hwc->...rwc", weights, images.astype(np.float32), optimize=True)
+    step = side if images.ndim > 3 or side**2 <= LARGE else max(1, LARGE // side)
+    parts = [images[..., start : start + step, :] for start in range(0, side, step)]
+    parts = [np.einsum("rh,...hwc->...rwc", weights, part.astype(np.float32), optimize=True) for part in parts]
+    rows = np.concatenate(parts, axis=-2) if len(parts) > 1 else parts[0]
     return np.rint(np.einsum("sw,...rwc->...rsc", weights, rows, optimize=True)).clip(0, 255).astype(np.uint8)
 
 
@@ -201,7 +242,8 @@ def fit_arrays(images: np.ndarray, resolution: int | None, channels: int | None,
         images = to_channels(images, channels, where)
     if not resolution or images.shape[1] == resolution:
         return images
-    parts = [resize(images[start : start + 1024], resolution) for start in range(0, len(images), 1024)]
+    step = max(1, min(1024, 2**28 // max(1, images[0].size)))  # so that they take 1 GiB as floats
+    parts = [resize(images[start : start + step], resolution) for start in range(0, len(images), step)]
     return np.concatenate(parts)
 
 
@@ -230,6 +272,7 @@ def decode_all(
     resolution: int | None,
     channels: int | None,
     crop: Callable[[np.ndarray, int], np.ndarray] = central_area,
+    losses: Losses | None = None,
 ) -> np.ndarray:
     """Returns `[count, resolution, resolution, channels]` uint8: all images decoded, cropped, resized; several threads.
 
@@ -238,12 +281,19 @@ def decode_all(
         resolution: side to resize to; `None`: the images' own, which must be one.
         channels: 1 or 3; `None`: 3 as soon as one image is coloured.
         crop: makes one image `[resolution, resolution, channels]`: `central_area` or `shorter_side`.
+        losses: counts what images lose.
 
     Raises:
-        DataError: an image is unreadable, too large, or coloured in a grey set; names it.
+        DataError: an image is unreadable, too large, or coloured in a grey set; names it. All are too many for memory.
     """
     if not resolution or not channels:
         resolution, channels = survey(encoded, resolution, channels)
+    require_memory(
+        encoded.count * resolution**2 * channels,
+        f"{encoded.count} images of {resolution} x {resolution} pixels",
+        encoded.where(0) if encoded.count else "",
+        "ask for a smaller resolution, or read the images of a folder while they are needed: `stream=always`",
+    )
     out = np.empty((encoded.count, resolution, resolution, channels), np.uint8)
 
     threads = os.cpu_count() or 1
@@ -252,7 +302,7 @@ def decode_all(
     def fill(start: int) -> None:
         for index in range(start, min(start + chunk, encoded.count)):
             where = encoded.where(index)
-            image = crop(decode(encoded.read(index), where), resolution)
+            image = crop(decode(encoded.read(index), where, losses), resolution)
             out[index] = to_channels(image, channels, where)
 
     pool = concurrent.futures.ThreadPoolExecutor(threads)
@@ -262,3 +312,13 @@ def decode_all(
     finally:
         pool.shutdown(cancel_futures=True)  # a broken image ends it at once
     return out
+
+
+def tell_losses(encoded: Encoded, where: str, count: int = 16) -> None:
+    """Says what images lose that are read later, from the headers of `count` of them, evenly chosen; a damaged one says
+    so when it is read."""
+    losses = Losses()
+    for index in range(0, encoded.count, max(1, encoded.count // count)):
+        with contextlib.suppress(DataError):
+            header(encoded.read(index), encoded.where(index), losses)
+    losses.tell(f"a sample of {where}")

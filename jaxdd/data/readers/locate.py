@@ -19,6 +19,7 @@ from typing import Literal
 from jaxdd.core.errors import DataError, UsageError, choose
 from jaxdd.data.readers import folder as folders
 from jaxdd.data.readers import npz, parquet, tfds
+from jaxdd.data.readers.files import require_regular
 from jaxdd.data.registry import ALIASES, DataSpec, spec, user_kind
 
 STREAM = ("auto", "always", "never")  # whether images are read while they are needed
@@ -37,18 +38,21 @@ class Source:
         kind: how to read it; `download`: TFDS would fetch it.
         path: file or folder; `None` for the embedded set.
         spec: its registry entry; `None` for a user's own set.
+        columns: of parquet files, where the name tells them.
     """
 
     kind: Literal["digits", "npz", "folder", "parquet", "tfds", "download"]
     path: pathlib.Path | None = None
     spec: DataSpec | None = None
+    columns: parquet.Columns = parquet.USUAL
 
 
 def locate(name: str, data_path: str | os.PathLike | None = None) -> Source:
     """Finds a data set; reads directory entries and at most a few kilobytes.
 
     Arguments:
-        name: a name of the registry or an alias, or `folder:DIR`, `npz:FILE`, `parquet:DIR`.
+        name: a name of the registry or an alias, or `folder:DIR`, `npz:FILE`, `parquet:DIR`, which may end in
+            `?image_column=NAME&label_column=NAME`.
         data_path: folder of local files; `None`: TFDS's default folder only.
 
     Raises:
@@ -145,7 +149,7 @@ def layout(place: pathlib.Path, entry: DataSpec | None) -> Source | None:
     """
     if not place.is_dir():
         return None
-    archives = sorted(place.glob("*.npz"))
+    archives = sorted(path for path in place.glob("*.npz") if not path.name.startswith("."))
     if len(archives) > 1:
         raise DataError(
             f"{len(archives)} npz files: {', '.join(path.name for path in archives[:4])}",
@@ -154,8 +158,11 @@ def layout(place: pathlib.Path, entry: DataSpec | None) -> Source | None:
             remedy="move the others away",
         )
     if archives:
+        require_regular(archives[0], "an npz file")
         return Source("npz", archives[0], entry)
     files = parquet.split_files(place)
+    for path in files["train"] + files["test"]:
+        require_regular(path, "a parquet file")
     has_train, has_test = bool(files["train"]), bool(files["test"])
     if has_train or has_test:
         kind = "parquet"
@@ -163,6 +170,9 @@ def layout(place: pathlib.Path, entry: DataSpec | None) -> Source | None:
         kind = "folder"
         has_train, has_test = (place / "train").is_dir(), folders.test_folder(place) is not None
     if has_train != has_test:
+        there = [place / name for name in folders.TEST_NAMES if (place / name).is_dir()]
+        if kind == "folder" and there:
+            raise folders.no_images(there[0])
         raise DataError(
             f"the {'test' if has_train else 'train'} split is missing",
             where=str(place),
@@ -175,19 +185,33 @@ def layout(place: pathlib.Path, entry: DataSpec | None) -> Source | None:
 def _user_source(name: str) -> Source:
     """Returns the source of `folder:DIR`, `npz:FILE` or `parquet:DIR`."""
     kind, _, text = name.partition(":")
-    path = pathlib.Path(text).expanduser()
+    path, columns = pathlib.Path(text).expanduser(), parquet.USUAL
+    if kind == "parquet" and "?" in text and not path.exists():
+        text, _, options = text.partition("?")
+        path, columns = pathlib.Path(text).expanduser(), _named_columns(options)
     if not path.exists():
         raise DataError("the data set's path does not exist", where=str(path), remedy=f"check what follows '{kind}:'")
     if path.is_dir():
         source = layout(path, None)
         if source is not None and source.kind == kind:
-            return source
+            return dataclasses.replace(source, columns=columns)
     elif kind == "npz":
+        require_regular(path, "an npz file")
         return Source("npz", path)
     wanted = {"npz": LAYOUTS[0], "parquet": LAYOUTS[1], "folder": LAYOUTS[2]}[kind]
     raise DataError(
         f"no data set in the layout '{kind}' here", where=str(path), expected=wanted, remedy="check the path"
     )
+
+
+def _named_columns(options: str) -> parquet.Columns:
+    """Returns the columns that a name's options tell: `image_column=NAME&label_column=NAME`."""
+    columns = {}
+    for option in options.split("&"):
+        key, _, value = option.partition("=")
+        choose(key, ("image_column", "label_column"), kind="option of a data set's name", where="`dataset_name`")
+        columns[key.removesuffix("_column")] = value or None
+    return parquet.Columns(**columns)
 
 
 def _through_tfds(entry: DataSpec, root: pathlib.Path | None) -> Source:

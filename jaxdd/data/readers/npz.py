@@ -1,4 +1,5 @@
-"""Keras-layout npz files, read without `numpy.load`: sizes are checked before anything is allocated, nothing runs.
+"""npz files as Keras or MedMNIST name their arrays, read without `numpy.load`: sizes are checked before anything is
+allocated, nothing runs.
 
 `numpy.load` allocates what a header claims, unpacks zip bombs and lets the last of two equal names win. Here a member
 must be stored or deflated, named once, of a plain type, and exactly as long as its header says.
@@ -15,18 +16,34 @@ from typing import IO
 import numpy as np
 
 from jaxdd.core.errors import DataError
+from jaxdd.data.readers.files import require_memory, require_regular
 
 MAX_BYTES = 64 * 2**30  # declared sizes of all members read
 MAX_RATIO = 150  # unpacked to packed, beyond FREE_BYTES; photographs reach 2, blank-bordered digits 10, deflate 1032
 FREE_BYTES = 32 * 2**20
-SPLITS = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
-LAYOUT = "x_train, y_train, x_test, y_test"
+Splits = dict[str, tuple[str, str]]  # split -> names of its images and labels
+SPLITS: Splits = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
+NAMINGS: tuple[Splits, ...] = (
+    SPLITS,
+    *(
+        {"train": ("train_images", "train_labels"), "test": (f"{test}_images", f"{test}_labels")}
+        for test in ("test", "val")
+    ),
+)
+LAYOUT = "x_train, y_train, x_test, y_test; or train_images, train_labels, test_images, test_labels"
 _REMEDY = "write it with numpy.savez(file, x_train=..., y_train=..., x_test=..., y_test=...)"
 
 
 def members(path: pathlib.Path) -> list[str]:
     """Returns names of the arrays in an npz file, without `.npy`; reads the directory only."""
     return [info.filename.removesuffix(".npy") for info in _directory(path)]
+
+
+def splits(path: pathlib.Path) -> Splits:
+    """Returns how the arrays of a file are named; Keras's names where it is neither way."""
+    there = set(members(path))
+    fitting = (naming for naming in NAMINGS if {name for pair in naming.values() for name in pair} <= there)
+    return next(fitting, NAMINGS[1] if "train_images" in there else SPLITS)
 
 
 def header(path: pathlib.Path, name: str) -> tuple[tuple[int, ...], np.dtype]:
@@ -42,7 +59,7 @@ def read_npz(path: pathlib.Path, names: Iterable[str]) -> dict[str, np.ndarray]:
         names: members to read, without `.npy`; all others are left alone.
 
     Returns:
-        Name -> array of integers, floats or text.
+        Name -> array of integers, booleans, floats or text.
 
     Raises:
         DataError: the file is damaged or hostile, a member is missing, doubled, too large or holds Python objects.
@@ -51,6 +68,7 @@ def read_npz(path: pathlib.Path, names: Iterable[str]) -> dict[str, np.ndarray]:
 
 
 def _directory(path: pathlib.Path) -> list[zipfile.ZipInfo]:
+    require_regular(path, "an npz file")
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.infolist()
@@ -69,6 +87,9 @@ def _each(path: pathlib.Path, names: list[str], data: bool) -> dict:
             expected=f"at most {MAX_BYTES} bytes, and at most {MAX_RATIO} times the packed size",
             remedy=_REMEDY + ", uncompressed if it is genuine",
         )
+    if data:
+        remedy = "store fewer or smaller images, or as folders of files, which can be read while they are needed"
+        require_memory(declared, f"the arrays {', '.join(infos)}", str(path), remedy)
     arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -116,12 +137,16 @@ def _array(file: IO[bytes], info: zipfile.ZipInfo, where: str, data: bool):
             expected="numbers",
             remedy="save plain numeric arrays (same shape for every image)",
         )
+    if dtype.kind not in "buifUS":
+        raise DataError(
+            f"an array of type {dtype}", where=where, expected="integers, floats or text", remedy="convert the array"
+        )
     size = math.prod(shape) * dtype.itemsize
-    if dtype.kind not in "uifU" or min(shape, default=0) < 0 or size != info.file_size - file.tell():
+    if min(shape, default=0) < 0 or dtype.itemsize == 0 or size != info.file_size - file.tell():
         raise DataError(
             f"the header says {dtype} {shape}, the member has {info.file_size - file.tell()} bytes of data",
             where=where,
-            expected="numbers or text, as many as the header says",
+            expected="as many numbers or texts as the header says",
             remedy=_REMEDY,
         )
     if not data:
@@ -139,8 +164,6 @@ def _array(file: IO[bytes], info: zipfile.ZipInfo, where: str, data: bool):
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> DataError:
-    if isinstance(error, FileNotFoundError):
-        return DataError("file not found", where=str(path), remedy="check the path")
     reason = (str(error) or type(error).__name__).splitlines()[0]  # numpy's further lines advise unpickling
     return DataError(
         f"not a readable npz file: {reason}",

@@ -11,11 +11,14 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxdd.core.errors import DataError, UsageError, choose
-from jaxdd.data.dataset import Dataset, as_uint8
+from jaxdd.data.dataset import Dataset, as_uint8, check_shape, label_remedy, require_two_classes
 from jaxdd.data.readers import folder as folders
 from jaxdd.data.readers import images as pixels
-from jaxdd.data.readers import npz, parquet, tfds
+from jaxdd.data.readers import labels as naming
+from jaxdd.data.readers import listing, npz, parquet, tfds
+from jaxdd.data.readers.files import printable
 from jaxdd.data.readers.locate import STREAM, Source, locate, require_folder
+from jaxdd.data.readers.losses import Losses
 from jaxdd.data.registry import DataSpec, canonical, user_kind
 from jaxdd.data.registry import spec as entry_of
 
@@ -34,7 +37,8 @@ def load(
 
     Arguments:
         name: a name of the registry or an alias, a subset of ImageNet (`data.imagenet`), or a user's own set:
-            `folder:DIR`, `npz:FILE`, `parquet:DIR` (any number of classes, 1 or 3 channels).
+            `folder:DIR`, `npz:FILE`, `parquet:DIR` or `parquet:DIR?image_column=NAME&label_column=NAME` (two or more
+            classes, 1 or 3 channels).
         data_path: folder with the local files, in `<data_path>/<name>/` or itself named so (`locate`); `None`: TFDS's
             folder.
         resolution: side in pixels to crop and resize to; `None`: the registry's, or the images' own.
@@ -62,6 +66,7 @@ def load(
         source = dataclasses.replace(source, kind="tfds", path=tfds.prepare(source.spec, source.path))
     splits, names = _READERS[source.kind](source)
     spec, where = source.spec, str(source.path or name)
+    splits, names = _by_names(splits, names, spec, where)
     side = resolution or (spec.resolution if spec else None)
     channels = spec.channels if spec else None
     crop = pixels.shorter_side if spec and spec.subset else pixels.central_area
@@ -72,10 +77,11 @@ def load(
             names = _known_names(spec, names, splits["train"][1], where)
         arguments = {"name": name, "class_names": names or (), "resolution": side, "crop": crop, "where": where}
         return LargeDataset.of_files(splits["train"], splits["test"], **arguments)
-    arrays = {}
+    arrays, losses = {}, Losses()
     for split in ("train", "test"):  # the test split follows the train split's shape
-        arrays[split] = _pixels(splits[split][0], side, channels, f"{where} ({split} images)", crop)
+        arrays[split] = _pixels(splits[split][0], side, channels, f"{where} ({split} images)", crop, losses)
         side, channels = arrays[split].shape[1], arrays[split].shape[-1]
+    losses.tell(where)
     if spec is not None:
         names = _known_names(spec, names, splits["train"][1], where)
     return Dataset.of_arrays(
@@ -103,22 +109,29 @@ def describe(name: str, data_path: str | os.PathLike | None = None, *, resolutio
     assert source.path is not None
     where = str(source.path)
     if source.kind == "npz":
-        shape, _ = npz.header(source.path, "x_train")
-        labels, names = npz.read_npz(source.path, ["y_train"])["y_train"], _npz_names(source.path)
-        height, width, channels = (*shape[1:], 1)[:3] if len(shape) in (3, 4) else (0, 0, 0)
+        stored, target = npz.splits(source.path)["train"]
+        shape, _ = npz.header(source.path, stored)
+        check_shape(shape, where, square=False)
+        labels, names = npz.read_npz(source.path, [target])[target], _npz_names(source.path)
+        if naming.is_text(labels):
+            labels, named = naming.of_text(labels)
+            names = names or named
+        height, width, channels = (*shape[1:], 1)[:3]
     elif source.kind == "parquet":
-        labels, names, blob = parquet.read_labels(parquet.split_files(source.path)["train"])
+        labels, names, blob = parquet.read_labels(parquet.split_files(source.path)["train"], source.columns)
         height, width, channels = pixels.header(blob, where)
     else:
         names, some = folders.class_order(source.path, ()), folders.some_images(source.path)
         if not some:
-            raise DataError("no images", where=where, expected=folders.LAYOUT, remedy="check the layout")
+            raise folders.no_images(source.path / "train")
         headers = [pixels.header(pixels.read_file(image), str(image)) for image in some]
         labels, (height, width, _), channels = np.arange(0), headers[0], max(header[2] for header in headers)
     classes = len(names) if names else _count(labels, where)
+    names = tuple(map(printable, names or ()))
+    require_two_classes(names or tuple(map(str, range(classes))), where)
     space = "zca" if channels == 3 else "standardised"
     side = resolution or min(height, width)
-    return DataSpec(name, side, channels, classes, class_names=names or (), space=space)
+    return DataSpec(name, side, channels, classes, class_names=names, space=space)
 
 
 def _streams(stream: str, source: Source, name: str, train: Any, side: int | None) -> bool:
@@ -134,7 +147,12 @@ def _streams(stream: str, source: Source, name: str, train: Any, side: int | Non
 
 
 def _pixels(
-    stored: Any, resolution: int | None, channels: int | None, where: str, crop: Callable[[np.ndarray, int], np.ndarray]
+    stored: Any,
+    resolution: int | None,
+    channels: int | None,
+    where: str,
+    crop: Callable[[np.ndarray, int], np.ndarray],
+    losses: Losses,
 ) -> np.ndarray:
     """Turns encoded images or an array into uint8 of the wanted shape."""
     if isinstance(stored, pixels.Encoded):
@@ -145,10 +163,19 @@ def _pixels(
                 expected="at least one image per class",
                 remedy="check `data_path`: it may be a level too high or too low",
             )
-        return pixels.decode_all(stored, resolution, channels, crop)
-    stored = stored[..., None] if stored.ndim == 3 else stored
-    stored = pixels.square(stored) if stored.ndim == 4 else stored
-    return pixels.fit_arrays(as_uint8(stored, where), resolution, channels, where)
+        return pixels.decode_all(stored, resolution, channels, crop, losses)
+    return pixels.fit_arrays(as_uint8(stored, where, square=False), resolution, channels, where)
+
+
+def _by_names(
+    splits: Splits, names: tuple[str, ...] | None, spec: DataSpec | None, where: str
+) -> tuple[Splits, tuple[str, ...] | None]:
+    """Returns labels in the order of a known set's class names, where those of its files are the same in another."""
+    known = naming.by_known_names(names, spec.class_names, where) if names and spec and spec.class_names else None
+    if spec is None or known is None or known == spec.class_names:
+        return splits, names
+    named = {split: naming.align(labels, known, spec.class_names, where) for split, (_, labels) in splits.items()}
+    return {split: (images, named[split]) for split, (images, _) in splits.items()}, spec.class_names
 
 
 def _known_names(spec: DataSpec, names: tuple[str, ...] | None, labels: np.ndarray, where: str) -> tuple[str, ...]:
@@ -172,7 +199,7 @@ def _count(labels: np.ndarray, where: str) -> int:
         f"labels of shape {labels.shape} and type {labels.dtype}",
         where=where,
         expected="integers, one per image",
-        remedy="store class indices, not one-hot rows or names",
+        remedy=label_remedy(labels, len(labels) if labels.ndim else 0),
     )
 
 
@@ -196,13 +223,21 @@ def _npz_names(path: pathlib.Path) -> tuple[str, ...] | None:
     """Returns the optional member `class_names`, a text array."""
     if "class_names" not in npz.members(path):
         return None
-    return tuple(str(name) for name in npz.read_npz(path, ["class_names"])["class_names"].ravel())
+    return naming.as_text(npz.read_npz(path, ["class_names"])["class_names"])
 
 
 def _read_npz(source: Source) -> tuple[Splits, tuple[str, ...] | None]:
     assert source.path is not None
-    arrays = npz.read_npz(source.path, [name for pair in npz.SPLITS.values() for name in pair])
-    return {split: (arrays[x], arrays[y]) for split, (x, y) in npz.SPLITS.items()}, _npz_names(source.path)
+    naming_of = npz.splits(source.path)
+    arrays = npz.read_npz(source.path, [name for pair in naming_of.values() for name in pair])
+    splits: Splits = {split: (arrays[x], arrays[y]) for split, (x, y) in naming_of.items()}
+    names = _npz_names(source.path)
+    if all(naming.is_text(labels) for _, labels in splits.values()):
+        named = {split: naming.of_text(labels) for split, (_, labels) in splits.items()}
+        names = names or named["train"][1]
+        for split, (labels, own) in named.items():
+            splits[split] = splits[split][0], naming.align(labels, own, names, f"{source.path} ({split} labels)")
+    return splits, names
 
 
 def _read_folder(source: Source) -> tuple[Splits, tuple[str, ...]]:
@@ -215,15 +250,21 @@ def _read_folder(source: Source) -> tuple[Splits, tuple[str, ...]]:
         test = folders.test_folder(source.path)
     assert test is not None  # `locate` saw it
     places = {"train": source.path / "train", "test": test}
-    return {split: folders.read_split(place, order, part=subset is not None) for split, place in places.items()}, order
+    left, part = listing.Left(), subset is not None
+    splits: Splits = {split: folders.read_split(place, order, part=part, left=left) for split, place in places.items()}
+    listing.tell(left, source.path)
+    return splits, order
 
 
 def _read_parquet(source: Source) -> tuple[Splits, tuple[str, ...] | None]:
     assert source.path is not None
     splits, names = {}, None
-    for split, files in parquet.split_files(source.path).items():
-        encoded, labels, found = parquet.read_split(files)
-        splits[split], names = (encoded, labels), names or found
+    for split, files in parquet.split_files(source.path).items():  # the train split comes first
+        encoded, labels, named = parquet.read_split(files, source.columns)
+        names = names or named
+        if names and named:
+            labels = naming.align(labels, named, names, str(files[0]))
+        splits[split] = encoded, labels
     return splits, names
 
 

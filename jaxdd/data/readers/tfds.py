@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxdd.core.errors import DataError
+from jaxdd.data.readers.files import read_text, require_regular
 from jaxdd.data.readers.images import Encoded
 from jaxdd.data.registry import DataSpec
 
@@ -56,7 +57,7 @@ def _versions(base: pathlib.Path) -> list[pathlib.Path]:
 
 def _file_format(folder: pathlib.Path) -> str:
     try:
-        return json.loads((folder / "dataset_info.json").read_text()).get("fileFormat") or "tfrecord"
+        return json.loads(read_text(folder / "dataset_info.json")).get("fileFormat") or "tfrecord"
     except (OSError, ValueError, AttributeError, RecursionError):
         return "unknown"
 
@@ -105,6 +106,9 @@ def read_splits(folder: pathlib.Path, spec: DataSpec | None) -> tuple[dict[str, 
         raise DataError(f"a prepared TFDS set needs {', '.join(missing)}", where=str(folder), remedy=INSTALL)
     import tensorflow_datasets as tfds
 
+    for path in folder.iterdir():
+        if not path.is_dir():
+            require_regular(path, "a file of a prepared set")
     try:
         builder: Any = tfds.builder_from_directory(folder)
         features = dict(builder.info.features.items())

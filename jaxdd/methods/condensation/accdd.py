@@ -10,7 +10,7 @@ and trains it on, as IDC does. As it starts from better networks, a fifth to a t
 
 | paper            | here                                                                      |
 |------------------|---------------------------------------------------------------------------|
-| N models         | `Examples.networks`, stacked; the documented default is 5                 |
+| N models         | `Examples.early_networks`; the documented default is 5                    |
 | P epochs         | `pretrain.py --pt_from`: 2 for CIFAR, 10 for ImageNet subsets             |
 | alpha            | `vmin`, `vmax`: a_x and a_y are drawn independently                       |
 
@@ -41,7 +41,7 @@ ITERATIONS = {
 
 
 def early_stage(settings: CondensationSettings, key: Key, data: Examples, fresh: PyTree) -> PyTree:
-    """Returns the variables of one of the networks trained beforehand, perturbed if the settings say so.
+    """Returns the variables of a network trained beforehand, chosen at random, and perturbed if `perturb` is set.
 
     Arguments:
         fresh: variables of a new network, whose shapes they must have.
@@ -49,8 +49,8 @@ def early_stage(settings: CondensationSettings, key: Key, data: Examples, fresh:
     Raises:
         UsageError: there are none, or they are of another architecture.
     """
-    stored = data.networks
-    if not jax.tree.leaves(stored):
+    stored = data.early_networks
+    if stored is None:
         raise UsageError(
             "no networks trained beforehand were given",
             where="source = pretrained",

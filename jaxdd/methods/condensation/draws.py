@@ -25,8 +25,8 @@ def first_images(
         variables: of the network that embeds images for k-means.
     """
     shape = (data.classes, settings.n_images, *data.image_shape)
-    if jax.tree.leaves(data.start):
-        return data.start.reshape(shape)
+    if data.first_images is not None:
+        return data.first_images.reshape(shape)
     if settings.initial == "noise" and settings.factor == 1:
         noise = jax.random.normal(key, shape, data.dtype)
         return noise if settings.space == "standardised" else jnp.clip(NOISE * noise + 0.5, 0, 1)
@@ -43,8 +43,10 @@ def first_images(
 
 
 def in_order(data: Examples, count: int) -> Array:
-    """Returns the first images of every class, in the data's order: `[classes, count]`; a class with fewer is
-    cycled."""
+    """Returns the rows of every class's first images in the data's order, `[classes, count]`.
+
+    A class that has fewer images repeats them.
+    """
     labels = hard_labels(data)
     order = jnp.argsort(labels, stable=True)
     counts = jnp.zeros(data.classes, jnp.int32).at[labels].add(1)
@@ -53,17 +55,17 @@ def in_order(data: Examples, count: int) -> Array:
 
 
 def to_match(settings: CondensationSettings, data: Examples, key: Key) -> Array:
-    """Returns random real images of every class, without replacement: `[classes, batch_real]`."""
+    """Draws the rows of real images to match, without replacement within a class: `[classes, batch_real]`."""
     rows = class_indices(data, settings.batch_real, purpose_key(key, "matched"))
     return rows.reshape(data.classes, -1).astype(jnp.int32)
 
 
 def to_train(data: Examples, key: Key, count: int) -> Array:
-    """Returns random real images for a network, without replacement while there are enough: `[count]`."""
+    """Draws the rows of real images that a network trains on, `[count]`; none twice while there are enough."""
     order = jnp.argsort(jax.random.bits(purpose_key(key, "trained"), (len(data),), jnp.uint32))
     return order[jnp.arange(count) % len(data)].astype(jnp.int32)
 
 
 def some_of(count: int, most: int, key: Key) -> Array | None:
-    """Indices of `most` of `count` things, without replacement; None where that is all of them."""
+    """Draws indices of `most` of `count` things, without replacement; returns None where that is all of them."""
     return None if count <= most else jax.random.permutation(key, count)[:most]

@@ -43,7 +43,7 @@ EMBEDDED_AT_ONCE = 256  # images: what bounds the memory of an embedding
 
 
 def choose(settings: CondensationSettings, network: Network, variables: PyTree, data: Examples, key: Key) -> Array:
-    """Representatives of every class: indices into `data`, `[classes, batch_real]`."""
+    """Chooses the representatives of every class: indices into `data`, `[classes, batch_real]`."""
     clusters = settings.batch_real // settings.subsample
     return representatives(settings, network, variables, data, key, clusters, settings.subsample)
 
@@ -57,7 +57,7 @@ def representatives(
     clusters: int,
     count: int = 1,
 ) -> Array:
-    """Returns the images of every class that are nearest to the centres of its clusters.
+    """Finds the images of every class that are nearest to the centres of its clusters.
 
     Arguments:
         variables: of the network that embeds.
@@ -83,7 +83,11 @@ def representatives(
 def embed_those(
     settings: CondensationSettings, network: Network, variables: PyTree, data: Examples, table: Array
 ) -> tuple[Array, Array]:
-    """Returns the features of the candidates, `[n, d]`, and the rows of each class among them, `[classes, most]`."""
+    """Embeds the candidates.
+
+    Returns:
+        The rows of each class among them, `[classes, most]`, and their features, `[n, d]`.
+    """
     raw = settings.kmean_space == "raw" or data.constants is None
 
     def embed(index: Array) -> Array:
@@ -99,7 +103,7 @@ def embed_those(
 
 
 def class_table(data: Examples, key: Key, most: int | None) -> tuple[Array, Array]:
-    """Returns `[classes, n]` rows of each class, in the data's order, and which entries there are.
+    """Returns the rows of each class in the data's order, and which entries are no padding: both `[classes, n]`.
 
     Arguments:
         key: decides which rows stand there if `most` is less than the largest class has.

@@ -1,7 +1,7 @@
-"""How networks at an early stage are trained, which AccDD and GA-DD start from; `run.chain.pretrain` trains them.
+"""How the networks at an early stage are trained that AccDD and GA-DD start from; `run.chain.pretrain` trains them.
 
-With P epochs, SGD as while matching, the rate times 0.2 after the epochs 2(P + 1)//3 and 5(P + 1)//6, and the
-augmentation and CutMix of the matching method's own network training. Source: `pretrain.py` of AccDD (arXiv
+For P epochs, by the SGD, augmentation and CutMix by which the matching method trains its networks; the rate is
+multiplied by 0.2 after the epochs 2(P + 1)//3 and 5(P + 1)//6. Source: `pretrain.py` of AccDD (arXiv
 2212.06152).
 """
 
@@ -25,7 +25,7 @@ HALVED = ("resnet", "resnet_ap")  # networks to which `half_width` means somethi
 
 
 def published_epochs(dataset: str) -> int:
-    """Returns the published epochs of a data set."""
+    """Returns how many epochs are published for a data set."""
     return IMAGENET_EPOCHS if dataset.startswith("imagenet") else EPOCHS
 
 
@@ -36,7 +36,7 @@ def recipe(method: Condensation, epochs: int) -> dict[str, Any]:
 
 
 def architecture(method: Condensation, image_shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
-    """Returns what networks of a method must have in common with those trained beforehand, as JSON types."""
+    """Returns what networks trained beforehand must have in common with a method's own, as JSON types."""
     halved = {"half_width": method.half_width} if method.net_type in HALVED else {}
     return {
         "net_type": method.net_type,
@@ -49,7 +49,7 @@ def architecture(method: Condensation, image_shape: tuple[int, int, int], classe
 
 
 def steps_per_epoch(method: Condensation, images: int) -> int:
-    """Returns the steps in which a network sees all of so many images."""
+    """Returns the number of steps in which a network sees so many images once."""
     return math.ceil(images / method.batch_real)
 
 

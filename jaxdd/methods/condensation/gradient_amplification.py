@@ -25,6 +25,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int32
 
 from jaxdd.core.types import Array
 from jaxdd.methods.condensation import accdd, dream
@@ -42,29 +43,29 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Stage(NamedTuple):
-    """Where a run stands between its two stages.
+    """The stage that a run is in, and what decides when the first one ends.
 
     Arguments:
-        shifting: whether it is in the first stage, where labels are shifted, bool scalar.
+        shifting: whether it is in the first stage, where labels are shifted.
         ended: outer iteration at which that ended; -1 before.
         shifted: sum of the shifted loss over the classes and inner iterations of this outer iteration.
-        history: `[2 exit_window]`, that sum in the last outer iterations, the newest last.
+        history: that sum in the last `2 exit_window` outer iterations, the newest last.
     """
 
-    shifting: Array
-    ended: Array
-    shifted: Array
-    history: Array
+    shifting: Bool[Array, ""]
+    ended: Int32[Array, ""]
+    shifted: Float[Array, ""]
+    history: Float[Array, " iterations"]
 
 
 def begin(settings: CondensationSettings, dtype: Any) -> Stage:
-    """Returns the first stage, before anything has happened."""
+    """Returns the state of the stages before the first step."""
     history = jnp.zeros(2 * settings.exit_window, dtype)
     return Stage(jnp.asarray(settings.exit_at > 0), jnp.asarray(-1, jnp.int32), jnp.zeros((), dtype), history)
 
 
 def advance(settings: CondensationSettings, stage: Stage, iteration: Array) -> Stage:
-    """Returns the stage at the start of an outer iteration, from that in the one before."""
+    """Returns the stage of an outer iteration that begins, given the stage of the one before."""
     history = jnp.roll(stage.history, -1).at[-1].set(stage.shifted)
     history = jnp.where(iteration > 0, history, stage.history)
     leave = iteration >= settings.exit_at
@@ -79,8 +80,10 @@ def advance(settings: CondensationSettings, stage: Stage, iteration: Array) -> S
 
 
 def matches_features(stage: Stage, iteration: Array) -> Array:
-    """Returns whether the second stage has begun: the outer iteration at which the first one ends has neither's extra
-    term."""
+    """Returns whether the second stage has begun.
+
+    The outer iteration at which the first stage ends belongs to neither: it has no extra term.
+    """
     return ~stage.shifting & (iteration > stage.ended)
 
 

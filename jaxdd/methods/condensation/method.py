@@ -22,9 +22,9 @@ from them, features in a second stage, and an average of S as the result.
 | `dream_plus`  | representatives | gradients, features | as IDC, after an epoch       | 2310.15052 |
 | `ga`          | representatives | both, in two stages | as AccDD                     | 10.1016/j.neunet.2025.107819 |
 
-Every combination is a config. From the authors' code differs: real images are independent draws without replacement,
-not a shuffled cycle; nothing here depends on the order of calls to a global random generator. With batch normalisation
-networks normalise by each batch's own statistics in all methods, also in DC, which has its own way there.
+Other combinations of the settings are possible too. From the authors' code differs: real images are independent draws
+without replacement, not a shuffled cycle; nothing depends on the order of calls to a global random generator. With
+batch normalisation networks normalise by each batch's own statistics in all methods; DC's code does it in another way.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from jaxdd.core.procedure import BatchRule, Demand, Event, Implied, Method, Part
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
 from jaxdd.methods.condensation import accdd, draws, dream, gradient_amplification, published
-from jaxdd.methods.condensation.settings import CondensationSettings
+from jaxdd.methods.condensation.settings import ARCHITECTURES, CondensationSettings
 from jaxdd.methods.condensation.state import CondensationState
 from jaxdd.methods.condensation.sweep import memory_of_class, sweep, together
 from jaxdd.training import sgd
@@ -59,17 +59,17 @@ class Condensation(CondensationSettings, Method[CondensationState]):
 
     @property
     def family(self) -> str:
-        """IDC's normalisation constants, or DC's."""
+        """The family whose normalisation constants it uses, IDC's or DC's."""
         return "idc" if self.space == "raw" else "dc"
 
     @property
     def kind(self) -> Space:
-        """Raw images are standardised on their way into a network."""
+        """The space that `space` names; raw images are standardised on their way into a network."""
         return self.space
 
     @property
     def batch_rule(self) -> BatchRule:
-        """Everything: what a step reads it draws itself."""
+        """The whole data set: a step draws itself what it reads."""
         return BatchRule("all")
 
     @classmethod
@@ -88,6 +88,18 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         network = f"{self.network(image_shape, classes)}, {self.norm_type} norm"
         return f"{network}; matches {what[self.match]} of {self.batch_real} {which} per class"
 
+    @property
+    def protocol(self) -> str:
+        """IDC's protocol, or DC's."""
+        return self.family
+
+    def recipe(self, protocol: str) -> dict[str, Any]:
+        """Returns size, architecture and normalisation of its networks; for DC's protocol, the augmentation too."""
+        recipe = super().recipe(protocol)
+        recipe |= {} if self.net_type == "convnet" else {"eval_arch": ARCHITECTURES.get(self.net_type, self.net_type)}
+        recipe |= {} if self.norm_type == "instance" else {"normalization": self.norm_type}
+        return recipe | ({"dsa_strategy": self.aug_type} if self.aug_type and protocol == "dc" else {})
+
     def demand(self, image_shape: tuple[int, int, int], classes: int) -> Demand:
         """Returns the memory for matching the classes that go together."""
         k = together(self, image_shape, classes)
@@ -96,7 +108,7 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         return Demand(needed, note, "lower batch_real, batch_syn_max or width, or set precision=bfloat16")
 
     def init(self, key: Key, data: Examples) -> CondensationState:
-        """Starts from real images or noise, at a new network."""
+        """Returns the state at a new network, with the first images that the settings name."""
         classes, dtype = data.classes, data.dtype
         theta = sgd.fresh(self.network(data.image_shape, classes), purpose_key(key, "network"), dtype)
         images = self._first_images(theta.variables, data, purpose_key(key, "synthetic"))
@@ -114,7 +126,7 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         )
 
     def events(self, data: Examples) -> tuple[Event, ...]:
-        """Returns the events of every outer iteration, and the choice of representatives."""
+        """Returns what happens at the start of outer iterations, and when representatives are chosen."""
         epoch = -(-len(data) // self.batch_real)
         span = self.inner_loop * self.fix_iter
         events = [Event("outer iteration", self.inner_loop, self.begin_outer), Event("network", span, self.renew)]
@@ -137,7 +149,7 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         return tuple(parts)
 
     def step(self, state: CondensationState, batch: Examples, key: Key) -> tuple[CondensationState, Metrics]:
-        """Returns one inner iteration; `batch` is the whole data set."""
+        """Makes one inner iteration; `batch` is the whole data set."""
         return in_parts(self, state, batch, key)
 
     def metrics(self, state: CondensationState) -> Metrics:
@@ -156,46 +168,46 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         return DistilledSet(images.reshape(-1, *images.shape[2:]), labels, decode=Decode(False, self.factor, how))
 
     def begin_outer(self, state: CondensationState, data: Examples, key: Key) -> CondensationState:
-        """Clips the images and, at its end, leaves the first stage."""
+        """Clips raw images to [0, 1], and leaves the first stage where it ends."""
         images = jnp.clip(state.images, 0, 1) if self.space == "raw" else state.images
         stage = gradient_amplification.advance(self, state.stage, state.step // self.inner_loop)
         return state._replace(images=images, stage=stage)
 
     def renew(self, state: CondensationState, data: Examples, key: Key) -> CondensationState:
-        """Takes another network, with no momentum."""
+        """Takes a new network, or another one trained beforehand, with no momentum."""
         variables = self.network(data.image_shape, data.classes).init(key, state.images.dtype)
         if self.source == "pretrained":
             variables = accdd.early_stage(self, key, data, variables)
         return state._replace(network=sgd.at_rest(variables))
 
     def train_early(self, state: CondensationState, data: Examples, key: Key) -> CondensationState:
-        """Returns one step of a new network on real images."""
+        """Trains a new network for one step on random real images."""
         rows = jax.random.randint(purpose_key(key, "rows"), (self.batch_real,), 0, len(data))
         return self._train(state, data, rows, key)
 
     def start_anew(self, state: CondensationState, data: Examples, key: Key) -> CondensationState:
-        """Returns the first images again, chosen by the network as it is now."""
+        """Chooses the first images again, by the network as it is now."""
         images = self._first_images(state.network.variables, data, key)
         return state._replace(images=images, average=None if state.average is None else images)
 
     def choose(self, state: CondensationState, data: Examples, key: Key) -> CondensationState:
-        """Representatives of every class, by the current network."""
+        """Chooses the representatives of every class by the current network."""
         network = self.network(data.image_shape, data.classes)
         return state._replace(matched=dream.choose(self, network, state.network.variables, data, key))
 
     def draw(self, state: CondensationState, data: Examples, key: Key, index: Array) -> CondensationState:
-        """Returns the real images of this step."""
+        """Draws the real images of this step, and counts the step."""
         matched = draws.to_match(self, data, key) if self.selection == "random" else state.matched
         trained = draws.to_train(data, key, len(state.trained))
         nothing = jnp.zeros_like(state.losses)
         return state._replace(step=state.step + 1, matched=matched, trained=trained, losses=nothing)
 
     def match_classes(self, state: CondensationState, data: Examples, key: Key, index: Array) -> CondensationState:
-        """Returns the steps of some classes."""
+        """Takes the steps of some of the classes."""
         return sweep(self, state, data, key, index)
 
     def train(self, state: CondensationState, data: Examples, key: Key, index: Array) -> CondensationState:
-        """Returns one step of the network: on real images, or on the synthetic ones."""
+        """Trains the network for one step, on real images or on the synthetic ones."""
         key = jax.random.fold_in(key, index)
         if self.train_on == "real":
             rows = jax.lax.dynamic_slice_in_dim(state.trained, index * self.batch_real, self.batch_real)
@@ -209,14 +221,14 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         return self._train(state, dataclasses.replace(data, images=images, labels=labels), rows, key)
 
     def average(self, state: CondensationState, data: Examples, key: Key, index: Array) -> CondensationState:
-        """Returns the average's step after a sweep."""
+        """Moves the average of the images, after a sweep over all classes."""
         assert state.average is not None
         kept = self.ema_decay * state.average + (1 - self.ema_decay) * state.images
         return state._replace(average=kept)
 
     def _first_images(self, variables: PyTree, data: Examples, key: Key) -> Array:
-        if self.source == "pretrained" and jax.tree.leaves(data.networks):
-            variables = accdd.one_of(data.networks, purpose_key(key, "network"))
+        if self.source == "pretrained" and data.early_networks is not None:
+            variables = accdd.one_of(data.early_networks, purpose_key(key, "network"))
         network = self.network(data.image_shape, data.classes)
         images = draws.first_images(self, network, variables, data, key)
         return images.reshape(data.classes, self.n_images, *data.image_shape)
@@ -233,7 +245,7 @@ class Condensation(CondensationSettings, Method[CondensationState]):
         return state._replace(network=sgd.update(network, state.network, images, targets, **rates)[0])
 
     def _network_steps(self, data: Examples) -> int:
-        """Returns steps of the network after each matching; none where the next one meets a new network."""
+        """Returns how many steps the network trains after each matching; 0 where the next meets a new network."""
         if self.inner_loop * self.fix_iter == 1:
             return 0
         count, size = self.n_data, self.batch_real

@@ -59,7 +59,7 @@ def objective(settings: CondensationSettings, stage: str, blocks: int) -> Object
 
 
 def matched_blocks(settings: CondensationSettings, blocks: int) -> tuple[int, ...]:
-    """Indices of the blocks whose features count in the plain loss."""
+    """Returns indices of the blocks whose features count in the plain loss."""
     if settings.match == "grad":
         return ()
     if settings.match == "bi_match" or settings.f_idx is None:
@@ -74,6 +74,6 @@ def matched_blocks(settings: CondensationSettings, blocks: int) -> tuple[int, ..
             f"f_idx '{settings.f_idx}' names no blocks",
             where="f_idx",
             expected=f"a block from 0 to {blocks - 1}, or two of them: from,to",
-            remedy="set f_idx to blocks that the network has, or another net_depth",
+            remedy="set f_idx to blocks that the network has, or another depth",
         )
     return chosen

@@ -1,7 +1,8 @@
 """Defaults of the authors' code: the settings of each matching method for each data set.
 
-IDC's table is the family's; AccDD, DREAM, DREAM+ and GA-DD change what their own modules list. Facts from the released
-`misc/reproduce.py` and `argument.py` of IDC, AccDD, DREAM and GA-DD, and from `main.py` and `main_DM.py` of DC.
+`FAMILY` is IDC's table, which AccDD, DREAM, DREAM+ and GA-DD take over but for what their own modules list; `DC` is the
+table of DC, DSA and DM. Facts from the released `misc/reproduce.py` and `argument.py` of IDC, AccDD, DREAM and GA-DD,
+and from `main.py` and `main_DM.py` of DC.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from jaxdd.core.config import Implied
 from jaxdd.data import imagenet
 from jaxdd.data.registry import canonical
 from jaxdd.methods.condensation import accdd, dream, gradient_amplification
+from jaxdd.methods.condensation.settings import LR_IMG
 
-_MSE: dict[str, Any] = {"metric": "mse", "lr_img": 5e-3}
+_MSE: dict[str, Any] = {"metric": "mse", "lr_img": LR_IMG}
 _L1: dict[str, Any] = {"metric": "l1", "lr_img": 1e-4, "n_data": 500}
 _IMAGENET: dict[str, Any] = {
     "net_type": "resnet_ap",
@@ -24,7 +26,7 @@ _IMAGENET: dict[str, Any] = {
     "mix_p": 1.0,
     "base_size": 224,
 }
-IDC: dict[str, dict[str, Any]] = {
+FAMILY: dict[str, dict[str, Any]] = {  # data set -> settings of IDC, AccDD, DREAM, DREAM+ and GA-DD
     "digits": {**_MSE, "base_size": 8, "n_data": 500},  # ours
     "mnist": {**_L1, "base_size": 28},
     "fashion_mnist": {**_L1, "base_size": 32},
@@ -40,7 +42,7 @@ ITERATIONS, IMAGENET_ITERATIONS = 2000, 500  # outer ones
 
 DSA_STRATEGY = "color_crop_cutout_flip_scale_rotate"
 NO_FLIP = ("mnist", "svhn_cropped", "digits")
-DC: dict[str, Any] = {
+DC: dict[str, Any] = {  # settings of DC, DSA and DM
     "space": "standardised",
     "aug_family": "dsa",
     "metric": "ours",
@@ -66,7 +68,7 @@ def implied(values: Mapping[str, Any]) -> Implied:
     """
     name, dataset = str(values.get("method", "idc")), family_of(str(values.get("dataset_name", "cifar10")))
     ipc, factor = _integer(values, "n_images"), _integer(values, "factor")
-    of_method = _dc(name, dataset, ipc) if name in ("dc", "dsa", "dm") else _idc(name, dataset, ipc, factor)
+    of_method = _dc(name, dataset, ipc) if name in ("dc", "dsa", "dm") else _of_family(name, dataset, ipc, factor)
     chosen = {**of_method, **values}
     if "net_aug" not in chosen:
         chosen["net_aug"] = without_cutout(chosen.get("aug_type", "color_crop_cutout"), chosen.get("mixup_net", "cut"))
@@ -78,7 +80,7 @@ def implied(values: Mapping[str, Any]) -> Implied:
 
 
 def iterations(name: str, dataset: str) -> int:
-    """Returns outer iterations of a published run."""
+    """Returns the number of outer iterations of a published run."""
     if name in ("dc", "dsa"):
         return DC_ITERATIONS + 1
     if name == "dm":
@@ -90,7 +92,7 @@ def iterations(name: str, dataset: str) -> int:
 
 
 def family_of(dataset: str) -> str:
-    """Returns the data set by whose row of the table it goes: itself, or `imagenet10` and `imagenet100` for subsets."""
+    """Returns the row of the tables for a data set: its name, or `imagenet10` or `imagenet100` for a subset."""
     subset = imagenet.parse(dataset)
     if subset is None:
         return canonical(dataset)
@@ -98,14 +100,14 @@ def family_of(dataset: str) -> str:
 
 
 def without_cutout(strategy: Any, mixing: str) -> Any:
-    """Returns the strategy that networks train with: that of the matching, with CutMix in place of cutout."""
+    """Returns the augmentation that networks train with: that of the matching, without cutout where there is CutMix."""
     if mixing != "cut" or not isinstance(strategy, str):
         return strategy
     return "_".join(word for word in strategy.split("_") if word != "cutout") or None
 
 
-def _idc(name: str, dataset: str, ipc: int, factor: int) -> dict[str, Any]:
-    settings: dict[str, Any] = dict(IDC.get(dataset, OTHER))
+def _of_family(name: str, dataset: str, ipc: int, factor: int) -> dict[str, Any]:
+    settings: dict[str, Any] = dict(FAMILY.get(dataset, OTHER))
     settings |= {"inner_loop": 100, "half_width": dataset in ("cifar10", "cifar100")}
     if dataset == "mnist" and factor > 1:
         settings |= {"aug_type": "color_crop", "mixup_net": "vanilla"}
@@ -142,6 +144,6 @@ def _dc(name: str, dataset: str, ipc: int) -> dict[str, Any]:
 
 
 def _integer(values: Mapping[str, Any], key: str, default: int = 1) -> int:
-    """Returns a value that may still be of the wrong type, which is told later."""
+    """Returns a positive integer setting; the default where it is missing, or wrong, which is refused later."""
     value = values.get(key, default)
     return value if isinstance(value, int) and value > 0 else default

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NAMES = ("dc", "dsa", "dm", "idc", "accdd", "dream", "dream_plus", "ga")
 NETWORKS = Literal["convnet", "resnet", "resnet_ap", "densenet"]
+LR_IMG = 5e-3  # by which images are learned where gradients are compared by `mse`
 ARCHITECTURES = {"convnet": "conv", "resnet": "resnet_idc"}  # names in `models.registry` that differ from theirs
 
 
@@ -89,7 +90,7 @@ class CondensationSettings:
     mix_p: float = setting(0.5, "probability of CutMix per batch", low=0, high=1)
     beta: float = setting(1.0, "CutMix: lambda is drawn from Beta(beta, beta)", low=1e-3)
 
-    lr_img: float = setting(5e-3, "learning rate of the images, before base_size scales it", low=0)
+    lr_img: float = setting(LR_IMG, "learning rate of the images, before base_size scales it", low=0)
     base_size: int | None = setting(
         None, "multiplies lr_img by ipc/10 and (side/base_size)^2, as IDC tunes it; null: lr_img as it is", low=1
     )

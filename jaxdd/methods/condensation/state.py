@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from jaxtyping import Float, Int32
+
 from jaxdd.core.types import Array
 from jaxdd.methods.condensation.gradient_amplification import Stage
 from jaxdd.training import sgd
@@ -14,22 +16,22 @@ class CondensationState(NamedTuple):
 
     Arguments:
         step: inner iterations done.
-        images: S, `[classes, m, side, side, channels]`.
+        images: S, m stored images of each class.
         buffer: the momentum of its SGD.
-        average: E, like S; None without an average.
+        average: E; None without an average.
         network: theta and the momentum of its SGD.
-        matched: rows of the real images that each class is matched with, `[classes, batch_real]`.
-        trained: rows of the real images that the network trains on in this step, `[n_data or more]`.
+        matched: rows of the real images that each class is matched with.
+        trained: rows of the real images that the network trains on in this step.
         stage: of shifted labels.
-        losses: `[2]`, of this step's matching, summed over classes: with the own label, and with the shifted one.
+        losses: of this step's matching, summed over classes: with the own label, and with the shifted one.
     """
 
-    step: Array
-    images: Array
-    buffer: Array
-    average: Array | None
+    step: Int32[Array, ""]
+    images: Float[Array, "classes m h w c"]
+    buffer: Float[Array, "classes m h w c"]
+    average: Float[Array, "classes m h w c"] | None
     network: sgd.Trained
-    matched: Array
-    trained: Array
+    matched: Int32[Array, "classes batch_real"]
+    trained: Int32[Array, " rows"]
     stage: Stage
-    losses: Array
+    losses: Float[Array, "2"]

@@ -1,7 +1,7 @@
 """The sweep over the classes: each takes its gradient and its step; `methods.condensation.method` has the equations.
 
-k classes at a time take their gradients together, each at the place where its turn in the sweep finds it; k is all
-classes on accelerators, one (of each device) on CPU. The numbers do not depend on k.
+The gradients of k classes are computed together, each where the images stand when its turn comes. On accelerators k is
+the number of classes, on CPU one (on each device); the numbers do not depend on it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HELD = 10  # activations of a block that are alive together: convolution, norm, 
 
 
 def together(settings: CondensationSettings, image_shape: tuple[int, int, int], classes: int) -> int:
-    """Returns k: the largest divisor of the number of classes that the backend can do at once and the memory holds."""
+    """Returns k: the largest divisor of the number of classes that the backend takes at once and the memory holds."""
     most = backend.classes_at_once(classes)
     if most > sharding.ways():
         room = backend.working_memory() * sharding.ways()
@@ -37,8 +37,7 @@ def together(settings: CondensationSettings, image_shape: tuple[int, int, int], 
 
 
 def memory_of_class(settings: CondensationSettings, image_shape: tuple[int, int, int], classes: int) -> int:
-    """Returns bytes that matching one class takes, roughly: `HELD` times the largest activation of the images under
-    way."""
+    """Estimates the bytes that matching one class takes: `HELD` times the largest activation of its images."""
     network = settings.network(image_shape, classes)
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     blocks = jax.eval_shape(lambda key, image: network.apply(network.init(key), image).blocks, jax.random.key(0), image)
@@ -51,7 +50,7 @@ def memory_of_class(settings: CondensationSettings, image_shape: tuple[int, int,
 def sweep(
     settings: CondensationSettings, state: CondensationState, data: Examples, key: Key, index: Array
 ) -> CondensationState:
-    """Returns the steps of the classes `index * k ... index * k + k - 1`.
+    """Takes the steps of the classes `index * k ... index * k + k - 1`.
 
     Arguments:
         key: of this step of the run; a class's choices depend on it and on the class alone.
@@ -80,7 +79,7 @@ def sweep(
 
 
 def _coasted(settings: CondensationSettings, held: dict[str, Array], rate: float, steps: int) -> dict[str, Array]:
-    """Returns the images of the other classes after the steps of k classes."""
+    """Returns images, momentum and average as k steps of other classes leave them."""
     held = dict(held)
     for _ in range(steps):
         if settings.shared_momentum:
@@ -94,15 +93,16 @@ def _coasted(settings: CondensationSettings, held: dict[str, Array], rate: float
 def gradients_of(
     settings: CondensationSettings, state: CondensationState, data: Examples, images: Array, labels: Array, key: Key
 ) -> tuple[Array, Array]:
-    """Returns the gradients of the matching loss of several classes, each in its own images; shared out among the
-    devices.
+    """Returns the gradient of each of several classes' matching loss in its own images.
+
+    The classes are shared out among the devices.
 
     Arguments:
-        images: `[k, m, side, side, channels]`, where each class stands.
+        images: `[k, m, side, side, channels]`, those of each class as its turn finds them.
         labels: `[k]` int.
 
     Returns:
-        Like `images`, and the parts of the loss, `[k, 2]`.
+        The gradients, like `images`; and the parts of the losses, `[k, 2]`.
     """
 
     def some(xs: PyTree, state: CondensationState, data: Examples, key: Key) -> tuple[Array, Array]:
@@ -132,7 +132,7 @@ def gradient_of(
         real: `[batch_real, side, side, channels]`.
 
     Returns:
-        Like `images`, and `[2]`.
+        The gradient, like `images`; and the parts of the loss, `[2]`.
     """
     network, variables = settings.network(data.image_shape, data.classes), state.network.variables
     augment, alike = (

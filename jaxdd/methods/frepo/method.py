@@ -31,6 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float, Int, Int32, Shaped
 
 from jaxdd import models
 from jaxdd.core import sharding, trees
@@ -39,6 +40,7 @@ from jaxdd.core.procedure import BatchRule, Method
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
 from jaxdd.data.device.sampling import first_images
+from jaxdd.kernels.meta_gradient import label_margin
 from jaxdd.kernels.ridge import Ridge, kernel
 from jaxdd.methods.frepo.settings import FRePoSettings
 from jaxdd.models.network import Network
@@ -51,12 +53,12 @@ class Prototypes(NamedTuple):
     """Learned parts of a distilled set.
 
     Arguments:
-        images: `[p, height, width, channels]`, class-major.
-        labels: `[p, k]`.
+        images: X, class-major.
+        labels: Y.
     """
 
-    images: Array
-    labels: Array
+    images: Float[Array, "p h w c"]
+    labels: Float[Array, "p classes"]
 
 
 class FRePoState(NamedTuple):
@@ -69,7 +71,7 @@ class FRePoState(NamedTuple):
     """
 
     prototypes: Prototypes
-    optimizer: PyTree
+    optimizer: PyTree[Shaped[Array, "..."]]
     pool: pool.Member
 
 
@@ -82,8 +84,8 @@ class Draws(NamedTuple):
         renewal: key of the network that may replace it.
     """
 
-    model: Array
-    rows: Array | None
+    model: Int32[Array, ""]
+    rows: Int[Array, " m"] | None
     renewal: Key
 
 
@@ -100,7 +102,7 @@ class FRePo(FRePoSettings, Method[FRePoState]):
 
     @property
     def needs_float64(self) -> bool:
-        """The kernel matrix may be float64."""
+        """Whether the kernel matrix is float64."""
         return self.use_x64
 
     def network(self, image_shape: tuple[int, int, int], classes: int) -> Network:
@@ -117,11 +119,11 @@ class FRePo(FRePoSettings, Method[FRePoState]):
         )
 
     def describe(self, image_shape: tuple[int, int, int], classes: int) -> str:
-        """Describes its networks."""
+        """Describes the networks."""
         return f"{self.network(image_shape, classes)}, {self.normalization} norm, pool of {self.pool_model_count}"
 
     def init(self, key: Key, data: Examples) -> FRePoState:
-        """Starts from real images, scaled centred labels, and a pool of new networks of staggered ages."""
+        """Returns the state with real images, scaled centred labels, and a pool of new networks of staggered ages."""
         chosen = first_images(data, self.n_images, purpose_key(key, "synthetic"))
         images, k = chosen.images, data.classes
         labels = (jax.nn.one_hot(chosen.labels, k, dtype=images.dtype) - 1 / k) / np.sqrt(k / 10).astype(images.dtype)
@@ -132,7 +134,7 @@ class FRePo(FRePoSettings, Method[FRePoState]):
         return FRePoState(prototypes, self._optimizer().init(prototypes), networks._replace(age=ages))
 
     def step(self, state: FRePoState, batch: Examples, key: Key) -> tuple[FRePoState, Metrics]:
-        """Returns one outer step on one batch of real images."""
+        """Takes one outer step on one batch of real images."""
         return self.update(state, batch, self.draw(key, stored=len(state.prototypes.images)))
 
     def result(self, state: FRePoState) -> DistilledSet:
@@ -153,7 +155,7 @@ class FRePo(FRePoSettings, Method[FRePoState]):
         return Draws(model, rows, purpose_key(key, "renewal"))
 
     def update(self, state: FRePoState, batch: Examples, draws: Draws) -> tuple[FRePoState, Metrics]:
-        """Returns one outer step with every random choice given; deterministic."""
+        """Takes one outer step with every random choice given; deterministic."""
         network = self.network(batch.image_shape, batch.classes)
         member = trees.take(state.pool, draws.model)
         gradient, metrics = sharding.mean(self.meta_gradient(network, member, state.prototypes, batch))
@@ -173,7 +175,7 @@ class FRePo(FRePoSettings, Method[FRePoState]):
             images, labels = self.expand(prototypes)
             predicted = self.predict(real, network.apply(member.variables, images).features, labels)
             squared = jnp.mean(jnp.sum((predicted - targets) ** 2, axis=-1)) / 2
-            margin = label_margin(labels[: len(prototypes.labels)])
+            margin = label_margin(labels[: len(prototypes.labels)], 1.0)
             accuracy = jnp.mean(jnp.argmax(predicted, -1) == batch.labels)
             return squared - margin, {"squared_loss": squared, "margin": margin, "accuracy": accuracy}
 
@@ -181,8 +183,7 @@ class FRePo(FRePoSettings, Method[FRePoState]):
         return gradient, {"loss": value, **metrics, "gradient_norm": trees.norms(gradient).images}
 
     def expand(self, prototypes: Prototypes) -> Prototypes:
-        """Returns the set as the regression sees it: first the stored images, then their mirror images if
-        `use_flip`."""
+        """Returns the set as the regression sees it: the stored images, then their mirror images if `use_flip`."""
         images, labels = prototypes
         labels = labels if self.learn_labels else jax.lax.stop_gradient(labels)
         if not self.use_flip:
@@ -215,10 +216,3 @@ class FRePo(FRePoSettings, Method[FRePoState]):
     def _optimizer(self) -> optax.GradientTransformation:
         schedule = optax.cosine_decay_schedule(self.proto_learning_rate, self.schedule_steps, alpha=FINAL_RATE)
         return optax.lamb(schedule)
-
-
-def label_margin(labels: Array) -> Array:
-    """Returns mean of top1 - top2 over the rows of `labels`, `[n, k]`, each counted up to 1/k: it keeps a class on
-    top."""
-    highest, _ = jax.lax.top_k(labels, 2)
-    return jnp.mean(jnp.minimum(highest[:, 0] - highest[:, 1], 1 / labels.shape[-1]))

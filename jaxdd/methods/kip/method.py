@@ -30,15 +30,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float, Shaped
 
 from jaxdd.core import sharding, trees
-from jaxdd.core.config import ConfigFile, build
+from jaxdd.core.config import build, layer
 from jaxdd.core.distilled import DistilledSet, Space
 from jaxdd.core.errors import ConfigError
 from jaxdd.core.precision import exact_products, float64
 from jaxdd.core.procedure import BatchRule, Method
 from jaxdd.core.random import purpose_key
-from jaxdd.core.types import Array, Examples, Key, Metrics
+from jaxdd.core.types import Array, Examples, Key, Metrics, PyTree
 from jaxdd.data.dataset import Dataset
 from jaxdd.data.device.preprocess import Preprocessing
 from jaxdd.data.device.sampling import first_images
@@ -52,19 +53,19 @@ class Support(NamedTuple):
     """Learned parts of a distilled set.
 
     Arguments:
-        images: `[n, height, width, channels]`, class-major.
-        labels: `[n, classes]`.
+        images: X_s, class-major.
+        labels: y_s.
     """
 
-    images: Array
-    labels: Array
+    images: Float[Array, "n h w c"]
+    labels: Float[Array, "n classes"]
 
 
 class KIPState(NamedTuple):
     """All that a run holds: the learned parts, and Adam's state."""
 
     support: Support
-    optimizer: optax.OptState
+    optimizer: PyTree[Shaped[Array, "..."]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,21 +76,21 @@ class KIP(KIPSettings, Method[KIPState]):
 
     @property
     def batch_rule(self) -> BatchRule:
-        """Equally many real images of every class; all there are for solved labels."""
+        """Equally many real images of every class; the whole data set for solved labels."""
         return BatchRule("all") if self.labels == "solved" else BatchRule("class", self.batch_per_class)
 
     @property
     def kind(self) -> Space:
-        """Standardised per channel, or KIP's whitening."""
+        """The space of the images: standardised per channel, or KIP's whitening."""
         return self.preprocess
 
     @property
     def needs_float64(self) -> bool:
-        """The kernels may be float64."""
+        """Whether the kernels are float64."""
         return self.use_x64
 
     def describe(self, image_shape: tuple[int, int, int], classes: int) -> str:
-        """Describes its kernel, and what becomes of the labels.
+        """Describes the kernel, and what becomes of the labels.
 
         Raises:
             UsageError: neural-tangents is not installed.
@@ -112,13 +113,13 @@ class KIP(KIPSettings, Method[KIPState]):
         )
 
     def init(self, key: Key, data: Examples) -> KIPState:
-        """Starts from real images and labels one-hot minus 1/k."""
+        """Returns the state with real images, and labels one-hot minus 1/k."""
         chosen = first_images(data, self.n_images, purpose_key(key, "synthetic"))
         support = Support(chosen.images, _centred(chosen))
         return KIPState(support, self._optimizer().init(support))
 
     def step(self, state: KIPState, batch: Examples, key: Key) -> tuple[KIPState, Metrics]:
-        """Returns one step of Adam, or the solution for the labels."""
+        """Takes one step of Adam, or solves for the labels."""
         del key  # nothing is random but the batch
         batch = sharding.rows(batch)
         if self.labels == "solved":
@@ -143,7 +144,7 @@ class KIP(KIPSettings, Method[KIPState]):
         return loss, {"loss": loss, "accuracy": accuracy}
 
     def predict(self, support: Support, images: Array) -> Array:
-        """K_ts A^-1 y_s.
+        """Returns K_ts A^-1 y_s, the labels predicted for other images.
 
         Arguments:
             support: the synthetic images and labels.
@@ -161,12 +162,12 @@ class KIP(KIPSettings, Method[KIPState]):
         return Ridge(matrix, factor).solve(self._wide(support.labels))
 
     def apply(self, weights: Array, synthetic: Array, images: Array) -> Array:
-        """K_ts `weights`, `[m, classes]`."""
+        """Returns K_ts `weights`, `[m, classes]`."""
         with exact_products():
             return self.kernel_fn(self._wide(images), self._wide(synthetic)) @ weights
 
     def solve_labels(self, synthetic: Array, batch: Examples) -> Array:
-        """Returns a K_ts^+ Y_t, the labels of least loss on the batch, `[n, classes]` in the images' type."""
+        """Returns A K_ts^+ Y_t, the labels of least loss on the batch, `[n, classes]` in the images' type."""
         cross = self.kernel_fn(self._wide(batch.images), self._wide(synthetic))
         weights = jnp.linalg.lstsq(cross, _centred(batch).astype(cross.dtype))[0]
         with exact_products():
@@ -191,7 +192,7 @@ def kernel_accuracy(
     *,
     chunk: int = 1000,
 ) -> float:
-    """Returns the accuracy of kernel ridge regression from a distilled set on the real test images: KIP's own measure.
+    """Returns the accuracy of kernel ridge regression from a distilled set on the real test images, as KIP measures it.
 
     Arguments:
         distilled: the set; any method's.
@@ -221,7 +222,7 @@ def kernel_accuracy(
 
 
 def made_with(distilled: DistilledSet) -> KIP:
-    """Returns the method that a set says it was made with.
+    """Returns the KIP method that a set was made with, from its provenance.
 
     Raises:
         ConfigError: it was another one than KIP.
@@ -234,7 +235,7 @@ def made_with(distilled: DistilledSet) -> KIP:
             expected="a set made by KIP, or a method that names the kernel",
             remedy="give a method, e.g. KIP(architecture='fc', kernel_depth=1)",
         )
-    return build(ConfigFile("the set's provenance", made["settings"]), {"kip": KIP})["kip"]
+    return build([layer(made["settings"], "the set's provenance")], {"kip": KIP})["kip"]
 
 
 def _centred(examples: Examples) -> Array:

@@ -1,10 +1,12 @@
-"""Every random choice of one outer step of RCIG, made in one place so that tests can pass all of them in."""
+"""Every random choice of one outer step of RCIG, made in one place: so a test can choose them itself."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import jax
+from jaxtyping import Int, Int32
+from jaxtyping import Key as Keys
 
 from jaxdd.core import sharding
 from jaxdd.core.random import purpose_key
@@ -22,24 +24,24 @@ class Draws(NamedTuple):
         renewal: key of the network that may replace it.
         direct: per repeat, the rows of the expanded set and of the real batch that gradients flow through.
         implicit: per repeat, rows of the expanded set.
-        inner, hinv: `[steps, m]` rows of the expanded set, for `adam`.
-        pool_rows: `[n_max_steps_pool, m]` rows of the stored set.
-        inner_augment, pool_augment: `[steps]` keys.
-        direct_augment, implicit_augment: `[aug_repeats]` keys.
+        inner, hinv: rows of the expanded set by step, for `adam`.
+        pool_rows: rows of the stored set by step.
+        inner_augment, pool_augment: keys by step.
+        direct_augment, implicit_augment: keys by repeat.
     """
 
-    model: Array
-    pool_steps: Array
+    model: Int32[Array, ""]
+    pool_steps: Int32[Array, ""]
     renewal: Key
     direct: tuple[Rows, ...]
-    implicit: tuple[Array | None, ...]
-    inner: Array | None = None
-    hinv: Array | None = None
-    pool_rows: Array | None = None
-    inner_augment: Array | None = None
-    pool_augment: Array | None = None
-    direct_augment: Array | None = None
-    implicit_augment: Array | None = None
+    implicit: tuple[Int[Array, " _"] | None, ...]
+    inner: Int[Array, "n_inner_steps _"] | None = None
+    hinv: Int[Array, "n_hinv_steps _"] | None = None
+    pool_rows: Int[Array, "n_max_steps_pool _"] | None = None
+    inner_augment: Keys[Array, " n_inner_steps"] | None = None
+    pool_augment: Keys[Array, " n_max_steps_pool"] | None = None
+    direct_augment: Keys[Array, " aug_repeats"] | None = None
+    implicit_augment: Keys[Array, " aug_repeats"] | None = None
 
 
 def draw(settings: RCIGSettings, key: Key, *, stored: int, real: int) -> Draws:

@@ -34,11 +34,11 @@ PARAMETER_COPIES = 8  # of one network: tangents, gradients, vectors of the solv
 
 
 class Footprint(NamedTuple):
-    """Bytes of one outer step on each device.
+    """The memory of one outer step on each device, in bytes.
 
     Arguments:
-        kept: of one image's activations.
-        fixed: of all that chunks do not bound.
+        kept: bytes of one image's activations.
+        fixed: bytes of all that does not become smaller with the chunks.
         chunk: images at once; None for all.
         rows: images whose activations are held at a time.
     """
@@ -50,7 +50,7 @@ class Footprint(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """At the most that a step holds at a time."""
+        """The most that a step holds at a time."""
         return self.fixed + self.rows * self.kept
 
 
@@ -74,7 +74,7 @@ def footprint(settings: RCIGSettings, network: Network, *, stored: int, real: in
 
 
 def demand(settings: RCIGSettings, network: Network, *, stored: int, real: int) -> Demand:
-    """Returns the same for users."""
+    """Returns the memory of a step in words for users, and the settings that lower it."""
     needs = footprint(settings, network, stored=stored, real=real)
     n = stored * (2 if settings.use_flip else 1)
     cut = needs.chunk is not None and needs.chunk < n
@@ -89,7 +89,7 @@ def demand(settings: RCIGSettings, network: Network, *, stored: int, real: int) 
 
 
 def limit_bytes(settings: RCIGSettings) -> int | None:
-    """Returns the setting in bytes."""
+    """Returns `memory_limit` in bytes."""
     return None if settings.memory_limit is None else int(settings.memory_limit * 1e9)
 
 
@@ -107,7 +107,7 @@ def _variables(network: Network) -> PyTree:
 
 @functools.cache
 def _kept(network: Network, looped: bool) -> tuple[int, int]:
-    """Returns bytes that the solver and the direct gradient keep of one image: the sizes of what JAX saves.
+    """Returns the bytes that the solver and the direct gradient keep of one image: the sizes of what JAX saves.
 
     Arguments:
         looped: the solver applies the network within a device loop.

@@ -31,6 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float, Int32, Shaped
 
 from jaxdd import models
 from jaxdd.augment import build as build_augmentation
@@ -72,9 +73,9 @@ class RCIGState(NamedTuple):
         rates: learning rates of the `adam` solver and their statistics.
     """
 
-    step: Array
+    step: Int32[Array, ""]
     synthetic: Synthetic
-    optimizer: PyTree
+    optimizer: PyTree[Shaped[Array, "..."]]
     ema: Synthetic
     pool: pool.Member
     rates: rcig_rates.Rates
@@ -87,15 +88,15 @@ class MetaGradient(NamedTuple):
         direct, implicit: d and c, before clipping.
         total: d plus clipped c.
         metrics: scalars to report.
-        losses, residuals: of the inner solver and of the inverse-Hessian product, by step.
+        losses, residuals: of the inner solver by step, and of the inverse-Hessian product by step.
     """
 
     direct: Synthetic
     implicit: Synthetic
     total: Synthetic
     metrics: Metrics
-    losses: Array
-    residuals: Array
+    losses: Float[Array, " inner_steps"]
+    residuals: Float[Array, " hinv_steps"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +124,8 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         )
 
     def describe(self, image_shape: tuple[int, int, int], classes: int) -> str:
-        """Describes its networks, and how the inner problem is solved."""
+        """Describes the networks, and how the inner problem is solved; refuses an augmentation that does not exist."""
+        build_augmentation(self.aug, image_shape[0])
         network = self.network(image_shape, classes)
         return f"{network}, pool of {self.pool_model_count}; inner solver {self.inner_solver}"
 
@@ -133,10 +135,10 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         return memory.demand(self, network, stored=self.n_images * classes, real=self.batch_size)
 
     def init(self, key: Key, data: Examples) -> RCIGState:
-        """Starts from images given, else from real ones or noise; labels one-hot minus 1/k; a pool of new networks."""
+        """Returns the state with images given, real or noise, labels one-hot minus 1/k, and a pool of new networks."""
         chosen = first_images(data, self.n_images, purpose_key(key, "synthetic"))
         images = chosen.images
-        if self.init_random_noise and not jax.tree.leaves(data.start):
+        if self.init_random_noise and data.first_images is None:
             images = 0.3 * jax.random.normal(purpose_key(key, "noise"), images.shape, images.dtype)
         labels = jax.nn.one_hot(chosen.labels, data.classes, dtype=images.dtype) - 1 / data.classes
         synthetic = Synthetic(images, labels, jnp.zeros((), images.dtype))
@@ -154,7 +156,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         return state
 
     def step(self, state: RCIGState, batch: Examples, key: Key) -> tuple[RCIGState, Metrics]:
-        """Returns one outer step on one batch of real images."""
+        """Takes one outer step on one batch of real images."""
         return self.update(state, batch, draw(self, key, stored=len(state.synthetic.images), real=len(batch)))
 
     def result(self, state: RCIGState) -> DistilledSet:
@@ -169,7 +171,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         )
 
     def update(self, state: RCIGState, batch: Examples, draws: Draws) -> tuple[RCIGState, Metrics]:
-        """Returns one outer step with every random choice given; deterministic."""
+        """Takes one outer step with every random choice given; deterministic."""
         network = self.network(batch.image_shape, batch.classes)
         member = trees.take(state.pool, draws.model)
         gradient = sharding.mean(self.meta_gradient(network, member, state, batch, draws))
@@ -178,7 +180,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
     def advance(
         self, network: Network, member: pool.Member, state: RCIGState, gradient: MetaGradient, draws: Draws
     ) -> tuple[RCIGState, Metrics]:
-        """Updates what follows the meta-gradient: the set, its average, the network of the pool, the learning rates."""
+        """Updates the set by its meta-gradient, then its average, the network of the pool and the learning rates."""
         update, optimizer = self._optimizer().update(gradient.total, state.optimizer, state.synthetic)
         synthetic = trees.add(state.synthetic, update)
         ema = jax.tree.map(lambda old, new: EMA_DECAY * old + (1 - EMA_DECAY) * new, state.ema, synthetic)
@@ -232,7 +234,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
             state.synthetic,
             self.expand,
             batch,
-            lam=self.l2_rate * len(state.synthetic.images),
+            lam=self._lam(state.synthetic),
             steps=(self.n_inner_steps, self.n_hinv_steps),
             rates=state.rates,
         )
@@ -264,7 +266,7 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         problem = InnerProblem(
             forward,
             member.params,
-            lam=self.l2_rate * len(state.synthetic.images),
+            lam=self._lam(state.synthetic),
             last=LAST,
             linear=self.linearize,
             double=self.use_x64,
@@ -286,6 +288,10 @@ class RCIG(RCIGSettings, Method[RCIGState]):
         rate = naive.POOL_LEARNING_RATE if self.naive_loss else self.pool_learning_rate
         chunk = self._chunk(network, synthetic)
         return pool.train(network, member, draws.pool_steps, batches, learning_rate=rate, chunk=chunk)
+
+    def _lam(self, synthetic: Synthetic) -> float:
+        """Returns lambda of the module's header."""
+        return self.l2_rate * len(synthetic.images)
 
     def _chunk(self, network: Network, synthetic: Synthetic) -> int | None:
         stored = len(synthetic.images)

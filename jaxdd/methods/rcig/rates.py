@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Float, Int32
 
 from jaxdd.core import backend
 from jaxdd.core.types import Array
@@ -31,21 +32,21 @@ class Rates(NamedTuple):
         risen, fallen, seen: counts of steps.
     """
 
-    inner: Array
-    hvp: Array
-    risen: Array
-    fallen: Array
-    seen: Array
+    inner: Float[Array, ""]
+    hvp: Float[Array, ""]
+    risen: Int32[Array, ""]
+    fallen: Int32[Array, ""]
+    seen: Int32[Array, ""]
 
 
 def start(inner: float, hvp: float, dtype: Any) -> Rates:
-    """Rates before step 0, in the images' type."""
+    """Returns the rates before step 0, in the images' type."""
     zero = jnp.zeros((), jnp.int32)
     return Rates(jnp.asarray(inner, dtype), jnp.asarray(hvp, dtype), zero, zero, zero)
 
 
 def status(losses: Array) -> Array:
-    """Returns +1, 0 or -1 for `[steps]` losses; 0 for an empty run or one with NaN."""
+    """Returns the status (+1, 0 or -1) of losses `[steps]`; 0 for none, and for any with NaN."""
     if losses.shape[0] < 2:
         return jnp.zeros((), jnp.int32)
     falling = jnp.all(losses[:-1] > losses[1:])

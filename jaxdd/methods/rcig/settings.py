@@ -86,8 +86,7 @@ class RCIGSettings:
 
     @classmethod
     def implied(cls, values: Mapping[str, Any]) -> Implied:
-        """Returns the default of the original's flag --n_images; and the `adam` solver, by settings that only it
-        knows."""
+        """Returns the original's default of `n_images`, and the `adam` solver where given settings need it."""
         settings: dict[str, Any] = {} if "n_images" in values else {"n_images": 10}
         only = [] if "inner_solver" in values else adam_only(values)
         if only:
@@ -97,7 +96,7 @@ class RCIGSettings:
         )
 
     def notices(self) -> tuple[str, ...]:
-        """Returns what two settings mean under the exact solvers."""
+        """Returns notices about two settings that mean something else under the exact solvers."""
         sizes = {"inner_train_batch_size": self.inner_train_batch_size, "hinv_batch_size": self.hinv_batch_size}
         used = ", ".join(f"{name} = {size}" for name, size in sizes.items() if size is not None)
         if not used or self.inner_solver == "adam":
@@ -106,7 +105,7 @@ class RCIGSettings:
 
     @property
     def needs_float64(self) -> bool:
-        """The kernel matrix may be float64."""
+        """Whether the kernel matrix is float64."""
         return self.use_x64
 
     def outline(self) -> Self:
@@ -115,7 +114,7 @@ class RCIGSettings:
 
 
 def adam_only(values: Mapping[str, Any]) -> list[str]:
-    """Returns names of the given settings whose values only the `adam` solver knows."""
+    """Returns the names of those given settings whose values belong to the `adam` solver alone."""
     uses = {
         "aug": values.get("aug") is not None,
         "linearize": values.get("linearize") is False,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from jaxdd.core import backend, trees
 from jaxdd.core.errors import ConfigError
@@ -39,11 +40,11 @@ class Solution(NamedTuple):
     theta: PyTree
     respond: Callable[[PyTree], tuple[PyTree, Metrics, Array]]
     metrics: Metrics
-    losses: Array
+    losses: Float[Array, " inner_steps"]
 
 
 def solve_exactly(settings: RCIGSettings, problem: InnerProblem, expanded: Expanded) -> Solution:
-    """Returns theta* = J^T A^-1 Y and u = g - J^T A^-1 J g.
+    """Solves for theta* = J^T A^-1 Y and, given g, for u = g - J^T A^-1 J g.
 
     With `hinv_last_kernel`, as published, the last kernel's tangent takes part in u though not in theta: the second J
     has its columns, so that A is J J^T + (2 K + lam I) (x) I there, and d + c is no longer the exact derivative.
@@ -88,7 +89,7 @@ def _solver(
 
 
 def _require_small(problem: InnerProblem, expanded: Expanded) -> None:
-    """Refuses a dense Jacobian that could not be held."""
+    """Refuses a dense Jacobian that the memory could not hold."""
     needed = expanded.labels.size * trees.byte_size(problem.params)
     if needed > MOST_DENSE_BYTES:
         raise ConfigError(
@@ -107,7 +108,7 @@ def solve_by_adam(
     draws: Draws,
     rates: Rates,
 ) -> Solution:
-    """Returns theta and x by the paper's fixed numbers of Adam steps; u = lam / (n k) x.
+    """Solves for theta and x by the paper's fixed numbers of Adam steps; u = lam / (n k) x.
 
     Arguments:
         member: the network of the pool; its optimiser warms and drifts as in the authors' code.

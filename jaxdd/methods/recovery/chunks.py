@@ -8,14 +8,14 @@ counted from class 0 on.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdd.core.errors import UsageError
+from jaxdd.core.errors import CheckpointError, UsageError
 from jaxdd.core.random import key_for
 
 
@@ -31,14 +31,19 @@ class Chunk(NamedTuple):
     first: int
     stop: int
 
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Chunk:
+        """Returns the chunk that an entry of a manifest is about."""
+        return cls(int(entry["ipc_index"]), int(entry["first"]), int(entry["stop"]))
+
     @property
     def name(self) -> str:
-        """`chunk-003-00100`: index and first class."""
+        """Its name, of index and first class: `chunk-003-00100`."""
         return f"chunk-{self.ipc_index:03d}-{self.first:05d}"
 
     @property
     def labels(self) -> np.ndarray:
-        """`[n]` int32."""
+        """The classes of its images, `[n]` int32."""
         return np.arange(self.first, self.stop, dtype=np.int32)
 
     def __len__(self) -> int:
@@ -48,11 +53,11 @@ class Chunk(NamedTuple):
         return f"image {self.ipc_index} of classes {self.first} to {self.stop - 1}"
 
     def seed(self, seed: int) -> int:
-        """Returns the seed of all chunks of this index in the run with seed `seed`."""
+        """Returns the seed of this chunk, which all chunks of one index share, in a run with seed `seed`."""
         return int(jax.random.bits(key_for(seed, "recover", self.ipc_index), (), jnp.uint32))
 
     def groups(self, group: int) -> np.ndarray:
-        """Returns `[groups]` int32: the numbers of its groups of `group` images, from class 0 on."""
+        """Returns the numbers of its groups of `group` images, counted from class 0: `[groups]` int32."""
         return self.first // group + np.arange(max(1, len(self) // group), dtype=np.int32)
 
 
@@ -74,7 +79,7 @@ def chunks(classes: int, ipc_indices: Iterable[int], size: int, group: int) -> t
 
 
 def share(all_chunks: tuple[Chunk, ...], shard: tuple[int, int]) -> tuple[Chunk, ...]:
-    """Returns the chunks of one of several processes: of shard (i, n), numbers i, i + n, i + 2 n, ...
+    """Returns the chunks that one of several processes makes: of shard (i, n) the numbers i, i + n, i + 2 n, ...
 
     Raises:
         UsageError: no such shard.
@@ -88,3 +93,31 @@ def share(all_chunks: tuple[Chunk, ...], shard: tuple[int, int]) -> tuple[Chunk,
             remedy="number the shards from 0",
         )
     return all_chunks[index::count]
+
+
+def require_complete(missing: Iterable[Chunk], where: str, why: str) -> None:
+    """Refuses a set in which there are chunks missing, by naming them.
+
+    Raises:
+        CheckpointError: see above.
+    """
+    named: dict[int, list[list[int]]] = {}
+    for chunk in sorted(missing):
+        ranges = named.setdefault(chunk.ipc_index, [])
+        if ranges and ranges[-1][1] == chunk.first:
+            ranges[-1][1] = chunk.stop
+        else:
+            ranges.append([chunk.first, chunk.stop])
+    if named:
+        lines = [f"image {index} of classes {_listed(ranges)}" for index, ranges in named.items()]
+        more = [f"... and {len(lines) - 10} more"] if len(lines) > 10 else []
+        raise CheckpointError(
+            f"{why}\n  " + "\n  ".join([*lines[:10], *more]),
+            where=where,
+            expected="every image of every class",
+            remedy="run the same command, or the shards that are left, until they are finished",
+        )
+
+
+def _listed(ranges: list[list[int]]) -> str:
+    return ", ".join(f"{first} to {stop - 1}" if stop - first > 1 else str(first) for first, stop in ranges)

@@ -1,17 +1,18 @@
-"""The loss by which images are recovered (SRe2L, arXiv 2306.13092) in one teacher, and its slope in the images.
+"""The loss by which images are recovered from one teacher (SRe2L, arXiv 2306.13092).
 
-    L(x) = a CE(x)  +  r R(x)  +  t TV(x)  +  l mean_n || x_n ||_2            of a group x of images, as they are seen
+    L(x) = ce_weight CE(x)  +  r_bn R(x)  +  tv_l2 TV(x)  +  l2_scale N(x)    of a group x of images, as they are seen
 
-| symbol | here                | what                                                                               |
-|--------|---------------------|------------------------------------------------------------------------------------|
-| CE     | `cross_entropy`     | mean over the group; the teacher normalises by its running statistics              |
-| R      | `statistics`        | of the group, against the running ones (`matching.statistics`); 0 if there are none |
-| TV     | `total_variation`   | four norms over the whole group: of first differences, each way and both diagonals |
-| a, r   | `ce_weight`, `r_bn` |                                                                                    |
-| t, l   | `tv_l2`, `l2_scale` | published: 0                                                                       |
+| symbol | here                   | what                                                                               |
+|--------|------------------------|------------------------------------------------------------------------------------|
+| CE     | `Losses.cross_entropy` | mean over the group; the teacher normalises by its running statistics              |
+| R      | `Losses.statistics`    | the group's against the running ones (`matching.statistics`); 0 if there are none  |
+| TV     | `total_variation`      | four norms over the whole group: of first differences, each way and both diagonals |
+| N      | `mean_norm`            | mean over the images of `|| x_n ||_2`                                              |
 
-A group goes through the teacher in pieces that the caches hold (`backend.rows_at_once`): CE and moments are averages,
-so theirs over the pieces are those of the group. Only the images' slope is computed, not the parameters'.
+The weights are the settings of these names: `r_bn` is one for all teachers or one for each, and `tv_l2` and `l2_scale`
+are 0 in the published commands. A group goes through the teacher in pieces that the caches hold
+(`backend.rows_at_once`): CE and moments are averages, so those of the pieces give those of the group. Only the gradient
+in the images is computed, not that in the parameters.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from jaxdd.core import backend, trees
 from jaxdd.core.types import Array, Moments, PyTree
@@ -31,15 +33,15 @@ from jaxdd.training.sgd import cross_entropy
 
 
 class Losses(NamedTuple):
-    """L and its two main parts, unweighted, scalars."""
+    """L of the module's header, and CE and R unweighted: scalars of one teacher, or one number for each."""
 
-    loss: Array
-    cross_entropy: Array
-    statistics: Array
+    loss: Float[Array, "*teachers"]
+    cross_entropy: Float[Array, "*teachers"]
+    statistics: Float[Array, "*teachers"]
 
 
 def objective(
-    settings: Recovery, network: Network, variables: PyTree, images: Array, labels: Array, *, weight: float
+    settings: Recovery, network: Network, variables: PyTree, images: Array, labels: Array, *, r_bn: float
 ) -> Losses:
     """Returns L of the module's header.
 
@@ -47,17 +49,17 @@ def objective(
         variables: of the teacher.
         images: `[n, height, width, channels]`, as they are seen; a statistics group.
         labels: `[n]` int32.
-        weight: r.
+        r_bn: weight of the statistics for this teacher.
     """
     ce, layers = observe(network, variables, images, labels)
     zero = jnp.zeros_like(ce)
-    r = statistics_loss(layers, first_multiplier=settings.first_bn_multiplier) if layers else zero
-    loss = settings.ce_weight * ce + weight * r
+    statistics = statistics_loss(layers, first_multiplier=settings.first_bn_multiplier) if layers else zero
+    loss = settings.ce_weight * ce + r_bn * statistics
     if settings.tv_l2:
         loss = loss + settings.tv_l2 * total_variation(images)
     if settings.l2_scale:
         loss = loss + settings.l2_scale * mean_norm(images)
-    return Losses(loss, ce, r)
+    return Losses(loss, ce, statistics)
 
 
 def observe(network: Network, variables: PyTree, images: Array, labels: Array) -> tuple[Array, tuple[Moments, ...]]:
@@ -90,5 +92,5 @@ def total_variation(images: Array) -> Array:
 
 
 def mean_norm(images: Array) -> Array:
-    """Returns the mean over images of `|| x_n ||_2`, a scalar."""
+    """Returns N of the module's header, a scalar."""
     return jax.vmap(norm)(images).mean()

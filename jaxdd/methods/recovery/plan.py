@@ -42,7 +42,7 @@ class Stage:
         first: its first iteration, counted over all stages.
         iterations: how many it makes.
         teachers: which networks the images are recovered from, one per iteration in turn.
-        merge: alpha, with which the images meet their patches before it begins; 1 leaves them alone.
+        merge: alpha, the share of the images when they are mixed with their patches before it begins; 1: they are not.
         reset: whether Adam begins anew.
     """
 
@@ -55,7 +55,7 @@ class Stage:
 
     @property
     def steps(self) -> int:
-        """Steps of the procedure: every one is an iteration with each teacher."""
+        """Number of steps: each is one iteration with every teacher."""
         return -(-self.iterations // len(self.teachers))
 
 
@@ -88,15 +88,17 @@ def plan(settings: Recovery, resolution: int, teachers: int = 1) -> tuple[Stage,
 
 
 def resize(images: Array, size: int) -> Array:
-    """Resizes images `[n, height, width, channels]` to `size` pixels, bilinear, not smoothed first; those that fit
-    stay."""
+    """Resizes images `[n, height, width, channels]` to `size` pixels: bilinear, not smoothed first.
+
+    Images of that size stay as they are.
+    """
     if images.shape[1:3] == (size, size):
         return images
     return shared.see(shared.whole(images.shape, size, images.dtype), images)
 
 
 def merge(images: Array, patches: Array, size: int, alpha: float) -> Array:
-    """FADRM's data residual, of the module's header.
+    """Mixes images with the patches that they started from: FADRM's data residual, of the module's header.
 
     Arguments:
         images: `[n, height, width, channels]`, as the stage before left them.

@@ -1,5 +1,4 @@
-"""Settings that SRe2L, CDA, SRe2L++, FADRM and RDED published for a data set, and those of the nearest one
-elsewhere."""
+"""The published settings of SRe2L, CDA, SRe2L++, FADRM and RDED; other data sets take those of the most similar one."""
 
 from __future__ import annotations
 
@@ -48,7 +47,7 @@ STAGES = {"tiny_imagenet": 2}  # of FADRM; four elsewhere
 
 
 def implied(values: Mapping[str, Any], *, resolution: int | None = None, classes: int | None = None) -> Implied:
-    """Returns the published settings for a method and a data set, or those of the data set that is most alike.
+    """Returns the published settings for a method and a data set, or those for the most similar data set.
 
     Arguments:
         values: of a config file or of flags: `method`, `dataset_name` and any other.
@@ -77,14 +76,13 @@ def implied(values: Mapping[str, Any], *, resolution: int | None = None, classes
 
 
 def published_side(dataset: str) -> int | None:
-    """Returns the side in pixels for which a data set's settings are published; None of one that is not known by its
-    name."""
+    """Returns the side in pixels for which a data set's settings are published; None for an unknown name."""
     known = registry.canonical(dataset) in registry.SPECS or _of_imagenet(dataset)
     return _size(dataset, None, None)[0] if known else None
 
 
 def _size(dataset: str, resolution: int | None, classes: int | None) -> tuple[int, int]:
-    """Returns side and number of classes: as given, as the registry knows them, or 64 pixels and 0 for "not known"."""
+    """Returns side and number of classes: as given, else from the registry, else 64 pixels and 0 (not known)."""
     if _of_imagenet(dataset):
         return resolution or imagenet.RESOLUTION, classes or _classes_of_imagenet(dataset)
     known = registry.SPECS.get(registry.canonical(dataset))
@@ -104,7 +102,7 @@ def _classes_of_imagenet(dataset: str) -> int:
 
 
 def _kind(method: str, dataset: str, side: int, classes: int) -> tuple[str, tuple[str, ...]]:
-    """Returns the row of `PUBLISHED` by which a data set goes, and what is to be told of it."""
+    """Returns the row of `PUBLISHED` for a data set, and what a user is told about that choice."""
     named = {"cifar10": "cifar", "cifar100": "cifar", "tiny_imagenet": "tiny_imagenet", "imagenet": "imagenet"}
     named |= {"imagenet1k": "imagenet", "imagenet21k": "imagenet21k", "imagenette": "imagenet", "imagewoof": "imagenet"}
     name = registry.canonical(dataset)
@@ -122,15 +120,14 @@ def _kind(method: str, dataset: str, side: int, classes: int) -> tuple[str, tupl
 
 
 def _jitter(side: int, kind: str) -> int:
-    """Returns the jitter: published 32 at 224 pixels, 4 at 64 and at 32; in proportion below and between the large
-    ones."""
+    """Returns the jitter: published 32 at 224 pixels, 4 at 64 and at 32; in proportion for larger and smaller ones."""
     if kind in ("imagenet", "imagenet21k"):
         return max(1, round(side / 7))
     return min(4, max(1, side // 8))
 
 
 def _stages(side: int, iterations: int, count: int) -> tuple[tuple[int, int], ...] | None:
-    """FADRM's: low and full resolution in turn for large images, equal stages for small ones."""
+    """Returns FADRM's stages: of low and full resolution in turn for large images, of one size for small ones."""
     if iterations < count:
         return None
     low = round(LOW * side) if side >= MOSAIC_FROM else side
@@ -140,12 +137,12 @@ def _stages(side: int, iterations: int, count: int) -> tuple[tuple[int, int], ..
 
 
 def _number(value: Any) -> int:
-    """Returns a setting that may still be of the wrong type, which is told later."""
+    """Returns an integer setting; 1 for a value of the wrong type, which is refused later."""
     return value if isinstance(value, int) else 1
 
 
 def _total(stages: Any, otherwise: int) -> int:
-    """Iterations of stages that may still be of the wrong type, which is told later."""
+    """Returns the sum of the stages' iterations; `otherwise` for stages of the wrong type, which are refused later."""
     try:
         return sum(int(iterations) for _, iterations in stages)
     except (TypeError, ValueError):
@@ -155,7 +152,7 @@ def _total(stages: Any, otherwise: int) -> int:
 def for_size(
     values: dict[str, Any], chosen: Collection[str], dataset: str, side: int | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """Returns a preset's settings for images of another size than those it was written for, and what to tell of it.
+    """Returns a preset's settings for images of another size than it was written for, and what a user is told of it.
 
     Arguments:
         values: the settings.
@@ -172,7 +169,7 @@ def for_size(
 
 
 def told_of_teacher(name: str) -> list[str]:
-    """Returns what to tell where settings were published for ResNet-18 alone.
+    """Returns what a user is told where settings were published for ResNet-18 alone.
 
     Arguments:
         name: of the teacher's architecture, as in `models.TEACHERS`.

@@ -44,7 +44,7 @@ BATCH = 256  # images that go through the teacher together on accelerators
 
 
 def random_rows(key: Key, count: int, ipc: int) -> np.ndarray:
-    """Returns `[ipc]` int: some of `count` images.
+    """Draws `ipc` of `count` images: rows `[ipc]`, int.
 
     Raises:
         ConfigError: there are fewer than `ipc`.
@@ -54,8 +54,9 @@ def random_rows(key: Key, count: int, ipc: int) -> np.ndarray:
 
 
 def medium_rows(network: Network, variables: PyTree, images: Examples, ipc: int) -> np.ndarray:
-    """Returns `[ipc]` int: the images of one class that the teacher finds neither easy nor hard, from the median
-    outwards.
+    """Returns the images of one class that are of medium difficulty for the teacher: rows `[ipc]`, int.
+
+    They lie around the median of its cross-entropies.
 
     Arguments:
         network, variables: the teacher.
@@ -72,7 +73,7 @@ def medium_rows(network: Network, variables: PyTree, images: Examples, ipc: int)
 
 
 def outwards(count: int) -> np.ndarray:
-    """Returns `[count]` int: the places 0 .. count - 1 from ceil(count / 2) outwards, the later one first."""
+    """Returns the places 0 .. count - 1 from ceil(count / 2) outwards, the later one first: `[count]` int."""
     middle = math.ceil(count / 2)
     steps = np.arange(1, 2 * count + 2)
     places = middle + np.where(steps % 2 == 0, 1, -1) * (steps // 2)
@@ -90,7 +91,7 @@ def mosaics(
     candidates: int,
     crops: int,
 ) -> Array:
-    """RDED's images of one class: mosaics of the crops of which the teacher is surest.
+    """Makes RDED's images of one class: mosaics of the crops of which the teacher is surest.
 
     Arguments:
         key: chooses candidates and crops.
@@ -134,7 +135,7 @@ def best_crops(
 
 
 def antialiased_crop(images: Array, boxes: Boxes, size: int) -> Array:
-    """Cuts windows out and resizes them, smoothed where they are made smaller: triangles as wide as the scale.
+    """Cuts windows out and resizes them, with a triangular filter as wide as the scale where they become smaller.
 
     Arguments:
         images: `[n, height, width, channels]` float.
@@ -156,15 +157,17 @@ def antialiased_crop(images: Array, boxes: Boxes, size: int) -> Array:
 
 
 def centred(crops: Array, side: int) -> Array:
-    """Returns `[..., size, size, channels]` in the middle of zeros `[..., side, side, channels]`; odd rests below and
-    right."""
+    """Surrounds images `[..., size, size, channels]` by zeros: `[..., side, side, channels]`.
+
+    Of an odd number of zeros the larger half lies below and to the right.
+    """
     rest = side - crops.shape[-2]
     pads = [(0, 0)] * (crops.ndim - 3) + [(rest // 2, rest - rest // 2)] * 2 + [(0, 0)]
     return jnp.pad(crops, pads)
 
 
 def assemble(cells: np.ndarray | Array, factor: int, side: int) -> Array:
-    """Mosaics: cell q (row by row) of image i is entry q n + i.
+    """Puts mosaics together: cell q (row by row) of image i is entry q n + i.
 
     Arguments:
         cells: `[n * factor**2, size, size, channels]`, best first.
@@ -187,13 +190,18 @@ def assemble(cells: np.ndarray | Array, factor: int, side: int) -> Array:
 
 
 def cross_entropy(network: Network, variables: PyTree, images: Array, labels: Array) -> Array:
-    """Returns the teacher's `[n]`, of images `[n, side, side, channels]` in its space and classes `[n]`."""
+    """Returns the teacher's cross-entropy of each image, `[n]`.
+
+    Arguments:
+        images: `[n, side, side, channels]`, in its space.
+        labels: `[n]`, their classes.
+    """
     logits = network.apply(variables, images).logits
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1)[:, 0]
 
 
 def take(images: Examples, rows: np.ndarray) -> Examples:
-    """Takes some of the examples, as they are stored."""
+    """Returns some of the examples, as they are stored."""
     return Examples(images.images[rows], images.labels[rows], images.classes, images.constants)
 
 
@@ -220,8 +228,7 @@ def _best_crops(
 
 
 def _in_batches(fn, images: Examples, views: int, *others):
-    """Returns `fn(images, labels, *others)` row by row on the host, in batches whose views the device holds,
-    concatenated."""
+    """Returns `fn(images, labels, *others)` of all rows, on the host, from batches that the device can hold."""
     count = len(images)
     size = min(count, max(1, backend.rows_at_once(BATCH) // views))
     parts = []
@@ -235,7 +242,7 @@ def _in_batches(fn, images: Examples, views: int, *others):
 
 
 def _weights(start: Array, length: Array, side: int, size: int) -> Array:
-    """Returns `[..., size, side]`: how the pixels of a window make `size` pixels, along one axis."""
+    """Returns the weights by which the pixels of a window make `size` pixels along one axis: `[..., size, side]`."""
     shape = (*start.shape, size, side)
     pixel, place = (jax.lax.broadcasted_iota(jnp.float32, shape, len(shape) - axis) + 0.5 for axis in (1, 2))
     start, length = (each[..., None, None].astype(jnp.float32) for each in (start, length))

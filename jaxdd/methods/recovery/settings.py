@@ -1,4 +1,4 @@
-"""The settings of the recovery; `published` knows them for each method and data set.
+"""The settings of the recovery; `published` has their values for each method and data set.
 
 | method     | is                                                                                  | source     |
 |------------|-------------------------------------------------------------------------------------|------------|
@@ -8,7 +8,7 @@
 | `fadrm`    | the same at two resolutions in turn, mixed with those real images between them      | 2506.24125 |
 | `rded`     | mosaics of real crops, not optimised                                                | 2312.03526 |
 
-Facts from the authors' scripts. FADRM computes in float16 there; here `precision` is `float32` unless asked.
+Facts from the authors' scripts. FADRM computes in float16 there; here in float32, unless `precision` says otherwise.
 """
 
 from __future__ import annotations
@@ -120,13 +120,13 @@ class Recovery:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings on which an image depends, JSON types: not how many there are, so that a set can grow.
+        """The settings on which an image depends, as JSON types.
 
-        Mosaics depend on it: the best crops are shared out among all.
+        The number of images is none of them, so that a set can grow; but mosaics share out the best crops among all.
         """
         every = as_dict(self)
         return every if self.initialise == "mosaic" else {k: value for k, value in every.items() if k != "n_images"}
 
-    def statistics_weight(self, teacher: int) -> float:
-        """Returns `r_bn` of one teacher."""
+    def r_bn_of(self, teacher: int) -> float:
+        """Returns `r_bn` for one teacher."""
         return self.r_bn[teacher] if isinstance(self.r_bn, tuple) else self.r_bn

@@ -10,8 +10,8 @@ One iteration i, for each group x of images of different classes y, in the space
 The last x is the result. `methods.recovery.plan` says how lr, s_min and the resolution change with i; every row of
 `methods.recovery.settings` is a composition of these. With several teachers iterations take them in turn.
 
-A chunk is what lies on the device at a time: as many groups as one likes. The objective knows groups alone, and each
-draws by its own number, so results do not depend on how groups are put into chunks.
+A chunk is what lies on the device at a time: any number of groups. The objective is that of one group, and each draws
+by its own number, so results do not depend on how groups are put into chunks.
 
 From the authors' code differs: random choices come from keys, so that a run can stop anywhere and go on.
 """
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float, Int, Int32, Shaped
 
 from jaxdd.augment import shared
 from jaxdd.augment.shared import View
@@ -47,31 +48,40 @@ class RecoverState(NamedTuple):
     """One chunk under way.
 
     Arguments:
-        step: iterations finished, those of earlier stages included, an int32 scalar.
-        images: `[n, size, size, channels]`.
+        step: iterations finished, those of earlier stages included.
+        images: as they are so far.
         adam: its count and moments.
-        losses: the last ones in each teacher, each `[teachers]`, means over the groups.
+        losses: the last ones in each teacher, means over the groups.
     """
 
-    step: Array
-    images: Array
-    adam: PyTree
+    step: Int32[Array, ""]
+    images: Float[Array, "n size size c"]
+    adam: PyTree[Shaped[Array, "..."]]
     losses: Losses
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChunkExamples(Examples):
+    """The examples that a stage reads.
+
+    Of the usual fields: `labels` `[n]`, the classes wanted; `teachers`; and `images` `[n, height, width, channels]`,
+    what the chunk starts from or what the stage before left. Noise needs their number of channels alone.
+
+    Arguments:
+        groups: numbers of the chunk's groups within the run; None for 0, 1, ...
+        patches: what the chunk started from, of any size, for stages with `merge` below 1; else None.
+        adam: `RecoverState.adam` of the stage before, for stages without `reset`; else None.
+    """
+
+    groups: Int[Array, " groups"] | None = None
+    patches: Float[Array, "n h w c"] | None = None
+    adam: PyTree[Shaped[Array, "..."]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class RecoverStage(Procedure[RecoverState]):
     """One stage of a recovery, on one chunk of images; its result is the images, `[n, size, size, channels]`.
-
-    What it reads (`Examples`): `labels` `[n]`, the classes wanted; `networks`, a tuple of the teachers' variables;
-    `images` `[n, ...]`, what the chunk starts from or what the stage before left, of which noise needs no more than the
-    number of channels; and `start`, nothing or a dict of what the stage needs of
-
-    | key       | is                                                                                   |
-    |-----------|--------------------------------------------------------------------------------------|
-    | `groups`  | numbers of the chunk's groups within the run, `[n / group]` int32; else 0, 1, ...    |
-    | `patches` | what the chunk started from, for stages with `merge` below 1                         |
-    | `adam`    | `RecoverState.adam` of the stage before, for stages without `reset`                  |
 
     Arguments:
         settings: of the recovery.
@@ -93,10 +103,10 @@ class RecoverStage(Procedure[RecoverState]):
 
     @property
     def steps(self) -> int:
-        """How many steps the loop makes: iterations, or turns of all teachers."""
+        """Number of steps: each is one iteration with every teacher."""
         return self.stage.steps
 
-    def init(self, key: Key, data: Examples) -> RecoverState:
+    def init(self, key: Key, data: ChunkExamples) -> RecoverState:
         """Returns the chunk as the stage begins.
 
         Raises:
@@ -104,27 +114,26 @@ class RecoverStage(Procedure[RecoverState]):
         """
         self._require_visible()
         images = self._first_images(key, data)
-        adam = self._adam.init(images) if self.stage.reset else data.start["adam"]
+        adam = self._adam.init(images) if self.stage.reset else data.adam
         nothing = jnp.zeros(len(self.stage.teachers), images.dtype)
         return RecoverState(jnp.asarray(self.stage.first, jnp.int32), images, adam, Losses(nothing, nothing, nothing))
 
-    def parts(self, data: Examples) -> tuple[Part, ...]:
-        """Returns an iteration with each teacher, where there are several."""
+    def parts(self, data: ChunkExamples) -> tuple[Part, ...]:
+        """Returns one part for each of several teachers, an iteration; none for one teacher."""
         places = range(len(self.stage.teachers))
         if len(places) == 1:
             return ()
         return tuple(Part(f"teacher {place}", 1, functools.partial(self._in_turn, place)) for place in places)
 
-    def step(self, state: RecoverState, batch: Examples, key: Key) -> tuple[RecoverState, Metrics]:
-        """Returns one iteration, or one with each teacher; `batch` is the whole chunk."""
+    def step(self, state: RecoverState, batch: ChunkExamples, key: Key) -> tuple[RecoverState, Metrics]:
+        """Makes one iteration, or one with each of several teachers; `batch` is the whole chunk."""
         if len(self.stage.teachers) > 1:
             return in_parts(self, state, batch, key)
         state = self.iterate(state, batch, key, 0)
         return state, self.metrics(state)
 
     def metrics(self, state: RecoverState) -> Metrics:
-        """Returns the loss, the cross-entropy and the statistics; of several teachers their means, and each one's
-        own."""
+        """Returns loss, cross-entropy and statistics: of one teacher, or the means over several and those of each."""
         names = {"loss": "loss", "ce": "cross_entropy", "statistics": "statistics"}
         means = {name: getattr(state.losses, field).mean() for name, field in names.items()}
         if len(self.stage.teachers) > 1:
@@ -136,8 +145,8 @@ class RecoverStage(Procedure[RecoverState]):
         """Returns the last iterate, in the networks' space."""
         return state.images
 
-    def iterate(self, state: RecoverState, data: Examples, key: Key, place: int) -> RecoverState:
-        """Returns one iteration of the module's header.
+    def iterate(self, state: RecoverState, data: ChunkExamples, key: Key, place: int) -> RecoverState:
+        """Makes one iteration of the module's header.
 
         Arguments:
             key: of the step.
@@ -146,7 +155,7 @@ class RecoverStage(Procedure[RecoverState]):
         dtype = state.images.dtype
         numbers, key = self._numbers(data), jax.random.fold_in(key, state.step)
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(numbers)
-        slopes = functools.partial(self._slope, data.networks, place, state.step)
+        slopes = functools.partial(self._slope, data.teachers, place, state.step)
         grouped = (a.reshape(len(numbers), -1, *a.shape[1:]) for a in (state.images, data.labels))
         losses, slope = backend.map(slopes, (*grouped, keys))
         moved: Any
@@ -174,7 +183,7 @@ class RecoverStage(Procedure[RecoverState]):
         return shared.roll(purpose_key(key, "roll"), view, of.jitter, of.jitter_signed) if of.jitter else view
 
     def bounds(self, channels: int, dtype: jnp.dtype) -> tuple[Array, Array]:
-        """Returns 0 and 1, the ends of a pixel's range, in the networks' space, each `[1, 1, 1, channels]`."""
+        """Returns what the pixel values 0 and 1 are in the networks' space, each `[1, 1, 1, channels]`."""
         mean, std = self.constants or ((0.0,) * channels, (1.0,) * channels)
         least, most = ([(end - m) / s for m, s in zip(mean, std, strict=True)] for end in (0, 1))
         return jnp.asarray(least, dtype).reshape(1, 1, 1, -1), jnp.asarray(most, dtype).reshape(1, 1, 1, -1)
@@ -191,16 +200,15 @@ class RecoverStage(Procedure[RecoverState]):
         view, teacher = self.view(key, iteration, images.shape, images.dtype), self.stage.teachers[place]
 
         def loss(images: Array) -> tuple[Array, Losses]:
-            seen, weight = shared.see(view, images), self.settings.statistics_weight(teacher)
-            found = objective(self.settings, self.networks[teacher], networks[teacher], seen, labels, weight=weight)
+            seen, r_bn = shared.see(view, images), self.settings.r_bn_of(teacher)
+            found = objective(self.settings, self.networks[teacher], networks[teacher], seen, labels, r_bn=r_bn)
             return found.loss, found
 
         slope, losses = jax.grad(loss, has_aux=True)(images)
         return losses, slope
 
-    def _in_turn(self, place: int, state: RecoverState, data: Examples, key: Key, index: Array) -> RecoverState:
-        """Returns an iteration with one of several teachers; none where the last turn has more teachers than
-        iterations."""
+    def _in_turn(self, place: int, state: RecoverState, data: ChunkExamples, key: Key, index: Array) -> RecoverState:
+        """Makes an iteration with one of several teachers; none where all iterations are made, within the last turn."""
         new = self.iterate(state, data, key, place)
         if self.stage.iterations % len(self.stage.teachers) == 0:
             return new
@@ -220,7 +228,7 @@ class RecoverStage(Procedure[RecoverState]):
                     remedy="leave stages out, or take a ResNet as teacher",
                 )
 
-    def _first_images(self, key: Key, data: Examples) -> Array:
+    def _first_images(self, key: Key, data: ChunkExamples) -> Array:
         size, stage = self.stage.size, self.stage
         dtype = jnp.promote_types(data.images.dtype, jnp.float32)
         if self.settings.initialise == "noise" and stage.first == 0:
@@ -231,9 +239,10 @@ class RecoverStage(Procedure[RecoverState]):
         images = data.images.astype(dtype)
         if stage.merge == 1:
             return plan.resize(images, size)
-        return plan.merge(images, data.start["patches"].astype(dtype), size, stage.merge)
+        assert data.patches is not None
+        return plan.merge(images, data.patches.astype(dtype), size, stage.merge)
 
-    def _numbers(self, data: Examples) -> Array:
+    def _numbers(self, data: ChunkExamples) -> Array:
         """Returns the groups' numbers within the run, `[groups]`."""
         n = len(data.labels)
         group = min(self.settings.statistics_group, n)
@@ -244,5 +253,4 @@ class RecoverStage(Procedure[RecoverState]):
                 expected="a divisor of batch_size, or no less than batch_size",
                 remedy=f"set batch_size to {max(1, n // group) * group}, or statistics_group to {n}",
             )
-        numbers = (data.start or {}).get("groups")
-        return jnp.arange(n // group, dtype=jnp.int32) if numbers is None else numbers
+        return jnp.arange(n // group, dtype=jnp.int32) if data.groups is None else data.groups

@@ -17,16 +17,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from jaxdd.data import Dataset, Preprocessing
-from jaxdd.run.chain import sources
-from jaxdd.run.chain.merge import Publish
+from jaxdd.run.chain import teachers
+from jaxdd.run.chain.pieces import Publish
 from jaxdd.run.chain.recover import Recovering
 from jaxdd.run.chain.relabel import Relabelling
 from jaxdd.run.chain.settings import Decoupled
 from jaxdd.run.chain.squeeze import Squeezing
-from jaxdd.run.chain.teacher import Teacher, load, network, words
-from jaxdd.run.control import Control
+from jaxdd.run.chain.teachers import Teacher, load, network, words
+from jaxdd.run.control import Control, Reporter
 from jaxdd.run.distillation import Picture
-from jaxdd.run.progress import Reporter
 
 
 class Link(Protocol):
@@ -124,7 +123,7 @@ class Given:
 
     def finished(self, place: pathlib.Path) -> bool:
         """Returns whether these teachers lie there."""
-        return [load(folder).digest for folder in sources.beside(place)] == self.identity["teachers"]
+        return [load(folder).digest for folder in teachers.beside(place)] == self.identity["teachers"]
 
     def make(self, place: pathlib.Path, control: Control = Control()) -> tuple[Teacher, ...]:
         """Puts them there.
@@ -132,7 +131,7 @@ class Given:
         Raises:
             CheckpointError: others are there.
         """
-        sources.keep(self.teachers, place)
+        teachers.keep(self.teachers, place)
         return self.teachers
 
 

@@ -30,19 +30,15 @@ from jaxdd.core import backend, io
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, ConfigError
 from jaxdd.core.shards import Pieces, alone
-from jaxdd.core.types import Examples
-from jaxdd.data.readers.encoding import truncate
+from jaxdd.data.readers.encoding import as_published, truncate
 from jaxdd.methods.recovery.chunks import Chunk, chunks, share
 from jaxdd.methods.recovery.plan import Stage, plan
 from jaxdd.methods.recovery.settings import Recovery
-from jaxdd.methods.recovery.stage import RecoverStage
+from jaxdd.methods.recovery.stage import ChunkExamples, RecoverStage
 from jaxdd.run import loop
-from jaxdd.run.chain.chunks import KEYS, published, to_arrays
-from jaxdd.run.chain.initial import Initial
-from jaxdd.run.chain.merge import Publish, merge
-from jaxdd.run.chain.teacher import Teacher
-from jaxdd.run.control import Control
-from jaxdd.run.signals import Stopped
+from jaxdd.run.chain.pieces import KEYS, Initial, Publish, merge, to_arrays
+from jaxdd.run.chain.teachers import Teacher
+from jaxdd.run.control import Control, Stopped
 from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.checkpoint import Storage, discard
 
@@ -205,7 +201,7 @@ class Recovering:
         """Puts the set of all recovered chunks together, with its picture and its image files.
 
         Raises:
-            CheckpointError: as in `run.chain.merge.merge`.
+            CheckpointError: as in `run.chain.pieces.merge`.
         """
         made = merge([place / "recovered"], place, publish=self.publish, recipe=self.recipe, ipc=self.settings.n_images)
         if self.picture is not None:
@@ -279,7 +275,7 @@ class Recovering:
             images, losses = self._optimised(chunk, self._standardised(pixels), active, options)
             mean, std = (np.asarray(row, np.float32) for row in self.constants)
             pixels = truncate(images * std + mean)
-        seen, files = published(pixels, self.settings.store, self.settings.quality)
+        seen, files = as_published(pixels, self.settings.store, self.settings.quality)
         seconds = round(time.perf_counter() - start, 3)
         about = {**chunk._asdict(), "seconds": seconds, "losses": losses}
         pieces.add(chunk.name, to_arrays(chunk, seen, files), about)
@@ -293,11 +289,15 @@ class Recovering:
         images, adam, metrics = jax.device_put(patches), None, {}
         how = {"steps_per_dispatch": backend.steps_per_dispatch(backend.TRAINING_STEPS_PER_DISPATCH), **options}
         for number, stage in enumerate(self.stages):
-            start: dict[str, Any] = {"groups": chunk.groups(group)}
-            start |= {"patches": patches} if stage.merge < 1 else {}
-            start |= {} if stage.reset else {"adam": adam}
-            labels, networks = jax.device_put(chunk.labels), self._variables
-            data = Examples(images, labels, self.dataset.classes, networks=networks, start=jax.device_put(start))
+            data = ChunkExamples(
+                images,
+                jax.device_put(chunk.labels),
+                self.dataset.classes,
+                teachers=self._variables,
+                groups=jax.device_put(chunk.groups(group)),
+                patches=None if stage.merge == 1 else jax.device_put(patches),
+                adam=None if stage.reset else adam,
+            )
             procedure = RecoverStage(self.settings, stage, tuple(t.network for t in self.teachers), self.constants)
             about = {**self.identity, "chunk": chunk.name, "stage": number}
             place, seed = active / f"stage-{number}", chunk.seed(self.seed)

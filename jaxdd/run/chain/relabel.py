@@ -30,19 +30,19 @@ from jaxdd.core import backend, io, shards
 from jaxdd.core.config import as_dict
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, UsageError, garbled
+from jaxdd.core.trees import require_same
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.evaluation.base import Subject
 from jaxdd.evaluation.contenders import placed
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.evaluation.students import SoftRecipe
 from jaxdd.run import loop
-from jaxdd.run.chain.teacher import Teacher
-from jaxdd.run.control import Control
-from jaxdd.run.progress import Reporter
+from jaxdd.run.chain.teachers import Teacher
+from jaxdd.run.control import Control, Reporter
 from jaxdd.run.storage import identity as identities
+from jaxdd.run.storage.identity import require_writable
 from jaxdd.run.storage.networks import digest
-from jaxdd.run.storage.precheck import require_writable
-from jaxdd.training.soft_labels import Labelling
+from jaxdd.training.soft_labels import EpochExamples, Labelling
 from jaxdd.training.soft_views import Views
 from jaxdd.training.stored_labels import Labels, StoredLabels
 
@@ -198,7 +198,7 @@ class Relabelling:
             for epoch in range(self.epochs):
                 if str(epoch) in entries:
                     continue
-                of_epoch = dataclasses.replace(examples, start={"epoch": np.int32(epoch)})
+                of_epoch = examples.extended(EpochExamples, epoch=np.int32(epoch))
                 state, _ = loop.final_state(procedure, of_epoch, **run)
                 logits = np.asarray(state.logits).reshape(-1, state.logits.shape[-1])[: len(examples)]
                 entries[str(epoch)] = _write(folder, epoch, _pruned(logits, self.keep))
@@ -233,7 +233,7 @@ class Relabelling:
     @functools.cached_property
     def _examples(self) -> Examples:
         examples = placed(self.distilled, self.preprocessing, self.recipe.targets, compact=True)
-        return dataclasses.replace(examples, networks=self.networks)
+        return dataclasses.replace(examples, teachers=self.networks)
 
     @property
     def _labelling(self) -> Labelling:
@@ -300,7 +300,7 @@ def _entries(folder: pathlib.Path, identity: Mapping[str, Any]) -> dict[str, Any
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise garbled(error, path, ANEW) from None
     remedy = "choose another folder, or the teachers, set and settings that these labels were made with"
-    identities.require_same(stored, identity, "the folder holds other labels", where=folder, remedy=remedy)
+    require_same(stored, identity, "the folder holds other labels", where=folder, remedy=remedy)
     return manifest["epochs"]
 
 

@@ -26,13 +26,11 @@ from jaxdd.data.large import Parts
 from jaxdd.data.streaming import ImageStream
 from jaxdd.models.network import Network
 from jaxdd.run import loop
-from jaxdd.run.chain import teacher
-from jaxdd.run.chain.teacher import Teacher
-from jaxdd.run.control import Control
-from jaxdd.run.progress import Reporter
+from jaxdd.run.chain import teachers
+from jaxdd.run.chain.teachers import Teacher
+from jaxdd.run.control import Control, Reporter
 from jaxdd.run.storage import networks
-from jaxdd.run.storage.checkpoint import Storage, discard
-from jaxdd.run.storage.metrics import MetricsFile
+from jaxdd.run.storage.checkpoint import MetricsFile, Storage, discard
 from jaxdd.training.recipe import TeacherRecipe
 from jaxdd.training.teacher import Squeeze
 from jaxdd.training.trainer import accuracy
@@ -169,7 +167,7 @@ class Squeezing:
                 variables = self._train(storage, tests, control)
                 networks.add(place, self.identity, variables, tests.accuracies, self.recipe.epochs)
         discard(under_way)
-        return teacher.load(place, self.precision)
+        return teachers.load(place, self.precision)
 
     def _taken(self, place: pathlib.Path, reporter: Reporter) -> bool:
         """Takes the very same teacher from elsewhere; whether it was there."""
@@ -177,7 +175,7 @@ class Squeezing:
             return False
         with contextlib.suppress(CheckpointError):  # another one is there, or a damaged one: no concern of this run
             if self.finished(self.elsewhere):
-                teacher.load(self.elsewhere).save(place)
+                teachers.load(self.elsewhere).save(place)
                 reporter.notice("teacher", f"the very one is in {io.shorter_path(self.elsewhere)}: taken from there")
                 return True
         return False

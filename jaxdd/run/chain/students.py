@@ -14,10 +14,9 @@ from jaxdd.core.errors import CheckpointError
 from jaxdd.core.io import gigabytes, shorter_path
 from jaxdd.data import Dataset
 from jaxdd.evaluation.students import teacher_accuracies
-from jaxdd.run.chain import sources as known
-from jaxdd.run.chain import teacher as trained
+from jaxdd.run.chain import teachers as folders
 from jaxdd.run.chain.relabel import Relabelling
-from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.chain.teachers import Teacher
 from jaxdd.run.evaluating import Evaluating
 
 KIND: dict[str, Any] = {"family": "sre2l", "kind": "raw"}  # of the preprocessing
@@ -67,8 +66,11 @@ class Labels:
                     remedy="write them with `relabel`, or let the teacher answer: `online=true`",
                 )
             stored = None
-        others = self.teachers or (known.beside(stored) if stored else ())
-        known_teachers = {"teachers": others or known.beside(folder) or (known.place(folder, 0),), "own": not others}
+        others = self.teachers or (folders.beside(stored) if stored else ())
+        known_teachers = {
+            "teachers": others or folders.beside(folder) or (folders.place(folder, 0),),
+            "own": not others,
+        }
         return dataclasses.replace(self, stored=stored, **known_teachers, recipe=labelled(stored) if stored else {})
 
     def require(self) -> None:
@@ -85,7 +87,7 @@ class Labels:
                     expected="the folder of the teacher, which `recover` copies there",
                     remedy="copy it there, or name it by `teacher`",
                 )
-            trained.read_manifest(folder)
+            folders.read_manifest(folder)
 
     def attach(self, link: Evaluating, dataset: Dataset) -> tuple[Evaluating, list[tuple[str, str]]]:
         """Returns an evaluation whose students have their teacher, and what to tell of it, names and texts.
@@ -98,7 +100,7 @@ class Labels:
             CheckpointError: the teacher is another one than the set was made with, or the labels are of another set.
             DataError: the teacher does not know the classes.
         """
-        teachers = list(self.loaded) or [trained.load(folder) for folder in self.teachers]
+        teachers = list(self.loaded) or [folders.load(folder) for folder in self.teachers]
         preprocessing = data.fit(dataset, **KIND)
         if self.own and not self.loaded:
             require_own(teachers, self.teachers, link.distilled)
@@ -106,7 +108,7 @@ class Labels:
         reached = teacher_accuracies(networks, variables, data.test_examples(dataset, preprocessing))
         told = list(map(telling, teachers, reached))
         recipes: Any = [dataclasses.replace(recipe, teachers=networks) for recipe in link.recipes]  # pyright: ignore
-        options = {**link.options, "networks": variables, "checkpoint_every": self.checkpoint_every}
+        options = {**link.options, "teachers": variables, "checkpoint_every": self.checkpoint_every}
         each = [{"digest": one.digest, "accuracy": share} for one, share in zip(teachers, reached, strict=True)]
         about = {**link.about, "teachers": each, "labels": "online"}
         if self.stored is not None:

@@ -19,6 +19,7 @@ the same steps: process 0 holds the lock and does everything but give Orbax the 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 import pathlib
@@ -34,14 +35,88 @@ import numpy as np
 
 import jaxdd
 from jaxdd.core import io, seal, trees
-from jaxdd.core.errors import CheckpointError
+from jaxdd.core.errors import CheckpointError, UsageError
 from jaxdd.core.io import gigabytes
 from jaxdd.core.trees import describe, differences
 from jaxdd.core.types import PyTree
-from jaxdd.run import hosts
+from jaxdd.run import devices
 from jaxdd.run.storage import identity as identities
-from jaxdd.run.storage.metrics import MetricsFile
-from jaxdd.run.storage.precheck import require_space, unwritable
+from jaxdd.run.storage.identity import require_space, unwritable
+
+
+class MetricsFile:
+    """`metrics.jsonl`: `{"step": 100, "loss": 0.5, ...}` per line, every step once, also in a run that was resumed.
+
+    Arguments:
+        path: the file.
+        tensorboard: folder for TensorBoard events; None writes none.
+
+    Raises:
+        UsageError: TensorBoard is asked for, but tensorboardX is not installed.
+    """
+
+    def __init__(self, path: str | os.PathLike, tensorboard: str | os.PathLike | None = None):
+        self._path, self._tensorboard = pathlib.Path(path), tensorboard
+        self._events: Any = None
+        self._first = 1  # the first step not yet written
+        if tensorboard is not None and importlib.util.find_spec("tensorboardX") is None:
+            raise UsageError(
+                "TensorBoard events need tensorboardX", where="`tensorboard`", remedy="pip install 'jaxdd[tensorboard]'"
+            )
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Appends one line in one system call, so a killed process leaves at most one torn line, at the end."""
+        line = io.to_line({"step": step, **values})
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+        if self._tensorboard is not None:
+            self._write_events(step, values)
+
+    def at(self, step: int) -> dict[str, float]:
+        """Returns the last line's values if it is that of `step`, else none."""
+        last = (io.of_line(self._lines()[-1]) if self._lines() else None) or {}
+        return {name: value for name, value in last.items() if name != "step"} if last.get("step") == step else {}
+
+    def drop_after(self, step: int) -> int:
+        """Removes the lines after `step`, which will be computed again, and a torn one.
+
+        Returns:
+            How many others were damaged, which are removed too.
+        """
+        self._first = step + 1
+        lines = self._lines()
+        steps = [_step_of(line) for line in lines]
+        if any(of is None or of > step for of in steps):
+            kept = [line for line, of in zip(lines, steps, strict=True) if of is not None and of <= step]
+            io.write_atomically(self._path, "".join(kept))
+        return sum(of is None and line.endswith("\n") for line, of in zip(lines, steps, strict=True))
+
+    def _lines(self) -> list[str]:
+        return self._path.read_text(errors="replace").splitlines(keepends=True) if self._path.is_file() else []
+
+    def close(self) -> None:
+        """Flushes the TensorBoard events."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def _write_events(self, step: int, values: Mapping[str, float]) -> None:
+        if self._events is None:
+            import tensorboardX  # half a second, and an extra
+
+            self._events = tensorboardX.SummaryWriter(str(self._tensorboard), purge_step=self._first)
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+
+
+def _step_of(line: str) -> int | None:
+    """Returns the step of one line; None for a line that is not whole."""
+    step = (io.of_line(line) or {}).get("step")
+    return step if isinstance(step, int) else None
+
 
 FORMAT = 1
 KEPT = 2  # states on disk
@@ -93,7 +168,7 @@ class Storage:
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Storage:
-        hosts.on_first(self._take)
+        devices.on_first(self._take)
         return self
 
     def _take(self) -> None:
@@ -125,14 +200,14 @@ class Storage:
         Raises:
             CheckpointError: the disk is full or refuses; the states that were there before still are.
         """
-        hosts.on_first(lambda: require_space(self.folder, trees.byte_size(state)))
+        devices.on_first(lambda: require_space(self.folder, trees.byte_size(state)))
         try:
             with _without_log():
                 self._open_manager().save(step, args=_orbax().args.StandardSave(_stored(state)), force=True)
-            hosts.on_first(lambda: self._seal(step, state))
+            devices.on_first(lambda: self._seal(step, state))
         except Exception as error:  # Orbax lets through whatever TensorStore raises: OSError, ValueError, ...
             self._close_manager()
-            if hosts.first():
+            if devices.first_process():
                 self._remove_leftovers()
             raise CheckpointError(
                 f"the checkpoint of step {step} could not be written: {_in_short(error)}",
@@ -159,7 +234,7 @@ class Storage:
             CheckpointError: no checkpoint is usable although there were some, the state does not fit `template`, or
                 there is no room for the checkpoints to come.
         """
-        step = hosts.on_first(lambda: self._usable(template, warn))
+        step = devices.on_first(lambda: self._usable(template, warn))
         if step is None:
             return None
         state = read_state(self._path(step), template, places)
@@ -342,7 +417,7 @@ def read_state(folder: pathlib.Path, template: PyTree, places: PyTree = None) ->
                 remedy="run the same command again, or copy the output folder to another disk",
             ) from error
     return tree.unflatten(
-        content[_name(i)] if leaf.size else hosts.place(np.zeros(leaf.shape, leaf.dtype), place)
+        content[_name(i)] if leaf.size else devices.place(np.zeros(leaf.shape, leaf.dtype), place)
         for i, (leaf, place) in enumerate(each)
     )
 

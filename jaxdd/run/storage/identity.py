@@ -1,25 +1,34 @@
-"""Which run an output folder belongs to: `config.json` holds the settings its numbers depend on, and the others.
+"""Which run an output folder belongs to, and which folder cannot be one: refusals before a device is touched.
 
-Every setting stands there by its name; names of Python classes do not, so that code can be moved and renamed. The one
-exception are the classes of flax modules: parameter paths hold them too.
+`config.json` holds the settings that a run's numbers depend on, and the others. Every setting stands there by its
+name; names of Python classes do not, so that code can be moved and renamed. The one exception are the classes of flax
+modules: parameter paths hold them too.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import json
+import os
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
-import numpy as np
-
 import jaxdd
 from jaxdd.core import io
-from jaxdd.core.errors import CheckpointError, JaxddError
+from jaxdd.core.errors import CheckpointError
+from jaxdd.core.io import gigabytes
+from jaxdd.core.procedure import by_name
+from jaxdd.core.trees import changes, require_same
 
 FORMAT = 2  # 1 told evaluations and networks apart by what Python prints of their classes
+OF_RUN = ("method", "settings", "seed")  # of a set's provenance, what is its run's identity too
+FOLDERS = ("checkpoints", "tensorboard", "distilled", "best", "images", "recovered", "teacher", "labels", "validation")
+FILES = (  # in an output folder or in one of these
+    *("config.json", "metrics.jsonl", "log.txt", "manifest.json", "epochs.json", "eval.json", "evaluations.jsonl"),
+    *("grid.png", "newest", ".lock"),
+)
 
 
 def of_procedure(procedure: Any) -> dict[str, Any]:
@@ -28,22 +37,7 @@ def of_procedure(procedure: Any) -> dict[str, Any]:
     Raises:
         TypeError: a setting has no form in JSON.
     """
-    return {"format": FORMAT, "settings": _by_name(procedure)}
-
-
-def _by_name(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _by_name(inner) for key, inner in value.items()}
-    if isinstance(value, tuple | list):
-        return [_by_name(inner) for inner in value]
-    if isinstance(value, nn.Module):
-        names = [field.name for field in dataclasses.fields(value) if field.name not in ("parent", "name")]
-        return {"module": type(value).__name__, **{name: _by_name(getattr(value, name)) for name in names}}
-    if dataclasses.is_dataclass(value):
-        return {field.name: _by_name(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return np.dtype(value).name  # or a TypeError
+    return {"format": FORMAT, "settings": by_name(procedure)}
 
 
 def network_of_text(text: str) -> dict[str, Any]:
@@ -113,30 +107,6 @@ def require_same_run(begun: Any, now: Any, path: pathlib.Path) -> None:
     )
 
 
-def require_same(
-    old: Any,
-    new: Any,
-    what: str,
-    *,
-    where: object,
-    remedy: str,
-    expected: str = "",
-    error: type[JaxddError] = CheckpointError,
-) -> None:
-    """Refuses two nested settings that differ.
-
-    Arguments:
-        old, new: the two.
-        what: the error's first line; one line follows for each difference.
-        where, remedy, expected, error: of the error.
-
-    Raises:
-        JaxddError: `error`, which names every key that differs.
-    """
-    if lines := changes(old, new):
-        raise error(what + "".join(f"\n  {line}" for line in lines), where=str(where), expected=expected, remedy=remedy)
-
-
 def refuse_older(folder: pathlib.Path) -> None:
     """Refuses a folder in whose sub-folders an older version left an unfinished evaluation.
 
@@ -170,17 +140,177 @@ def origin(folder: pathlib.Path) -> dict[str, Any] | None:
         return None
 
 
-def changes(old: Any, new: Any, path: str = "") -> list[str]:
-    """Returns one line `key: old -> new` for every difference of two nested settings."""
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        before, after = json.dumps(old), json.dumps(new)
-        return [] if before == after else [f"{path}: {before} -> {after}"]
-    lines = []
-    for key in dict.fromkeys((*old, *new)):
-        inner = f"{path}.{key}" if path else key
-        if key in old and key in new:
-            lines += changes(old[key], new[key], inner)
-        else:
-            before, after = (json.dumps(side[key]) if key in side else "absent" for side in (old, new))
-            lines.append(f"{inner}: {before} -> {after}")
-    return lines
+def require_writable(folder: Any, needed: int = 0) -> None:
+    """Refuses an output folder that cannot be, where something else lies in the place of a file or folder of a run, or
+    whose disk has too little room; writes nothing.
+
+    Raises:
+        CheckpointError: see above.
+    """
+    path = io.absolute(folder)
+    if problem := _problem(path):
+        raise unwritable(problem, path)
+    inner = [path / name for name in FOLDERS if os.path.exists(path / name)]
+    for place in inner:
+        if not place.is_dir():
+            raise io.misplaced(place, "a folder")
+    for file in (place / name for place in (path, *inner) for name in FILES):
+        if io.kind(file) not in ("nothing", "a file", "a device"):
+            raise io.misplaced(file, "a file")
+    require_space(path, needed)
+
+
+def require_place(file: pathlib.Path) -> None:
+    """Refuses a result file that cannot be, before anything is computed.
+
+    Raises:
+        CheckpointError: something else lies there, or there can be no such name.
+    """
+    try:
+        os.stat(file)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise unwritable(error.strerror, file) from None
+    if not file.is_file():
+        raise io.misplaced(file, "a file")
+
+
+def unwritable(problem: str | None, path: object) -> CheckpointError:
+    """Returns the error of an output folder that cannot be written."""
+    return CheckpointError(
+        f"the output folder cannot be written: {problem}",
+        where=str(path),
+        expected="a folder, or a name for a new one, that this user may write to",
+        remedy="choose another `output_dir`",
+    )
+
+
+def require_space(path: pathlib.Path, needed: int) -> None:
+    """Refuses a folder, which need not exist, on whose disk fewer than `needed` bytes are free.
+
+    Raises:
+        CheckpointError: says how many are free.
+    """
+    free = shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free
+    if free < needed:
+        raise CheckpointError(
+            "too little free space for the checkpoints",
+            where=f"{path}: {gigabytes(free)} free",
+            expected=gigabytes(needed),
+            remedy="make room, or choose an `output_dir` on another disk",
+        )
+
+
+def refuse_other_run(folder: Any, known: Mapping[str, Any]) -> None:
+    """Refuses the folder of a run with other settings, or one that is in use; `Storage` compares what needs the data.
+
+    Arguments:
+        folder: where the run would be kept.
+        known: the part of the run's identity that is known without the data, e.g. `{"dataset": {"name": "digits"}}`.
+
+    Raises:
+        CheckpointError: names every setting that differs; or another process holds the folder, or a set lies in it that
+            no such run has made.
+    """
+    folder = io.absolute(folder)
+    config = folder / "config.json"
+    if config.is_file():
+        with contextlib.suppress(PermissionError), io.folder_lock(folder):
+            pass
+        if before := _run_in(folder):  # what is none `Storage` reports
+            require_same_run(before, _merged(before, as_json(known)), config)
+    refuse_foreign_set(folder)
+
+
+def refuse_other_set(folder: pathlib.Path, known: Mapping[str, Any]) -> None:
+    """Refuses an output folder whose set was made in another way, or has more images per class, or will be another's.
+
+    Arguments:
+        folder: the output folder, with or without `distilled/`.
+        known: the part of the new set's provenance that is known, e.g. `{"method": "cda", "seed": 0}`.
+
+    Raises:
+        CheckpointError: see above; names what differs.
+    """
+    now, there = as_json(known), origin(folder)
+    made_by = _run_in(folder) if there is None else there
+    if made_by is None:
+        return
+    made = {name: made_by.get(name) for name in now}
+    more, fewer = (_images_per_class(side) for side in (made, now))
+    before, after = _comparable(made), _comparable(now)
+    if before["method"] != after["method"]:  # whose settings have nothing in common
+        before, after = {"method": before["method"]}, {"method": after["method"]}
+    require_same(
+        before,
+        after,
+        f"the output folder holds {'another run, not finished' if there is None else 'the set of another run'}",
+        where=folder / ("config.json" if there is None else "distilled"),
+        expected="no set, or one with the same settings, seed and teachers",
+        remedy="choose another output folder, or move what is there away",
+    )
+    if fewer and more > fewer:
+        raise CheckpointError(
+            f"the output folder holds a larger set: {more} images per class instead of {fewer}",
+            where=str(folder / "distilled"),
+            expected=f"at most {fewer} images per class",
+            remedy=f"choose another output folder for the smaller set, or ask for {more} images per class",
+        )
+
+
+def _images_per_class(provenance: Mapping[str, Any]) -> int:
+    return (provenance.get("settings") or {}).get("n_images", 0)
+
+
+def _comparable(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a provenance without what may change from one run to the next of the same set."""
+    settings = {name: value for name, value in (provenance.get("settings") or {}).items() if name != "n_images"}
+    others = {name: value for name, value in provenance.items() if name != "versions"}
+    return {"method": None, **others, "settings": settings}
+
+
+def refuse_foreign_set(folder: Any) -> None:
+    """Refuses a folder with a set that is not of the run there: a run's set would replace it.
+
+    Raises:
+        CheckpointError: see above.
+    """
+    folder = io.absolute(folder)
+    if not (folder / "distilled" / "manifest.json").is_file():
+        return
+    made, run = origin(folder), _run_in(folder)
+    if run is None and (folder / "config.json").is_file():
+        return  # which `Storage` reports
+    if run is None or (made is not None and any(made.get(name) != run.get(name) for name in OF_RUN)):
+        raise CheckpointError(
+            f"the output folder holds a set that another run made ({(made or {}).get('method', 'of unknown method')})",
+            where=str(folder / "distilled"),
+            expected="no set, or one of the run whose config.json is beside it",
+            remedy="choose another `output_dir`, or move that set away",
+        )
+
+
+def _run_in(folder: pathlib.Path) -> dict[str, Any] | None:
+    """Returns the identity of the run in a folder; None where there is none."""
+    path = folder / "config.json"
+    content = io.read_json(path) if path.is_file() else None
+    identity = content.get("identity") if isinstance(content, dict) else None
+    return identity if isinstance(identity, dict) else None
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `old` with what `new` says, data set facts merged key by key, settings replaced as a whole."""
+    dataset = {**(old.get("dataset") or {}), **new.get("dataset", {})}
+    return {**old, **new, "dataset": dataset}
+
+
+def _problem(path: pathlib.Path) -> str:
+    """Returns why a folder cannot be written, or the empty text."""
+    try:
+        existing = next(place for place in (path, *path.parents) if place.exists())
+    except OSError as error:  # a name that is too long, a parent that may not be entered
+        return error.strerror or str(error)
+    if not existing.is_dir():
+        return f"{existing} is {io.kind(existing)}"
+    return "" if os.access(existing, os.W_OK | os.X_OK) else f"no permission to write into {existing}"

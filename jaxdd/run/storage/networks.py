@@ -20,6 +20,7 @@ import numpy as np
 
 from jaxdd.core import io, shards, trees
 from jaxdd.core.errors import CheckpointError, garbled
+from jaxdd.core.trees import require_same
 from jaxdd.core.types import PyTree
 from jaxdd.run.storage import identity as identities
 
@@ -95,7 +96,7 @@ def finished(folder: str | os.PathLike, about: Mapping[str, Any]) -> list[dict[s
     kept = manifest["networks"]
     stored = {name: value for name, value in manifest.items() if name not in ("jaxdd_networks", "networks")}
     what, remedy = "the folder holds networks of another kind", "choose another `output_dir` or another `seed`"
-    identities.require_same(stored, identities.as_json(about), what, where=folder, remedy=remedy)
+    require_same(stored, identities.as_json(about), what, where=folder, remedy=remedy)
     return kept
 
 

@@ -12,19 +12,18 @@ import sys
 import numpy as np
 import pytest
 
-from jaxdd.cli.commands import validate
-from jaxdd.cli.flags.chain import Recover, Relabel, Squeeze, Validate
-from jaxdd.cli.flags.words import parse
-from jaxdd.cli.settings.chain import of_recover, of_squeeze
+from jaxdd.cli.flags.chain import RECOVER, RELABEL, SQUEEZE, VALIDATE
+from jaxdd.cli.main import read
+from jaxdd.core.config import values_of
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import ConfigError, UsageError
-from jaxdd.run.chain import teacher as teachers
+from jaxdd.run.chain import teachers as teachers
 from jaxdd.run.chain.settings import Decoupled
 from tests.cli.commands.chain_driver import TINY
 from tests.limits import TIMEOUT
 
 DRIVER = pathlib.Path(__file__).with_name("chain_driver.py")
-SQUEEZE = ["--width", "8", "--epochs", "2", "--batch_size", "128"]
+SMALL = ["--width", "8", "--epochs", "2", "--batch_size", "128"]
 SEED_COMMAND = (
     "--arch-name resnet18 --exp-name NAME --syn-data-path DIR --batch-size 100 --lr 0.4 --r-bn 0.05 --iteration 4000 "
     "--store-best-images --easy2hard-mode cosine --milestone 1 --ipc-start 0 --ipc-end 50"
@@ -33,7 +32,7 @@ PUBLISHED = {"iterations": 4000, "lr_img": 0.4, "r_bn": 0.05, "easy2hard_mode": 
 
 
 def recovered(line: str) -> Decoupled:
-    return of_recover(parse(Recover, shlex.split(line), "recover"))
+    return read("recover", shlex.split(line))[1]
 
 
 @pytest.mark.quick
@@ -79,10 +78,10 @@ def test_every_flag_of_the_scripts_is_understood():
         "-T 20 --mix-type cutmix --fkd_seed 42 --train-dir t --val-dir v --output-dir o --fkd-path f --keep-topk 1000 "
         "--wandb-project p --wandb-api-key k --adamw-lr 0.001 --adamw-weight-decay 0.01 --data syn/x"
     )
-    assert parse(Recover, shlex.split(f"{recover} {SEED_COMMAND}"), "").verifier
-    assert parse(Squeeze, shlex.split(squeeze), "").arch_name == "resnet18"
-    assert parse(Relabel, shlex.split(relabel), "").checkpoint_path == "syn/x"
-    settings = validate.settings(parse(Validate, shlex.split(validated), ""))
+    assert RECOVER.parse(shlex.split(f"{recover} {SEED_COMMAND}")).options.verifier
+    assert SQUEEZE.parse(shlex.split(squeeze)).layer["arch_name"].value == "resnet18"
+    assert RELABEL.parse(shlex.split(relabel)).options.checkpoint_path == "syn/x"
+    settings = values_of(VALIDATE.parse(shlex.split(validated)).layer)
     wanted = {"batch_size": 1024, "epochs": 300, "temperature": 20.0, "mix": "cutmix", "mix_alpha": 1.0}
     wanted |= {"schedule": "cosine", "eval_lr": 0.001, "weight_decay": 0.01, "label_seed": 42, "optimizer": "adamw"}
     assert settings == wanted
@@ -102,15 +101,15 @@ def test_every_flag_of_the_scripts_is_understood():
     ],
 )
 def test_a_students_flags_mean_what_they_say(line, wanted):
-    assert validate.settings(parse(Validate, shlex.split(line), "")) == wanted
+    assert values_of(VALIDATE.parse(shlex.split(line)).layer) == wanted
 
 
 @pytest.mark.quick
 def test_a_squeeze_is_as_published_unless_flags_say_otherwise(monkeypatch):
     monkeypatch.setattr("jaxdd.data.check_available", lambda *_: None, raising=False)
-    tiny = of_squeeze(parse(Squeeze, ["--preset", "tiny", "--epochs", "100"], "")).teacher
+    tiny = read("squeeze", ["--preset", "tiny", "--epochs", "100"])[1].teacher
     assert (tiny.learning_rate, tiny.batch_size, tiny.epochs, tiny.warmup_epochs) == (0.2, 256, 100, 5)
-    cifar = of_squeeze(parse(Squeeze, ["--dataset", "cifar10"], "")).teacher
+    cifar = read("squeeze", ["--dataset", "cifar10"])[1].teacher
     assert (cifar.learning_rate, cifar.epochs, cifar.augmentation) == (0.1, 200, "pad_crop")
 
 
@@ -119,7 +118,7 @@ def test_a_squeeze_is_as_published_unless_flags_say_otherwise(monkeypatch):
     "words, code, fragments",
     [
         (["recover"], 2, ["there is no teacher", "squeeze --dataset digits --arch-name conv --width 32"]),
-        (["recover", "--milestone", "1.5"], 2, ["--milestone", "0 to 1"]),
+        (["recover", "--milestone", "1.5"], 2, ["--milestone", "between 0 and 1"]),
         (["recover", "--shard", "4/4"], 2, ["--shard", "0/4 to 3/4"]),
         (["recover", "--ipc-start", "5", "--ipc-end", "5"], 2, ["--ipc-start"]),
         (["recover", "--method", "cdda"], 2, ["--method", "'cda'"]),
@@ -180,7 +179,7 @@ def test_two_sources_of_settings_are_refused():
 @pytest.mark.slow
 def test_a_chain_from_one_command(call, here):
     """Everything is there, a finished chain is left alone, and `eval` and `validate` find teacher and labels."""
-    assert call("squeeze", *SQUEEZE).code == 0
+    assert call("squeeze", *SMALL).code == 0
     first = call(*TINY, "--output_dir", "out")
     assert first.code == 0 and "taken from there" in first.out, first
     assert first.out.index("test accuracy") < first.out.index("image-iterations")
@@ -209,7 +208,7 @@ def test_a_chain_from_one_command(call, here):
 
 @pytest.mark.slow
 def test_links_by_themselves_and_shards_give_the_chains_images(call, here):
-    assert call("squeeze", *SQUEEZE, "--output_dir", "t").code == 0
+    assert call("squeeze", *SMALL, "--output_dir", "t").code == 0
     given = ["recover", "--arch-path", "t", "--iteration", "4", "--syn-data-path", "syn", "--set", "batch_size=5"]
     given += ["statistics_group=5"]
     assert call(*given, "--exp-name", "whole", "--verifier", "--verifier-path", "t").code == 0
@@ -230,7 +229,7 @@ def test_links_by_themselves_and_shards_give_the_chains_images(call, here):
 @pytest.mark.slow
 def test_several_teachers_and_other_labellers(call, here):
     for name, seed in (("t", "0"), ("u", "1")):
-        assert call("squeeze", *SQUEEZE, "--output_dir", name, "--random_seed", seed).code == 0
+        assert call("squeeze", *SMALL, "--output_dir", name, "--random_seed", seed).code == 0
     digests = [teachers.load(name).digest for name in ("t", "u")]
     given = ["recover", "--iteration", "2", "--output_dir", "two"]
     first = call(*given, "--arch-path", "t", "u")

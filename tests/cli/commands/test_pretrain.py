@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from jaxdd import data
-from jaxdd.cli.flags import matching as matching_flags
-from jaxdd.cli.flags.words import parse
-from jaxdd.cli.settings import matching
+from jaxdd.cli.main import read
 from jaxdd.core import io
+from jaxdd.methods.condensation.early import published_epochs
 from jaxdd.run.storage.networks import load, read_manifest
 
 TINY = ["pretrain", "--set", "width=4", "--batch_real", "256"]
@@ -28,9 +27,8 @@ TINY = ["pretrain", "--set", "width=4", "--batch_real", "256"]
     ],
 )
 def test_the_scripts_commands_mean_what_they_mean_there(line, epochs, wanted):
-    flags = parse(matching_flags.pretrain(), line.split(), "pretrain")
-    settings, found = matching.resolve_pretraining(flags)
-    assert found == epochs
+    options, settings = read("pretrain", line.split())
+    assert (options.pt_from or published_epochs(settings.run.dataset_name)) == epochs
     assert {name: getattr(settings.method, name) for name in wanted} == wanted
 
 
@@ -38,8 +36,8 @@ def test_the_scripts_commands_mean_what_they_mean_there(line, epochs, wanted):
 @pytest.mark.parametrize(
     "words, code, fragments",
     [
-        (["--pt_from", "0"], 2, ["--pt_from", "at least 1"]),
-        (["--repeat", "0"], 2, ["--repeat", "1 to 1000"]),
+        (["--pt_from", "0"], 2, ["--pt_from", "between 1 and"]),
+        (["--repeat", "0"], 2, ["--repeat", "between 1 and 1000"]),
         (["--pretrain"], 2, ["'--pretrain'", "'--pretrained'"]),
         (["-n", "resnt"], 2, ["--net_type", '"resnet"']),
         (["-d", "digit"], 2, ["'digit'", "'digits'"]),

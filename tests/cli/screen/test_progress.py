@@ -9,8 +9,8 @@ import pytest
 
 from jaxdd.cli.screen import screen as screens
 from jaxdd.cli.screen.progress import Line, Trainings, label, percent, table
-from jaxdd.cli.screen.screen import Screen, duration
-from jaxdd.core.io import shorter_path
+from jaxdd.cli.screen.screen import Screen
+from jaxdd.core.io import duration, shorter_path
 from jaxdd.evaluation.protocol import Row
 
 pytestmark = pytest.mark.quick

@@ -71,6 +71,15 @@ def test_a_set_prepared_as_tfrecord_is_refused_with_the_way_out(tmp_path):
     assert caught.value.where == str(folder) and "array_record" in caught.value.remedy
 
 
+def test_a_description_that_is_a_fifo_is_refused_and_not_waited_for(tmp_path):
+    folder = tmp_path / "cifar10" / "3.0.2"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "dataset_info.json")
+    with pytest.raises(DataError, match="a FIFO") as caught:
+        check_available("cifar10", tmp_path)
+    assert caught.value.where == str(folder / "dataset_info.json")
+
+
 def test_paths_that_are_not_there_or_not_in_the_layout(tmp_path, arrays, write_npz, write_folder):
     with pytest.raises(DataError, match="not a folder"):
         check_available("mnist", tmp_path / "nowhere")

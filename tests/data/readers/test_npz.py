@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxdd.core.errors import DataError
-from jaxdd.data import load
+from jaxdd.data import check_available, describe, load
 from jaxdd.data.readers import npz
 
 pytestmark = pytest.mark.quick
@@ -142,3 +142,94 @@ def test_fuzz_only_our_error_escapes(tmp_path, arrays):
             np.testing.assert_array_equal(found["x"], arrays[0])
             np.testing.assert_array_equal(found["y"], arrays[1])
     assert refused > 150
+
+
+def test_medmnists_names_of_arrays(tmp_path, arrays):
+    x, y, tx, ty = arrays
+    parts = {"train_images": x, "train_labels": y[:, None], "val_images": tx[::-1], "val_labels": ty[::-1, None]}
+    np.savez(tmp_path / "a.npz", **parts, test_images=tx, test_labels=ty[:, None])
+    data = load(f"npz:{tmp_path / 'a.npz'}")
+    np.testing.assert_array_equal(data.train_images, x)
+    np.testing.assert_array_equal(data.train_labels, y)
+    np.testing.assert_array_equal(data.test_images, tx)
+    assert describe(f"npz:{tmp_path / 'a.npz'}").classes == 3
+    np.savez(tmp_path / "b.npz", **parts)
+    np.testing.assert_array_equal(load(f"npz:{tmp_path / 'b.npz'}").test_images, tx[::-1])
+    np.savez(tmp_path / "c.npz", train_images=x, train_labels=y)
+    with pytest.raises(DataError, match="'test_images' is missing"):
+        load(f"npz:{tmp_path / 'c.npz'}")
+
+
+@pytest.mark.parametrize("kind", ["U", "S"])
+def test_labels_may_be_names(tmp_path, arrays, write_npz, kind):
+    x, y, tx, ty = arrays
+    words = np.array(["cow", "ant", "bee"]).astype(kind)
+    path = write_npz(tmp_path / "a.npz", (x, words[y], tx[ty == 2], words[ty[ty == 2]][:, None]))
+    data = load(f"npz:{path}")
+    assert data.class_names == ("ant", "bee", "cow") == describe(f"npz:{path}").class_names
+    np.testing.assert_array_equal(data.train_labels, np.array([2, 0, 1])[y])
+    assert (data.test_labels == 1).all()
+    path = write_npz(
+        tmp_path / "b.npz", (x, words[y], tx, words[ty]), class_names=np.array(["cow", "ant", "bee"]).astype(kind)
+    )
+    np.testing.assert_array_equal(load(f"npz:{path}").train_labels, y)
+    path = write_npz(tmp_path / "c.npz", (x, words[y], tx, np.array(["dog"] * 6).astype(kind)))
+    with pytest.raises(DataError, match="'dog'"):
+        load(f"npz:{path}")
+
+
+def test_refusals_name_the_arrays_as_they_are_stored(tmp_path, arrays, write_npz):
+    x, y, tx, ty = arrays
+    path = write_npz(tmp_path / "a.npz", (x.transpose(0, 3, 1, 2), y, tx.transpose(0, 3, 1, 2), ty))
+    for call in (load, describe):
+        with pytest.raises(DataError, match=r"shape \(12, 3, 8, 8\)") as caught:
+            call(f"npz:{path}")
+        assert "transpose(0, 2, 3, 1)" in caught.value.remedy
+    path = write_npz(tmp_path / "b.npz", (np.concatenate([x, x[..., :1]], -1), y, tx, ty))
+    with pytest.raises(DataError, match=r"shape \(12, 8, 8, 4\)") as caught:
+        load(f"npz:{path}")
+    assert "transparency" in caught.value.remedy
+    for labels, remedy in ((y > 0, "astype(int)"), (y.astype(float), "astype(int)"), (np.eye(3)[y], "argmax(1)")):
+        path = write_npz(tmp_path / "c.npz", (x, labels, tx, labels[:6]))
+        for call in (load, describe):
+            with pytest.raises(DataError, match=f"type {labels.dtype}") as caught:
+                call(f"npz:{path}")
+            assert remedy in caught.value.remedy
+    path = write_npz(tmp_path / "d.npz", (x * 1j, y, tx, ty))
+    with pytest.raises(DataError, match="array of type complex128"):
+        load(f"npz:{path}")
+    path = write_npz(tmp_path / "e.npz", (x, y * 0, tx, ty * 0))
+    for call in (load, describe):
+        with pytest.raises(DataError, match="one class"):
+            call(f"npz:{path}")
+
+
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.npz")
+    for place in (tmp_path / "a.npz", tmp_path):
+        for call in (load, describe, check_available):
+            if (place, call) != (tmp_path, check_available):
+                with pytest.raises(DataError, match="a FIFO"):
+                    call(f"npz:{place}")
+
+
+def test_more_than_memory_is_refused_before_it_is_allocated(tmp_path, monkeypatch, unpacked):
+    """A sparse file: 3 GiB that take no room on the disk."""
+    from jaxdd.core import backend
+
+    shape = (3 * 2**20, 32, 32)
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        info = zipfile.ZipInfo("x.npy")
+        with archive.open(info, "w", force_zip64=True) as member:
+            member.write(buffer.getvalue())
+            start = archive.fp.tell()
+            archive.fp.seek(3 * 2**30, os.SEEK_CUR)
+            member._file_size += 3 * 2**30  # pyright: ignore[reportAttributeAccessIssue]
+        assert archive.fp.tell() > start
+    monkeypatch.setattr(backend, "machine_bytes", lambda: 2**31)
+    with pytest.raises(DataError, match=r"the arrays x take 3 GiB") as caught:
+        npz.read_npz(tmp_path / "a.npz", ["x"])
+    assert "2 GiB of memory" in caught.value.expected and not unpacked
+    assert npz.header(tmp_path / "a.npz", "x")[0] == shape

@@ -44,13 +44,13 @@ def examples(of: Condensation, dtype: Any = np.float32) -> Examples:
     images = np.clip(0.5 + 0.2 * random.normal(size=(len(labels), *SHAPE)) + tint[labels], 0, 1)
     raw = of.space == "raw"
     images = images if raw else (images - CONSTANTS[0]) / CONSTANTS[1]
-    networks = ()
+    networks = None
     if of.source == "pretrained":
         drawn = [fresh(of.network(SHAPE, CLASSES), jax.random.key(i), dtype) for i in range(3)]
         networks = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *drawn)
     constants = CONSTANTS if raw else None
     pair = jnp.asarray(images, dtype), jnp.asarray(labels, jnp.int32)
-    return Examples(*pair, CLASSES, constants, largest=max(COUNTS), networks=networks)
+    return Examples(*pair, CLASSES, constants, largest=max(COUNTS), early_networks=networks)
 
 
 def engine(of: Condensation, data: Examples, outer: int = OUTER, **options: Any) -> tuple[Any, list[dict[str, float]]]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxdd.augment import build as build_augmentation
-from jaxdd.core.config import ConfigFile, build
+from jaxdd.core.config import build, layer
 from jaxdd.core.errors import ConfigError
 from jaxdd.methods.rcig.method import RCIG
 from jaxdd.run.settings import RunSettings
@@ -40,10 +40,10 @@ def refused(key: str, value):
     """The key belongs to adam: with another solver it is refused, naming key and remedy."""
     for solver in ("pcg", "dense"):
         with pytest.raises(ConfigError, match=f"'{key}' = {value!r} belongs to inner_solver = adam") as refusal:
-            build(ConfigFile("file", {key: value, "inner_solver": solver}), {"method": RCIG})
+            build([layer({key: value, "inner_solver": solver}, "file")], {"method": RCIG})
         assert solver in refusal.value.where
         assert "adam" in refusal.value.remedy
-    assert getattr(build(ConfigFile("file", {key: value, "inner_solver": "adam"}), {"m": RCIG})["m"], key) == value
+    assert getattr(build([layer({key: value, "inner_solver": "adam"}, "file")], {"m": RCIG})["m"], key) == value
 
 
 def trained_member(of: RCIG):
@@ -179,7 +179,7 @@ def check_init_random_noise():
 @shows
 def check_checkpoint_iters():
     given = {"checkpoint_iters": [1, 3], "dataset_name": "digits"}
-    run = build(ConfigFile("file", given), {"run": RunSettings})["run"]
+    run = build([layer(given, "file")], {"run": RunSettings})["run"]
     assert run.checkpoint_iters == (1, 3)
     with pytest.raises(ConfigError, match="out of range"):
-        build(ConfigFile("file", {"checkpoint_iters": [-1]}), {"run": RunSettings})
+        build([layer({"checkpoint_iters": [-1]}, "file")], {"run": RunSettings})

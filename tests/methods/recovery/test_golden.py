@@ -18,11 +18,10 @@ from jaxdd.augment import shared
 from jaxdd.augment.imagenet import Boxes
 from jaxdd.core import backend
 from jaxdd.core.random import key_for
-from jaxdd.core.types import Examples
 from jaxdd.methods.recovery.objective import objective
 from jaxdd.methods.recovery.plan import plan
 from jaxdd.methods.recovery.settings import Recovery
-from jaxdd.methods.recovery.stage import RecoverStage
+from jaxdd.methods.recovery.stage import ChunkExamples, RecoverStage
 from jaxdd.models import imported
 from jaxdd.models.torchvision import ResNet
 from tests.models import formula
@@ -69,7 +68,7 @@ def slope_of(variables, dtype):
     held = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), variables)
 
     def loss(x):
-        found = objective(settings, NETWORK, held, x, labels, weight=WEIGHTS.bn)
+        found = objective(settings, NETWORK, held, x, labels, r_bn=WEIGHTS.bn)
         return found.loss, found
 
     slope, losses = jax.jit(jax.grad(loss, has_aux=True))(images(dtype))
@@ -81,7 +80,7 @@ def recovered(variables, monkeypatch, dtype):
     settings = Recovery(**GIVEN)
     stage = RecoverStage(settings, plan(settings, SIDE)[0], (NETWORK,), (LOOP["mean"], LOOP["std"]))
     held = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), variables)
-    data = Examples(images(dtype), jnp.arange(COUNT) % CLASSES, CLASSES, networks=(held,))
+    data = ChunkExamples(images(dtype), jnp.arange(COUNT) % CLASSES, CLASSES, teachers=(held,))
     boxes = Boxes(*(jnp.asarray(column) for column in zip(*(draw.box for draw in DRAWS), strict=True)))
     coins, rolls = (jnp.asarray([getattr(draw, name) for draw in DRAWS]) for name in ("coin", "roll"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jaxdd.core.config import ConfigFile, build
+from jaxdd.core.config import build, layer
 from jaxdd.methods.recovery import published
 from jaxdd.methods.recovery.settings import NAMES, Recovery
 
@@ -34,7 +34,7 @@ PUBLISHED = [
 def settings(**given) -> Recovery:
     values = {**given, **published.implied(given).values}
     values.pop("dataset_name", None)
-    return build(ConfigFile("a test", values), {"recovery": Recovery})["recovery"]
+    return build([layer(values, "a test")], {"recovery": Recovery})["recovery"]
 
 
 @pytest.mark.quick
@@ -75,5 +75,5 @@ def test_what_is_given_stays_and_the_rest_follows():
 
 @pytest.mark.quick
 def test_every_teacher_may_have_its_weight():
-    assert [Recovery(r_bn=(0.1, 0.2)).statistics_weight(teacher) for teacher in (0, 1)] == [0.1, 0.2]
-    assert Recovery(r_bn=0.3).statistics_weight(1) == 0.3
+    assert [Recovery(r_bn=(0.1, 0.2)).r_bn_of(teacher) for teacher in (0, 1)] == [0.1, 0.2]
+    assert Recovery(r_bn=0.3).r_bn_of(1) == 0.3

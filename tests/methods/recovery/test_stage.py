@@ -42,10 +42,10 @@ def drawn(procedure, iteration, group=0):
 def test_loss_and_slope_are_literal_in_pieces_of_any_size(rows, x64, monkeypatch):
     monkeypatch.setattr(backend, "rows_at_once", lambda count: rows)
     data, settings, network = tiny.examples(6, np.float64), Recovery(**{**tiny.GIVEN, **EVERYTHING}), tiny.network()
-    (held,) = data.networks
+    (held,) = data.teachers
 
     def mine(x):
-        found = objective(settings, network, held, x, data.labels, weight=settings.r_bn)
+        found = objective(settings, network, held, x, data.labels, r_bn=settings.r_bn)
         return found.loss, found
 
     def theirs(x):
@@ -75,7 +75,7 @@ def test_the_loop_is_the_literal_one(given, x64):
     draws = [drawn(procedure, i) for i in range(steps)]
     assert len({draw.box for draw in draws}) > 2 and len({draw.coin for draw in draws}) == 2
     wanted = literal.recover(
-        data.networks[0],
+        data.teachers[0],
         np.asarray(data.images),
         np.asarray(data.labels),
         draws,
@@ -123,9 +123,7 @@ def test_groups_are_recovered_as_if_alone(monkeypatch):
     for group in (0, 1):
         rows, whole = slice(3 * group, 3 * group + 3), tiny.examples(6)
         numbers = jnp.asarray([group], jnp.int32)
-        alone = dataclasses.replace(
-            whole, images=whole.images[rows], labels=whole.labels[rows], start={"groups": numbers}
-        )
+        alone = dataclasses.replace(whole, images=whole.images[rows], labels=whole.labels[rows], groups=numbers)
         state, found = tiny.run(procedure, alone, 3)
         np.testing.assert_allclose(both.images[rows], state.images, atol=1e-5)
         losses.append(found["loss"])
@@ -159,7 +157,7 @@ def test_stages_without_merging_are_one_long_stage():
     parts = tiny.stages(initialise="medium", iterations=4, stages=((8, 2), (8, 2)), reset=False)
     data = tiny.examples(6)
     first, _ = tiny.run(parts[0], data)
-    data = dataclasses.replace(data, images=first.images, start={"adam": first.adam})
+    data = dataclasses.replace(data, images=first.images, adam=first.adam)
     state = parts[1].init(key_for(0, "init"), data)
     assert int(state.step) == 2
     other, _ = tiny.run(whole, tiny.examples(6), 2)
@@ -177,7 +175,7 @@ def test_stages_grow_meet_their_patches_and_begin_adam_anew():
     data = tiny.examples(6, teachers=teachers)
     state, _ = tiny.run(first, data)
     assert state.images.shape == (6, 6, 6, 3)
-    later = dataclasses.replace(data, images=state.images, start={"patches": data.images})
+    later = dataclasses.replace(data, images=state.images, patches=data.images)
     begun = second.init(key_for(0, "init"), later)
     np.testing.assert_allclose(begun.images, plan.merge(state.images, data.images, 8, 0.5), atol=1e-6)
     assert int(begun.step) == 2 and int(begun.adam.count) == 0 and not np.asarray(begun.adam.mu).any()

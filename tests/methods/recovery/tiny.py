@@ -11,10 +11,10 @@ import numpy as np
 
 from jaxdd import models
 from jaxdd.core.random import key_for
-from jaxdd.core.types import Array, Examples, Key
+from jaxdd.core.types import Array, Key
 from jaxdd.methods.recovery.plan import plan
 from jaxdd.methods.recovery.settings import Recovery
-from jaxdd.methods.recovery.stage import RecoverStage
+from jaxdd.methods.recovery.stage import ChunkExamples, RecoverStage
 from jaxdd.models import layers
 
 SIDE, CLASSES = 8, 3
@@ -59,11 +59,11 @@ def variables(of: models.Network, dtype: Any = np.float32, seed: int = 0) -> Any
     return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(of.init, jax.random.key(0)))
 
 
-def examples(count: int, dtype: Any = np.float32, teachers: tuple[models.Network, ...] = (), **start: Any) -> Examples:
+def examples(count: int, dtype: Any = np.float32, teachers: tuple[models.Network, ...] = ()) -> ChunkExamples:
     """A chunk of `count` images."""
     images = jnp.asarray(np.random.default_rng(1).normal(size=(count, SIDE, SIDE, 3)), dtype)
     held = tuple(variables(each, dtype, seed) for seed, each in enumerate(teachers or (network(),)))
-    return Examples(images, jnp.arange(count, dtype=jnp.int32) % CLASSES, CLASSES, networks=held, start=start or ())
+    return ChunkExamples(images, jnp.arange(count, dtype=jnp.int32) % CLASSES, CLASSES, teachers=held)
 
 
 def stages(teachers: tuple[models.Network, ...] = (), **given: Any) -> tuple[RecoverStage, ...]:
@@ -77,7 +77,7 @@ def key(step: int, seed: int = 0) -> Key:
     return key_for(seed, "step", step)
 
 
-def run(procedure: RecoverStage, data: Examples, steps: int | None = None) -> Any:
+def run(procedure: RecoverStage, data: ChunkExamples, steps: int | None = None) -> Any:
     """The state after all steps, and the metrics of the last one."""
     step = jax.jit(procedure.step)
     state, metrics = procedure.init(key_for(0, "init"), data), {}

@@ -18,7 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3]))
 
 from jaxdd.core import backend
 from jaxdd.run.chain import recover
-from jaxdd.run.chain.initial import Initial
+from jaxdd.run.chain.pieces import Initial
 from jaxdd.run.storage.checkpoint import Storage
 from tests.run.chain.tiny import recovering
 from tests.run.driver import arm
@@ -27,7 +27,7 @@ MOMENTS = {  # name -> what the child dies at: owner, function, whether after it
     "choosing initial images": (Initial, "of_class", False, 3),
     "mid-chunk, first stage": (Storage, "save", True, 2),
     "mid-chunk, second stage": (Storage, "save", True, 4),
-    "finished, not yet added": (recover, "published", False, 1),
+    "finished, not yet added": (recover, "as_published", False, 1),
     "between chunks": (recover, "discard", False, 2),  # the first stage of a finished chunk is gone, the second is not
 }
 

@@ -15,14 +15,10 @@ from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, ConfigError, UsageError
 from jaxdd.core.shards import Pieces
 from jaxdd.data.readers import images as decoding
-from jaxdd.methods.recovery.chunks import Chunk, chunks, share
+from jaxdd.methods.recovery.chunks import Chunk, chunks, require_complete, share
 from jaxdd.publish import image_folder
-from jaxdd.run.chain.chunks import require_complete
-from jaxdd.run.chain.initial import KEYS as INITIAL
-from jaxdd.run.chain.merge import merge
-from jaxdd.run.control import Control
-from jaxdd.run.progress import Reporter
-from jaxdd.run.signals import Stopped
+from jaxdd.run.chain.pieces import INITIAL, merge
+from jaxdd.run.control import Control, Reporter, Stopped
 from tests.limits import TIMEOUT
 from tests.run.chain.tiny import CLASSES, IPC, SIDE, dataset, recovering
 

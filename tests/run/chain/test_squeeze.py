@@ -16,11 +16,9 @@ import pytest
 
 from jaxdd import data, models
 from jaxdd.core.errors import CheckpointError, UsageError
-from jaxdd.run.chain import teacher
+from jaxdd.run.chain import teachers
 from jaxdd.run.chain.squeeze import Squeezing
-from jaxdd.run.control import Control
-from jaxdd.run.progress import Reporter
-from jaxdd.run.signals import Stopped
+from jaxdd.run.control import Control, Reporter, Stopped
 from jaxdd.run.storage import networks
 from jaxdd.training.recipe import DIGITS
 from jaxdd.training.trainer import accuracies
@@ -82,7 +80,7 @@ def test_it_is_made_once(whole):
 
     made, heard = squeezing(), Heard()
     assert made.finished(folder)
-    assert made.make(folder, Control(heard)).digest == teacher.load(folder).digest and not heard.tests
+    assert made.make(folder, Control(heard)).digest == teachers.load(folder).digest and not heard.tests
     with pytest.raises(CheckpointError, match="seed: 1 -> 2"):
         squeezing(seed=2).make(folder)
 
@@ -138,7 +136,7 @@ def test_images_must_be_raw():
 
 def test_teachers_of_two_seeds_differ(whole, tmp_path):
     other = squeezing(seed=2).make(tmp_path)
-    one = teacher.load(whole[0]).variables["params"]["Dense_0"]["kernel"]
+    one = teachers.load(whole[0]).variables["params"]["Dense_0"]["kernel"]
     assert np.abs(one - other.variables["params"]["Dense_0"]["kernel"]).max() > 1e-3
 
 

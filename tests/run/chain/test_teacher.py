@@ -5,8 +5,8 @@ import pytest
 
 from jaxdd import models
 from jaxdd.core.errors import CheckpointError
-from jaxdd.run.chain import teacher as teachers
-from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.chain import teachers as teachers
+from jaxdd.run.chain.teachers import Teacher
 from jaxdd.run.storage import networks
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxdd import data, models
 from jaxdd.methods.recovery.settings import Recovery
 from jaxdd.run.chain.recover import Recovering
-from jaxdd.run.chain.teacher import Teacher
+from jaxdd.run.chain.teachers import Teacher
 
 CLASSES, IPC, SIDE, STEPS = 4, 2, 8, 3  # steps of each stage
 

@@ -19,7 +19,7 @@ import pytest
 from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError, DivergedError, UsageError
 from jaxdd.run import loop
-from jaxdd.run.signals import Stopped
+from jaxdd.run.control import Stopped
 from jaxdd.run.storage.checkpoint import Storage
 from tests.run.toy import TRACES, Notes, Toy, bits, examples
 

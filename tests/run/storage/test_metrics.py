@@ -9,7 +9,7 @@ import pytest
 from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError
 from jaxdd.run.evaluating import Validation
-from jaxdd.run.storage.metrics import MetricsFile
+from jaxdd.run.storage.checkpoint import MetricsFile
 
 pytestmark = pytest.mark.quick
 

@@ -13,7 +13,9 @@ import jaxdd
 from jaxdd import data
 from jaxdd.core import backend
 from jaxdd.core.errors import CheckpointError, UsageError
+from jaxdd.core.types import Examples
 from jaxdd.methods import Condensation
+from jaxdd.run import evaluating
 from jaxdd.run.chain.pretrain import Pretraining
 from jaxdd.run.distillation import Distillation
 from jaxdd.run.storage.networks import Networks, add, finished, load, load_all, read_manifest
@@ -46,6 +48,13 @@ def test_they_come_back_to_the_bit_in_order(folder):
     told = read_manifest(folder)
     assert [network["accuracies"] for network in told["networks"]] == [[0.25, 0.5]] * 2
     assert {name: told[name] for name in ABOUT} == ABOUT
+
+
+def test_students_that_an_older_version_left_unfinished_are_found_by_what_they_are_trained_on():
+    images, labels = np.arange(24, dtype=np.float32).reshape(2, 2, 2, 3) / 24, np.eye(2, dtype=np.float32)
+    teacher = {"params": {"kernel": np.ones((2, 3), np.float32)}, "batch_stats": {"mean": np.zeros(3, np.float32)}}
+    digests = [evaluating._digest(Examples(images, labels, 2, teachers=held))[:16] for held in ((), (teacher,))]
+    assert digests == ["73ba27802b0342f6", "a6dbc9aebd3d7147"]
 
 
 def test_folders_add_up_and_the_digest_is_of_the_numbers_alone(folder, tmp_path):

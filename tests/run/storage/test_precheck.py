@@ -12,7 +12,7 @@ from jaxdd.core import io
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, UsageError
 from jaxdd.run.storage.checkpoint import Storage
-from jaxdd.run.storage.precheck import (
+from jaxdd.run.storage.identity import (
     refuse_foreign_set,
     refuse_other_run,
     refuse_other_set,

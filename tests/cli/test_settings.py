@@ -7,17 +7,17 @@ import pathlib
 
 import pytest
 
-from jaxdd.cli.flags import chain as chain_flags
-from jaxdd.cli.flags.rcig import Distill, Eval
-from jaxdd.cli.settings import chain as chain_settings
-from jaxdd.cli.settings.layers import no_effect, resolve
-from jaxdd.core.config import read_config
+from jaxdd.cli.flags.rcig import DISTILL, EVAL
+from jaxdd.cli.settings import of_distill
+from jaxdd.core.config import Value, read_config
 from jaxdd.core.errors import ConfigError, UsageError
-from jaxdd.run.presets import build, default_folder
+from jaxdd.data import describe
+from jaxdd.run.chain.settings import build_chain
+from jaxdd.run.settings import build, default_folder
 
 pytestmark = pytest.mark.quick
 
-CONFIGS = pathlib.Path(__file__).resolve().parents[3] / "configs_final"
+CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs_final"
 
 
 @pytest.fixture
@@ -32,71 +32,78 @@ def write(tmp_path):
     return make
 
 
+def resolve(**flags):
+    """The settings of `distill` with these flags."""
+    return of_distill(
+        DISTILL.arguments({name: Value(value, f"--{name}") for name, value in flags.items() if value is not None})
+    )
+
+
 def test_without_a_config_it_is_digits():
-    found = resolve(Distill())
+    found = resolve()
     assert (found.run.dataset_name, found.ipc, found.run.method) == ("digits", 1, "rcig")
     assert pathlib.Path(found.config.path).name == "digits.txt"
 
 
 def test_another_data_set_without_a_config_names_the_published_ones():
     for method, named in ((None, "depth_3.txt"), ("frepo", "frepo/cifar10_1.txt"), ("kip", "kip/fc_cifar10_10.txt")):
-        told = " ".join(resolve(Distill(dataset_name="cifar10", method=method)).notices)
+        told = " ".join(resolve(dataset_name="cifar10", method=method).notices)
         assert "quick example on the digits" in told and f"`config_path={named}`" in told
-    assert not any("quick example" in told for told in resolve(Distill(dataset_name="digits")).notices)
-    matching = resolve(Distill(dataset_name="cifar10", method="dream")).method
+    assert not any("quick example" in told for told in resolve(dataset_name="digits").notices)
+    matching = resolve(dataset_name="cifar10", method="dream").method
     assert (matching.width, matching.inner_loop, matching.lr_img) == (128, 100, 0.005)
 
 
 def test_a_method_without_a_config_runs_its_own_on_digits():
-    found = resolve(Distill(method="frepo"))
+    found = resolve(method="frepo")
     assert (found.run.dataset_name, found.run.method, found.method.family) == ("digits", "frepo", "rcig")
     assert pathlib.Path(found.config.path).absolute() == CONFIGS / "frepo" / "digits.txt"
 
 
 def test_flags_override_the_file_and_set_overrides_both():
-    found = resolve(Distill(config_path="depth_3.txt", width=16, n_images=1, set=("width=8", "l2_rate=0.1")))
+    found = resolve(config_path="depth_3.txt", width=16, n_images=1, set=("width=8", "l2_rate=0.1"))
     method = found.method
     assert (method.width, method.n_images, method.l2_rate, found.run.dataset_name) == (8, 1, 0.1, "cifar10")
 
 
 def test_a_file_that_does_not_say_takes_the_originals_defaults(write):
-    found = resolve(Distill(config_path=write(l2_rate=0.001)))
+    found = resolve(config_path=write(l2_rate=0.001))
     assert (found.run.dataset_name, found.ipc, found.method.width, found.run.max_steps) == ("cifar10", 10, 128, 10000)
 
 
 def test_the_originals_slips_load_with_a_notice(write):
-    found = resolve(Distill(config_path=write(pool_model_6count=7, outer_train_batch_size=256)))
+    found = resolve(config_path=write(pool_model_6count=7, outer_train_batch_size=256))
     assert (found.method.pool_model_count, found.method.pool_train_batch_size) == (7, 256)
     assert sum("historical key" in notice for notice in found.notices) == 2
 
 
 @pytest.mark.parametrize("key, value", [("aug", "flip"), ("linearize", False), ("naive_loss", True)])
 def test_settings_of_the_adam_solver_select_it(key, value, write):
-    found = resolve(Distill(config_path=write(**{key: value})))
+    found = resolve(config_path=write(**{key: value}))
     assert found.method.inner_solver == "adam"
     assert any(f"'{key}' belongs to the adam solver" in notice for notice in found.notices)
-    by_set = resolve(Distill(set=(f"{key}={json.dumps(value)}",)))
+    by_set = resolve(set=(f"{key}={json.dumps(value)}",))
     assert by_set.method.inner_solver == "adam"
     with pytest.raises(ConfigError, match="belongs to inner_solver = adam"):
-        resolve(Distill(config_path=write(**{key: value, "inner_solver": "pcg"})))
+        resolve(config_path=write(**{key: value, "inner_solver": "pcg"}))
 
 
 def test_the_flag_naive_loss_selects_it_too():
-    assert resolve(Distill(naive_loss=True)).method.inner_solver == "adam"
-    assert resolve(Distill(naive_loss=False)).method.inner_solver == "pcg"
+    assert resolve(naive_loss=True).method.inner_solver == "adam"
+    assert resolve(naive_loss=False).method.inner_solver == "pcg"
 
 
 def test_chunk_sizes_are_announced_under_exact_solvers_only(write):
     path = write(inner_train_batch_size=5, hinv_batch_size=6)
-    notices = resolve(Distill(config_path=path)).notices
+    notices = resolve(config_path=path).notices
     assert any("inner_train_batch_size = 5, hinv_batch_size = 6: chunk sizes" in notice for notice in notices)
-    assert not resolve(Distill(config_path=path, set=("inner_solver=adam",))).notices
+    assert not resolve(config_path=path, set=("inner_solver=adam",)).notices
 
 
 def test_flags_without_effect_are_announced():
-    assert len(no_effect(Distill(train_log="a", train_img="b"))) == 2
-    assert "--max_cycles" in no_effect(Eval(max_cycles=5))[0]
-    assert not no_effect(Distill()) and not no_effect(Eval())
+    assert len(DISTILL.parse(["--train_log", "a", "--train_img", "b"]).notices) == 2
+    assert "--max_cycles" in EVAL.parse(["--max_cycles", "5"]).notices[0]
+    assert not DISTILL.parse([]).notices and not EVAL.parse([]).notices
 
 
 @pytest.mark.parametrize(
@@ -116,24 +123,24 @@ def test_default_folders(dataset, folder):
 @pytest.mark.parametrize(
     "flags, kind, fragments",
     [
-        (Distill(dataset_name="cifar11"), UsageError, ["'cifar11'", "`dataset_name`", "'cifar10'"]),
-        (Distill(method="rcgi"), UsageError, ["'rcgi'", "--method", "'rcig'"]),
-        (Distill(method="fripo"), UsageError, ["'fripo'", "--method", "one of rcig, frepo", "'frepo'"]),
-        (Distill(method="frepo", config_path="depth_3.txt"), ConfigError, ["depth_3.txt:", "'has_bn'"]),
-        (Distill(set=("l2_rat=1",)), ConfigError, ["'l2_rat'", "--set", "'l2_rate'"]),
-        (Distill(set=("l2_rate",)), ConfigError, ["`set`", "key=value"]),
-        (Distill(set=("l2_rate=x",)), ConfigError, ["--set", "wrong type", "a number"]),
-        (Distill(set=("inner_solver=cg",)), ConfigError, ["--set", '"pcg", "dense", "adam"']),
-        (Distill(n_images=0), ConfigError, ["--n_images", ">= 1"]),
-        (Distill(n_images=-1), ConfigError, ["--n_images", ">= 1"]),
-        (Distill(max_steps=0), ConfigError, ["--max_steps", ">= 1"]),
-        (Distill(width=0), ConfigError, ["--width", ">= 1"]),
-        (Distill(config_path="depth_33.txt"), ConfigError, ["'depth_33.txt'", "depth_3.txt"]),
+        ({"dataset_name": "cifar11"}, UsageError, ["'cifar11'", "`dataset_name`", "'cifar10'"]),
+        ({"method": "rcgi"}, UsageError, ["'rcgi'", "--method", "'rcig'"]),
+        ({"method": "fripo"}, UsageError, ["'fripo'", "--method", "one of rcig, frepo", "'frepo'"]),
+        ({"method": "frepo", "config_path": "depth_3.txt"}, ConfigError, ["depth_3.txt:", "'has_bn'"]),
+        ({"set": ("l2_rat=1",)}, ConfigError, ["'l2_rat'", "--set", "'l2_rate'"]),
+        ({"set": ("l2_rate",)}, ConfigError, ["`set`", "key=value"]),
+        ({"set": ("l2_rate=x",)}, ConfigError, ["--set", "wrong type", "a number"]),
+        ({"set": ("inner_solver=cg",)}, ConfigError, ["--set", '"pcg", "dense", "adam"']),
+        ({"n_images": 0}, ConfigError, ["--n_images", ">= 1"]),
+        ({"n_images": -1}, ConfigError, ["--n_images", ">= 1"]),
+        ({"max_steps": 0}, ConfigError, ["--max_steps", ">= 1"]),
+        ({"width": 0}, ConfigError, ["--width", ">= 1"]),
+        ({"config_path": "depth_33.txt"}, ConfigError, ["'depth_33.txt'", "depth_3.txt"]),
     ],
 )
 def test_refusals_name_the_flag_and_the_neighbour(flags, kind, fragments):
     with pytest.raises(kind) as refusal:
-        resolve(flags)
+        resolve(**flags)
     assert refusal.value.exit_code == 2
     for fragment in fragments:
         assert fragment in str(refusal.value)
@@ -171,7 +178,7 @@ def test_a_misspelt_key_of_a_shipped_config_finds_its_neighbour(name, tmp_path):
 def resolved(name: str, path: pathlib.Path) -> None:
     """Reads a copy of a shipped config as the command does that it is for."""
     if name.startswith("cda/"):
-        chain_settings.build(chain_flags.Shared(config_path=str(path)), {}, None)
+        build_chain({}, source=str(path), describe=describe)
     else:
         build(str(path), {}, notices=[])
 
