@@ -312,10 +312,17 @@ def quiet_blas() -> Iterator[None]:
         yield
 
 
-def use_compilation_cache(folder: str | os.PathLike | None = None) -> pathlib.Path:
-    """Turns on JAX's persistent compilation cache, by default in the user's cache folder (`XDG_CACHE_HOME`)."""
-    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    path = pathlib.Path(folder) if folder else home / "jaxdd" / "xla"
-    path.mkdir(parents=True, exist_ok=True)
+def use_compilation_cache(folder: str | os.PathLike | None = None) -> pathlib.Path | None:
+    """Turns on JAX's persistent compilation cache; returns its folder, or None where none can be: it goes without.
+
+    Arguments:
+        folder: where; None for the user's cache folder (`XDG_CACHE_HOME`), which a container's user may lack.
+    """
+    try:
+        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        path = pathlib.Path(folder) if folder else home / "jaxdd" / "xla"
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return None
     jax.config.update("jax_compilation_cache_dir", str(path))
     return path

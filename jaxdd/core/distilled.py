@@ -7,9 +7,11 @@ atomically, so a reader sees the old set or the whole new one, and a flipped bit
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -150,7 +152,7 @@ class DistilledSet:
         return dataclasses.replace(self, **changes)
 
     def save(self, folder: str | os.PathLike) -> pathlib.Path:
-        """Writes the set into `folder` and removes the shards of the set that was there before.
+        """Writes the set into `folder` and removes the shards that the manifest of the set there before names.
 
         Raises:
             CheckpointError: a value is not finite; nothing is written.
@@ -159,7 +161,7 @@ class DistilledSet:
         if self.pixels is not None:
             arrays["pixels"] = self.pixels
         arrays = {name: _as_stored(name, array) for name, array in arrays.items()}
-        folder = pathlib.Path(folder)
+        folder = io.absolute(folder)
         pieces = [slice(start, start + self._per_shard) for start in range(0, max(1, len(self)), self._per_shard)]
         for name, array in arrays.items():
             if not all(map(_finite, (array[piece] for piece in pieces))) or not np.isfinite(self.log_temperature):
@@ -168,6 +170,7 @@ class DistilledSet:
                     where=str(folder),
                     remedy="the run has diverged: lower its rates, or go back to an earlier state",
                 )
+        before = _shards_of(folder)
         entries = [_write_shard(folder, {name: array[piece] for name, array in arrays.items()}) for piece in pieces]
         meanings = [f.name for f in dataclasses.fields(self) if f.name not in (*TYPES, "teachers")]
         manifest = {
@@ -177,8 +180,8 @@ class DistilledSet:
             "shards": entries,
         }
         io.write_json(folder / "manifest.json", manifest)
-        for stale in {path.name for path in folder.glob("data-*.safetensors")} - {entry["file"] for entry in entries}:
-            (folder / stale).unlink()
+        for stale in before - {entry["file"] for entry in entries}:
+            (folder / stale).unlink(missing_ok=True)
         return folder
 
     @property
@@ -197,7 +200,7 @@ class DistilledSet:
         Raises:
             CheckpointError: missing, damaged, of another format, or not what the manifest says.
         """
-        path = pathlib.Path(folder)
+        path = io.absolute(folder)
         path = path if path.name == "manifest.json" else path / "manifest.json"
         manifest = io.read_manifest(path, "jaxdd_format", (FORMAT,), "distilled set", AGAIN)
         try:
@@ -236,6 +239,15 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
     if len({part.dtype for part in parts}) > 1:
         raise ValueError("shards of several types")
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _shards_of(folder: pathlib.Path) -> set[str]:
+    """Returns the names of the shards of the set in a folder; none where its manifest is missing or damaged."""
+    with contextlib.suppress(CheckpointError, KeyError, TypeError):
+        manifest = io.read_manifest(folder / "manifest.json", "jaxdd_format", (FORMAT,), "distilled set", AGAIN)
+        names = {shards.path_of(folder, entry).name for entry in manifest["shards"]}
+        return {name for name in names if re.fullmatch(r"data-[0-9a-f]{12}\.safetensors", name)}
+    return set()
 
 
 def _write_shard(folder: pathlib.Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:

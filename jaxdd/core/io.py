@@ -1,4 +1,9 @@
-"""Files: atomic writes, checksums, locks and readers that survive hostile bytes. No pickle, ever."""
+"""Files: atomic writes, checksums, locks and readers that survive hostile bytes. No pickle, ever.
+
+Every JSON file that is kept is written by `write_json` and read by `read_json`: it begins with the sha256 of all the
+rest. Every line of a file of lines is written by `to_line`, read by `of_line`, and ends with its crc32. Both read what
+was written before there were checksums.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +14,36 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import socket
-from collections.abc import Iterator
-from typing import Any
+import stat
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
 
-from jaxdd.core.errors import CheckpointError
+from jaxdd.core.errors import CheckpointError, UsageError
+
+SEAL = "sha256"  # name of an object's checksum; it stands first
+LINE_SEAL = "crc32"  # of a line's; it stands last
+LONG = 200  # bytes of a name from which nothing can be added to it
+KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 
 def write_atomically(path: str | os.PathLike, payload: bytes | str) -> None:
-    """Writes beside `path`, syncs, then renames: a reader sees the old file or the whole new one."""
+    """Writes beside `path`, syncs, then renames: a reader sees the old file or the whole new one.
+
+    Raises:
+        CheckpointError: a folder is in its place, or something else in that of its folder.
+    """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise misplaced(next(place for place in path.parents if place.exists()), "a folder") from None
+    if path.is_dir():
+        raise misplaced(path, "a file")
+    short = path.name if len(os.fsencode(path.name)) < LONG else sha256(os.fsencode(path.name))
+    partial = path.with_name(f".{short}.{os.getpid()}.partial")
     data = payload.encode() if isinstance(payload, str) else payload
     try:
         with open(partial, "wb") as file:
@@ -38,22 +61,89 @@ def write_atomically(path: str | os.PathLike, payload: bytes | str) -> None:
 
 
 def write_json(path: str | os.PathLike, content: Any) -> None:
-    """Writes `content` as indented JSON, atomically."""
-    write_atomically(path, json.dumps(content, indent=2, sort_keys=False, allow_nan=False) + "\n")
+    """Writes `content` as indented JSON, atomically; an object begins with the checksum of all the rest."""
+    plain = json.loads(json.dumps(content, allow_nan=False))
+    sealed = {SEAL: digest(plain), **plain} if isinstance(plain, dict) else plain
+    write_atomically(path, json.dumps(sealed, indent=2) + "\n")
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """Reads JSON; a damaged file raises `CheckpointError` naming the line."""
+def read_json(path: str | os.PathLike, *, sealed: bool = False) -> Any:
+    """Reads JSON, and verifies the checksum of an object; files of before have none.
+
+    Arguments:
+        path: the file.
+        sealed: whether a file without a checksum is refused too.
+
+    Raises:
+        CheckpointError: it is missing, cannot be read, or is not as it was written; where a line tells why, names it.
+    """
+    if kind(path) not in ("nothing", "a file", "a device"):
+        raise misplaced(path, "a file")
+    again = "restore the file or start a new output folder"
     try:
-        return json.loads(pathlib.Path(path).read_text())
+        content = json.loads(pathlib.Path(path).read_text())
     except FileNotFoundError:
-        raise CheckpointError(
-            "file not found", where=str(path), remedy="check the path, or start again in a new output folder"
-        ) from None
+        remedy = "check the path, or start again in a new output folder"
+        raise CheckpointError("file not found", where=str(path), remedy=remedy) from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CheckpointError(
-            f"not valid JSON: {error}", where=str(path), remedy="restore the file or start a new output folder"
-        ) from None
+        raise CheckpointError(f"not valid JSON: {error}", where=str(path), remedy=again) from None
+    except OSError as error:
+        remedy = "let this user read the file"
+        raise CheckpointError(f"cannot be read: {error.strerror}", where=str(path), remedy=remedy) from None
+    if isinstance(content, dict):
+        sealed = sealed or re.fullmatch("[0-9a-f]{64}", str(next(iter(content.values()), ""))) is not None
+        stated = content.pop(SEAL, None)
+        if (sealed or stated is not None) and stated != digest(content):
+            expected = f"sha256 {str(stated)[:12]}... of all but itself, as it was written"
+            remedy = f"{again}; or, if it was edited on purpose, take its line '{SEAL}' out"
+            raise CheckpointError("damaged or edited", where=str(path), expected=expected, remedy=remedy)
+    return content
+
+
+def to_line(content: Mapping[str, Any]) -> str:
+    """Returns an object as one line of JSON that ends with a checksum of itself."""
+    return json.dumps({**content, LINE_SEAL: _crc(content)}, allow_nan=False) + "\n"
+
+
+def of_line(line: str) -> dict[str, Any] | None:
+    """Returns the object of one line; None if it is torn or damaged. Lines of before have no checksum."""
+    try:
+        content = json.loads(line) if line.endswith("\n") else None
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        return None
+    last = next(reversed(content.values()), None)
+    stated = content.pop(LINE_SEAL, None)
+    sealed = stated is not None or (re.fullmatch("[0-9a-f]{8}", str(last)) is not None and isinstance(last, str))
+    return None if sealed and stated != _crc(content) else content
+
+
+def _crc(content: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(content, sort_keys=True, allow_nan=False).encode()):08x}"
+
+
+def digest(content: Any) -> str:
+    """Returns one word for JSON values, whatever the order of their names."""
+    return sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode())
+
+
+def kind(path: str | os.PathLike) -> str:
+    """Returns what lies at a path: `nothing`, `a file`, `a folder`, `a named pipe`, `a socket` or `a device`."""
+    try:
+        return KINDS.get(stat.S_IFMT(os.stat(path).st_mode), "a device")
+    except OSError:
+        return "nothing"
+
+
+def misplaced(path: str | os.PathLike, wanted: str) -> CheckpointError:
+    """Returns the error of something else than `wanted`, a kind, at a path."""
+    return CheckpointError(
+        f"{kind(path)} in the place of the {wanted.removeprefix('a ')} '{pathlib.Path(path).name}'",
+        where=str(path),
+        expected=f"{wanted}, or nothing",
+        remedy="move it away, or name another folder",
+    )
 
 
 def read_manifest(
@@ -93,31 +183,43 @@ def sha256(data: bytes | str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def locked(file: IO, *, wait: bool) -> bool:
+    """Locks an open file until it is closed; returns whether no other process holds it.
+
+    Raises:
+        CheckpointError: the file system has no locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise CheckpointError(
+            f"this file system cannot lock files: {error.strerror}",
+            where=str(file.name),
+            expected="locks, by which two runs are kept apart",
+            remedy="choose an `output_dir` on a local disk; or have the file system mounted with locks (-o flock)",
+        ) from None
+    return True
+
+
 @contextlib.contextmanager
 def folder_lock(folder: str | os.PathLike) -> Iterator[None]:
     """Keeps a second writer out of `folder`; the kernel frees the lock of a process that died.
 
     Raises:
-        CheckpointError: another live process holds the folder; names its pid, host and start time.
+        CheckpointError: another live process holds the folder; names its pid, host and start time. Or as `locked`.
     """
     path = pathlib.Path(folder) / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if not isinstance(error, BlockingIOError):
-                raise CheckpointError(
-                    f"this file system cannot lock files: {error.strerror}",
-                    where=str(path),
-                    remedy="choose an `output_dir` on a local disk",
-                ) from None
+        if not locked(file, wait=False):
             file.seek(0)
             raise CheckpointError(
                 "another process writes into this output folder",
                 where=f"{path.parent} ({file.read().strip() or 'starting up'})",
                 remedy="wait for it to finish, or choose another `output_dir`",
-            ) from None
+            )
         file.truncate(0)
         file.write(f"pid {os.getpid()} on {socket.gethostname()} since {datetime.datetime.now():%Y-%m-%d %H:%M:%S}")
         file.flush()
@@ -125,8 +227,20 @@ def folder_lock(folder: str | os.PathLike) -> Iterator[None]:
 
 
 def absolute(path: str | os.PathLike) -> pathlib.Path:
-    """Returns a path as users type it, from the root on."""
-    return pathlib.Path(path).expanduser().absolute()
+    """Returns a path as users type it, from the root on.
+
+    Raises:
+        UsageError: it begins with `~`, and nobody knows that user's folder.
+    """
+    try:
+        return pathlib.Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise UsageError(
+            "nobody knows this user's home folder",
+            where=str(path),
+            expected="~ with HOME set, or ~NAME with the name of a user of this machine",
+            remedy="name the whole path; or put ./ before a name that begins with ~",
+        ) from None
 
 
 def gigabytes(count: float) -> str:

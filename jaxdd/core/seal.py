@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from typing import Any
 
 from jaxdd.core import io, shards
+from jaxdd.core.errors import CheckpointError
 
 NAME = "manifest.json"
 
@@ -19,8 +19,7 @@ def write(folder: pathlib.Path, **facts: Any) -> None:
     """Writes the manifest over all files that are in `folder` now, together with `facts` (JSON values)."""
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     stamps = {name: [(folder / name).stat().st_size, io.sha256(folder / name)] for name in files}
-    content = {**facts, "files": stamps}
-    io.write_json(folder / NAME, {"sha256": _digest(content), **content})
+    io.write_json(folder / NAME, {**facts, "files": stamps})
 
 
 def is_sealed(folder: pathlib.Path) -> bool:
@@ -41,15 +40,12 @@ def verify(folder: pathlib.Path, **facts: Any) -> dict[str, Any]:
     Raises:
         Damaged: a byte, a file or a fact is not as it was.
     """
+    if not is_sealed(folder):
+        raise Damaged("its manifest is missing")
     try:
-        content = json.loads((folder / NAME).read_bytes())
-        digest = content.pop("sha256")
-    except FileNotFoundError:
-        raise Damaged("its manifest is missing") from None
-    except (ValueError, KeyError, AttributeError, TypeError, OSError):
+        content = io.read_json(folder / NAME, sealed=True)
+    except CheckpointError:
         raise Damaged("its manifest is damaged") from None
-    if digest != _digest(content):
-        raise Damaged("its manifest is damaged")
     for name, value in facts.items():
         if content.get(name) != value:
             raise Damaged(f"its {name} is {str(content.get(name))[:12]}, not {str(value)[:12]}")
@@ -57,7 +53,3 @@ def verify(folder: pathlib.Path, **facts: Any) -> dict[str, Any]:
         if fault := shards.fault(folder / name, *stamp):
             raise Damaged(f"{name} {fault}")
     return content
-
-
-def _digest(content: Any) -> str:
-    return io.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode())

@@ -15,7 +15,6 @@ was verified. The owner of the manifest writes it after the files, so a piece co
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -140,10 +139,14 @@ def _unreadable(what: str, error: Exception, path: pathlib.Path, remedy: str) ->
 
 @contextlib.contextmanager
 def alone(folder: pathlib.Path, name: str) -> Iterator[None]:
-    """Waits until no other process is inside; the kernel frees the lock of one that died."""
+    """Waits until no other process is inside; the kernel frees the lock of one that died.
+
+    Raises:
+        CheckpointError: as `io.locked`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / f".{name}.lock", "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        io.locked(file, wait=True)
         yield
 
 

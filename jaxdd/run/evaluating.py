@@ -13,9 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import json
 import pathlib
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +21,7 @@ from jaxdd import data as data_room
 from jaxdd.core import backend, io
 from jaxdd.core.config import as_dict
 from jaxdd.core.distilled import DistilledSet
+from jaxdd.core.errors import CheckpointError
 from jaxdd.core.procedure import Procedure
 from jaxdd.core.types import Examples
 from jaxdd.data import Dataset
@@ -35,7 +34,8 @@ from jaxdd.run import loop
 from jaxdd.run.control import Control, Stopped, never
 from jaxdd.run.distillation import Picture
 from jaxdd.run.storage import identity as identities
-from jaxdd.run.storage.checkpoint import Storage
+from jaxdd.run.storage.checkpoint import Storage, discard
+from jaxdd.run.storage.identity import require_place
 from jaxdd.run.storage.networks import digest
 
 
@@ -111,7 +111,7 @@ def evaluate(
         distilled, dataset, preprocessing, recipe, run=run, seed=seed, report=told, **options
     )
     for place in places:  # and no other: another recipe or seed may have been stopped, or be under way
-        shutil.rmtree(place, ignore_errors=True)
+        discard(place)
         with contextlib.suppress(OSError):
             place.parent.rmdir()
             place.parent.parent.rmdir()
@@ -169,6 +169,7 @@ class Evaluating:
             As `evaluate`.
         """
         assert self.dataset is not None
+        require_place(self.file(place))
         recipe, *others = self.recipes
         keep = place / "validation" if recipe.protocol == "soft" else None
         how = {"seed": self.seed, "control": control, "keep": keep, "others": others, **self.options}
@@ -220,11 +221,20 @@ class Validation:
             if self.picture is not None:
                 self.picture(distilled, self.folder / "best" / "grid.png")
         now = {"step": step, "runs": list(row.runs), "mean": row.mean, "std": row.std}
-        lines = "".join(json.dumps(told) + "\n" for told in (*before, now))
-        io.write_atomically(self.folder / "evaluations.jsonl", lines)
+        io.write_atomically(self.folder / "evaluations.jsonl", "".join(map(io.to_line, (*before, now))))
         self.report(step, row, best)
 
     def told(self) -> list[dict[str, Any]]:
-        """Returns the evaluations so far."""
+        """Returns the evaluations so far.
+
+        Raises:
+            CheckpointError: a line is damaged: the best set might not be the best.
+        """
         path = self.folder / "evaluations.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        lines = path.read_text(errors="replace").splitlines(keepends=True) if path.is_file() else []
+        told = [each for each in map(io.of_line, lines) if each]
+        if len(told) < len(lines):
+            what, expected = "a damaged line", "lines as they were written, each with its checksum"
+            remedy = "take the line out, or restore the file"
+            raise CheckpointError(what, where=str(path), expected=expected, remedy=remedy)
+        return told

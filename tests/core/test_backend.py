@@ -263,3 +263,30 @@ def test_chunks_have_no_native_convolution(small):
     variables = jax.tree.map(lambda leaf: leaf[0], stacked)
     text = hlo.program(lambda x: backend.chunked_map(lambda x: network.apply(variables, x).logits, x, 2), images)
     assert hlo.convolutions_under_control_flow(text) == []
+
+
+class TestCompilationCache:
+    @pytest.fixture(autouse=True)
+    def nowhere(self, monkeypatch):
+        """A user of whom nothing is known, and a JAX that is left as it is."""
+        for name in ("HOME", "XDG_CACHE_HOME"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr("pwd.getpwuid", lambda number: (_ for _ in ()).throw(KeyError(number)))
+        self.told = []
+        monkeypatch.setattr(backend.jax.config, "update", lambda *words: self.told.append(words))
+
+    def test_it_lies_in_the_users_cache_folder(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for folder, given in ((tmp_path / ".cache/jaxdd/xla", None), (tmp_path / "named", tmp_path / "named")):
+            assert backend.use_compilation_cache(given) == folder and folder.is_dir()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+        assert backend.use_compilation_cache() == tmp_path / "xdg/jaxdd/xla"
+        assert [path for _, path in self.told] == [
+            str(tmp_path / p) for p in (".cache/jaxdd/xla", "named", "xdg/jaxdd/xla")
+        ]
+
+    def test_without_a_home_or_where_it_cannot_be_there_is_none(self, tmp_path, monkeypatch):
+        assert backend.use_compilation_cache() is None
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("HOME", str(tmp_path / "file"))
+        assert backend.use_compilation_cache() is None and not self.told

@@ -176,7 +176,7 @@ def merge(
             another run's set in `out`, or a larger one; or there is no recipe, and none of the processes was asked for
             just so many images.
     """
-    places, out = [pathlib.Path(folder).expanduser().absolute() for folder in folders], pathlib.Path(out)
+    places, out = [io.absolute(folder) for folder in folders], pathlib.Path(out)
     about, ipc = _common(places, ipc, recipe is None)
     settings, meaning = about["identity"]["settings"], about["other"]
     classes = len(meaning["class_names"])

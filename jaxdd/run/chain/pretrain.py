@@ -243,7 +243,7 @@ def find(
         UsageError: there are none, or they are of another data set or architecture.
         CheckpointError: a folder that is named holds none.
     """
-    folders = tuple(pathlib.Path(name).expanduser().absolute() for name in named) or existing(settings)
+    folders = tuple(io.absolute(name) for name in named) or existing(settings)
     if not folders:
         raise UsageError(
             f"'{settings.run.method}' starts from networks trained beforehand, and there are none",

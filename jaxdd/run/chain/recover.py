@@ -12,14 +12,13 @@ with it. `merge` makes the distilled set and the image folder of what one or sev
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-import json
 import os
 import pathlib
-import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -40,7 +39,7 @@ from jaxdd.run.chain.pieces import KEYS, Initial, Publish, merge, to_arrays
 from jaxdd.run.chain.teachers import Teacher
 from jaxdd.run.control import Control, Stopped
 from jaxdd.run.storage import identity as identities
-from jaxdd.run.storage.checkpoint import Storage
+from jaxdd.run.storage.checkpoint import Storage, discard
 
 
 def _nothing(*told: Any) -> None:
@@ -253,7 +252,10 @@ class Recovering:
                 reporter.begins(chunk, number, len(mine))
                 entry = self._make(chunk, pieces, initial, active, options)
                 reporter.ends(chunk, entry)
-            shutil.rmtree(active, ignore_errors=True)
+            for stage in active.glob("stage-*"):
+                discard(stage)
+            with contextlib.suppress(OSError):  # there is none, or there is something else in it
+                active.rmdir()
 
     def _make(
         self,
@@ -300,8 +302,8 @@ class Recovering:
             place, seed = active / f"stage-{number}", chunk.seed(self.seed)
             with Storage(place, about, checkpoint_every=self.checkpoint_every) as storage:
                 how |= {"steps": procedure.steps, "seed": seed, "storage": storage}
-                state, _ = loop.final_state(procedure, data, **how)
-            images, adam, metrics = procedure.result(state), state.adam, _last_metrics(place / "metrics.jsonl")
+                state, step = loop.final_state(procedure, data, **how)
+            images, adam, metrics = procedure.result(state), state.adam, storage.metrics.at(step)
         return np.asarray(images), metrics
 
     @functools.cached_property
@@ -320,9 +322,3 @@ class Recovering:
         return Initial(
             folder / "initial", self.settings, size, images_of, chooser, variables, self.constants, self.seed
         )
-
-
-def _last_metrics(path: pathlib.Path) -> dict[str, float]:
-    """Returns the metrics of the last step."""
-    lines: Sequence[str] = path.read_text().splitlines() if path.is_file() else ()
-    return {name: value for name, value in json.loads(lines[-1]).items() if name != "step"} if lines else {}

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 import os
 import pathlib
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +30,7 @@ from jaxdd.run.chain import teachers
 from jaxdd.run.chain.teachers import Teacher
 from jaxdd.run.control import Control, Reporter
 from jaxdd.run.storage import networks
-from jaxdd.run.storage.checkpoint import MetricsFile, Storage
+from jaxdd.run.storage.checkpoint import MetricsFile, Storage, discard
 from jaxdd.training.recipe import TeacherRecipe
 from jaxdd.training.teacher import Squeeze
 from jaxdd.training.trainer import accuracy
@@ -168,8 +166,7 @@ class Squeezing:
                 tests = _Tests(self, under_way / "tests.jsonl", reporter)
                 variables = self._train(storage, tests, control)
                 networks.add(place, self.identity, variables, tests.accuracies, self.recipe.epochs)
-        with contextlib.suppress(OSError):  # the teacher is there, which is what counts
-            shutil.rmtree(under_way)
+        discard(under_way)
         return teachers.load(place, self.precision)
 
     def _taken(self, place: pathlib.Path, reporter: Reporter) -> bool:
@@ -228,4 +225,5 @@ class _Tests:
     @property
     def accuracies(self) -> list[float]:
         """Accuracies of all tests so far."""
-        return [json.loads(line)["accuracy"] for line in self._path.read_text().splitlines()]
+        told = map(io.of_line, self._path.read_text(errors="replace").splitlines(keepends=True))
+        return [each["accuracy"] for each in told if each]

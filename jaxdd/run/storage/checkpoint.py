@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import logging
 import os
 import pathlib
+import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -65,7 +66,7 @@ class MetricsFile:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one line in one system call, so a killed process leaves at most one torn line, at the end."""
-        line = json.dumps({"step": step, **values}, allow_nan=False) + "\n"
+        line = io.to_line({"step": step, **values})
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             os.write(descriptor, line.encode())
@@ -76,18 +77,25 @@ class MetricsFile:
 
     def at(self, step: int) -> dict[str, float]:
         """Returns the last line's values if it is that of `step`, else none."""
-        lines = self._path.read_text(errors="replace").splitlines() if self._path.is_file() else []
-        if not lines or _step_of(lines[-1]) != step:
-            return {}
-        return {name: value for name, value in json.loads(lines[-1]).items() if name != "step"}
+        last = (io.of_line(self._lines()[-1]) if self._lines() else None) or {}
+        return {name: value for name, value in last.items() if name != "step"} if last.get("step") == step else {}
 
-    def drop_after(self, step: int) -> None:
-        """Removes the lines after `step`, which will be computed again, and a torn one."""
+    def drop_after(self, step: int) -> int:
+        """Removes the lines after `step`, which will be computed again, and a torn one.
+
+        Returns:
+            How many others were damaged, which are removed too.
+        """
         self._first = step + 1
-        text = self._path.read_text(errors="replace") if self._path.is_file() else ""
-        kept = "".join(line for line in text.splitlines(keepends=True) if _step_of(line) <= step)
-        if kept != text:
-            io.write_atomically(self._path, kept)
+        lines = self._lines()
+        steps = [_step_of(line) for line in lines]
+        if any(of is None or of > step for of in steps):
+            kept = [line for line, of in zip(lines, steps, strict=True) if of is not None and of <= step]
+            io.write_atomically(self._path, "".join(kept))
+        return sum(of is None and line.endswith("\n") for line, of in zip(lines, steps, strict=True))
+
+    def _lines(self) -> list[str]:
+        return self._path.read_text(errors="replace").splitlines(keepends=True) if self._path.is_file() else []
 
     def close(self) -> None:
         """Flushes the TensorBoard events."""
@@ -104,17 +112,16 @@ class MetricsFile:
             self._events.add_scalar(name, value, step)
 
 
-def _step_of(line: str) -> float:
-    """Returns the step of one line; infinity for a line that is not whole."""
-    try:
-        step = json.loads(line)["step"] if line.endswith("\n") else None
-    except (ValueError, KeyError, TypeError):
-        step = None
-    return step if isinstance(step, int) else float("inf")
+def _step_of(line: str) -> int | None:
+    """Returns the step of one line; None for a line that is not whole."""
+    step = (io.of_line(line) or {}).get("step")
+    return step if isinstance(step, int) else None
 
 
 FORMAT = 1
 KEPT = 2  # states on disk
+GONE = ".checkpoints-discarded"  # states that are being removed: they do not count any more
+FILES = ("config.json", "metrics.jsonl", "tests.jsonl", "evaluations.jsonl")  # of a run, beside its states
 
 
 class Storage:
@@ -147,7 +154,7 @@ class Storage:
         checkpoint_every: float = 5.0,
         tensorboard: bool = False,
     ):
-        self.folder = pathlib.Path(folder).expanduser().absolute()
+        self.folder = io.absolute(folder)
         self.saved_step: int | None = None
         self.metrics = MetricsFile(self.folder / "metrics.jsonl", self.folder / "tensorboard" if tensorboard else None)
         self._identity, self._other = identities.as_json(identity), identities.as_json(other or {})
@@ -157,6 +164,7 @@ class Storage:
         self._saved_at = time.monotonic()
         self._other_versions: list[str] = []
         self._manager: Any = None
+        self._links = contextlib.ExitStack()  # open as long as the manager
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Storage:
@@ -169,8 +177,10 @@ class Storage:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(io.folder_lock(self.folder))
+                begun = (self.folder / "config.json").exists()
                 self._claim()
-                self._remove_leftovers()
+                if begun:  # else what is there is not this run's
+                    self._remove_leftovers()
             except OSError as error:
                 raise unwritable(error.strerror, error.filename or self.folder) from None
             self._open = stack.pop_all()
@@ -200,7 +210,7 @@ class Storage:
             if devices.first_process():
                 self._remove_leftovers()
             raise CheckpointError(
-                f"the checkpoint of step {step} could not be written: {' '.join(str(error).split())[:200]}",
+                f"the checkpoint of step {step} could not be written: {_in_short(error)}",
                 where=f"{self._states} ({gigabytes(shutil.disk_usage(self.folder).free)} free)",
                 expected=f"room for {gigabytes(trees.byte_size(state))} beside the states already there",
                 remedy="make room and run the same command again: it continues from the checkpoint before",
@@ -248,7 +258,8 @@ class Storage:
             self._require_fit(step, template, content["leaves"])
             for line in self._other_versions:
                 warn(f"this run was begun with another version ({line}): its last bits may differ")
-            self.metrics.drop_after(step)
+            if damaged := self.metrics.drop_after(step):
+                warn(f"metrics.jsonl had {damaged} damaged lines, which are left out")
             io.write_atomically(self._states / "newest", str(step))
             return step
         if problems:
@@ -281,10 +292,12 @@ class Storage:
         newest = self._newest() or 0
         for path in self._states.glob("*"):
             unfinished = path.name.isdigit() and int(path.name) > newest and not seal.is_sealed(path)
-            if unfinished or "orbax-checkpoint-tmp" in path.name:
+            if unfinished or re.match(r"\d+\.orbax-checkpoint-tmp", path.name):
                 shutil.rmtree(path, ignore_errors=True)
-        for partial in (*self.folder.glob(".*.partial"), *self._states.glob(".*.partial")):
-            partial.unlink(missing_ok=True)
+        shutil.rmtree(self.folder / GONE, ignore_errors=True)
+        for path in (self._states / "newest", *(self.folder / name for name in FILES)):
+            for partial in path.parent.glob(f".{path.name}.*.partial"):
+                partial.unlink(missing_ok=True)
 
     def _set_aside(self, step: int) -> None:
         """Keeps a damaged checkpoint for whoever wants to look at it, where Orbax does not count it."""
@@ -306,6 +319,7 @@ class Storage:
         return sorted((int(path.name) for path in self._states.glob("*") if path.name.isdigit()), reverse=True)
 
     def _newest(self) -> int | None:
+        # No checksum: every state says its own step, so a wrong number here can only bring a warning.
         path = self._states / "newest"
         text = path.read_text(errors="replace") if path.is_file() else ""
         return int(text) if text.isdigit() else None
@@ -316,7 +330,9 @@ class Storage:
     def _open_manager(self) -> Any:
         if self._manager is None:
             options = _orbax().CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False)
-            self._manager = _orbax().CheckpointManager(self._states, options=options)
+            self._states.mkdir(parents=True, exist_ok=True)
+            states = self._links.enter_context(_plainly_named(self._states))
+            self._manager = _orbax().CheckpointManager(states, options=options)
         return self._manager
 
     def _close_manager(self) -> None:
@@ -324,6 +340,25 @@ class Storage:
             with contextlib.suppress(Exception):  # after a failed save it raises that failure again
                 self._manager.close()
             self._manager = None
+            self._links.close()
+
+
+def discard(folder: pathlib.Path) -> None:
+    """Removes what a run has written into its folder, and the folder if nothing else is in it.
+
+    Its states go first, and at once: a run that finds the folder half removed begins anew. The folder of a run that
+    another process is making stays.
+    """
+    if not folder.is_dir():
+        return
+    with contextlib.suppress(OSError, CheckpointError), io.folder_lock(folder):
+        shutil.rmtree(folder / GONE, ignore_errors=True)
+        if (folder / "checkpoints").exists():
+            (folder / "checkpoints").rename(folder / GONE)
+        shutil.rmtree(folder / GONE, ignore_errors=True)
+        for name in (*FILES, ".lock"):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _orbax() -> Any:
@@ -345,6 +380,19 @@ def _without_log() -> Iterator[None]:
         log.setLevel(level)
 
 
+@contextlib.contextmanager
+def _plainly_named(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a path of a folder that Orbax takes neither for a pattern nor for an address: its own, or a link to it."""
+    name = str(folder)
+    if re.search(r"[*?\[\\]|[a-z0-9]:/", name) is None and os.fsencode(name).decode(errors="replace") == name:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="jaxdd-") as room:
+        link = pathlib.Path(room, "states")
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
+
+
 def read_state(folder: pathlib.Path, template: PyTree, places: PyTree = None) -> PyTree:
     """Reads the state in the folder of one step; what it holds is verified before, by its manifest.
 
@@ -358,12 +406,24 @@ def read_state(folder: pathlib.Path, template: PyTree, places: PyTree = None) ->
     lies = [here] * len(leaves) if places is None else jax.tree.leaves(places)
     each = list(zip(leaves, lies, strict=True))
     wanted = _stored([jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place) for leaf, place in each])
-    with _orbax().StandardCheckpointer() as checkpointer:
-        content = checkpointer.restore(folder / "default", wanted)
+    with _plainly_named(folder) as place, _orbax().StandardCheckpointer() as checkpointer:
+        try:
+            content = checkpointer.restore(place / "default", wanted)
+        except Exception as error:  # as in `save`; what is on disk was verified
+            raise CheckpointError(
+                f"the state cannot be read: {_in_short(error)}",
+                where=str(folder),
+                expected="files that this user may read, and that stay while they are read",
+                remedy="run the same command again, or copy the output folder to another disk",
+            ) from error
     return tree.unflatten(
         content[_name(i)] if leaf.size else devices.place(np.zeros(leaf.shape, leaf.dtype), place)
         for i, (leaf, place) in enumerate(each)
     )
+
+
+def _in_short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _stored(state: PyTree) -> dict[str, Any]:

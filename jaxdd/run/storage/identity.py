@@ -23,6 +23,12 @@ from jaxdd.core.procedure import by_name
 from jaxdd.core.trees import changes, require_same
 
 FORMAT = 2  # 1 told evaluations and networks apart by what Python prints of their classes
+OF_RUN = ("method", "settings", "seed")  # of a set's provenance, what is its run's identity too
+FOLDERS = ("checkpoints", "tensorboard", "distilled", "best", "images", "recovered", "teacher", "labels", "validation")
+FILES = (  # in an output folder or in one of these
+    *("config.json", "metrics.jsonl", "log.txt", "manifest.json", "epochs.json", "eval.json", "evaluations.jsonl"),
+    *("grid.png", "newest", ".lock"),
+)
 
 
 def of_procedure(procedure: Any) -> dict[str, Any]:
@@ -47,7 +53,7 @@ def as_json(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def digest(identity: Mapping[str, Any]) -> str:
     """Returns one word for all settings."""
-    return io.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode())
+    return io.digest(identity)
 
 
 def claim(path: pathlib.Path, identity: dict[str, Any], other: dict[str, Any], versions: dict[str, str]) -> list[str]:
@@ -128,14 +134,15 @@ def _require_format(content: Mapping[str, Any], path: pathlib.Path) -> None:
 def origin(folder: pathlib.Path) -> dict[str, Any] | None:
     """Returns the provenance of the set in `folder/distilled`; None where there is none, or nothing readable."""
     try:
-        manifest = json.loads((folder / "distilled" / "manifest.json").read_text())
+        manifest = io.read_json(folder / "distilled" / "manifest.json")
         return dict(manifest.get("provenance") or {})
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (CheckpointError, ValueError, AttributeError, TypeError):
         return None
 
 
 def require_writable(folder: Any, needed: int = 0) -> None:
-    """Refuses an output folder that cannot be, or whose disk has too little room; writes nothing.
+    """Refuses an output folder that cannot be, where something else lies in the place of a file or folder of a run, or
+    whose disk has too little room; writes nothing.
 
     Raises:
         CheckpointError: see above.
@@ -143,7 +150,30 @@ def require_writable(folder: Any, needed: int = 0) -> None:
     path = io.absolute(folder)
     if problem := _problem(path):
         raise unwritable(problem, path)
+    inner = [path / name for name in FOLDERS if os.path.exists(path / name)]
+    for place in inner:
+        if not place.is_dir():
+            raise io.misplaced(place, "a folder")
+    for file in (place / name for place in (path, *inner) for name in FILES):
+        if io.kind(file) not in ("nothing", "a file", "a device"):
+            raise io.misplaced(file, "a file")
     require_space(path, needed)
+
+
+def require_place(file: pathlib.Path) -> None:
+    """Refuses a result file that cannot be, before anything is computed.
+
+    Raises:
+        CheckpointError: something else lies there, or there can be no such name.
+    """
+    try:
+        os.stat(file)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise unwritable(error.strerror, file) from None
+    if not file.is_file():
+        raise io.misplaced(file, "a file")
 
 
 def unwritable(problem: str | None, path: object) -> CheckpointError:
@@ -185,20 +215,16 @@ def refuse_other_run(folder: Any, known: Mapping[str, Any]) -> None:
     """
     folder = io.absolute(folder)
     config = folder / "config.json"
-    if not config.is_file():
-        refuse_foreign_set(folder)
-        return
-    with contextlib.suppress(PermissionError), io.folder_lock(folder):
-        pass
-    content = io.read_json(config)
-    before = content.get("identity") if isinstance(content, dict) else None
-    if not isinstance(before, dict):
-        return  # which `Storage` reports
-    require_same_run(before, _merged(before, as_json(known)), config)
+    if config.is_file():
+        with contextlib.suppress(PermissionError), io.folder_lock(folder):
+            pass
+        if before := _run_in(folder):  # what is none `Storage` reports
+            require_same_run(before, _merged(before, as_json(known)), config)
+    refuse_foreign_set(folder)
 
 
 def refuse_other_set(folder: pathlib.Path, known: Mapping[str, Any]) -> None:
-    """Refuses an output folder whose set was made in another way, or has more images per class.
+    """Refuses an output folder whose set was made in another way, or has more images per class, or will be another's.
 
     Arguments:
         folder: the output folder, with or without `distilled/`.
@@ -207,7 +233,8 @@ def refuse_other_set(folder: pathlib.Path, known: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: see above; names what differs.
     """
-    now, made_by = as_json(known), origin(folder)
+    now, there = as_json(known), origin(folder)
+    made_by = _run_in(folder) if there is None else there
     if made_by is None:
         return
     made = {name: made_by.get(name) for name in now}
@@ -218,10 +245,10 @@ def refuse_other_set(folder: pathlib.Path, known: Mapping[str, Any]) -> None:
     require_same(
         before,
         after,
-        "the output folder holds the set of another run",
-        where=folder / "distilled",
+        f"the output folder holds {'another run, not finished' if there is None else 'the set of another run'}",
+        where=folder / ("config.json" if there is None else "distilled"),
         expected="no set, or one with the same settings, seed and teachers",
-        remedy="choose another output folder, or move that set away",
+        remedy="choose another output folder, or move what is there away",
     )
     if fewer and more > fewer:
         raise CheckpointError(
@@ -244,21 +271,32 @@ def _comparable(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse_foreign_set(folder: Any) -> None:
-    """Refuses a folder with a set but without the run that made it: a new run's set would replace that one.
+    """Refuses a folder with a set that is not of the run there: a run's set would replace it.
 
     Raises:
         CheckpointError: see above.
     """
     folder = io.absolute(folder)
-    there = (folder / "distilled" / "manifest.json").is_file()
-    if there and not (folder / "config.json").is_file():
-        made = origin(folder) or {}
+    if not (folder / "distilled" / "manifest.json").is_file():
+        return
+    made, run = origin(folder), _run_in(folder)
+    if run is None and (folder / "config.json").is_file():
+        return  # which `Storage` reports
+    if run is None or (made is not None and any(made.get(name) != run.get(name) for name in OF_RUN)):
         raise CheckpointError(
-            f"the output folder holds a set that another run made ({made.get('method', 'of unknown method')})",
+            f"the output folder holds a set that another run made ({(made or {}).get('method', 'of unknown method')})",
             where=str(folder / "distilled"),
-            expected="no set, or one of a run whose config.json is beside it",
+            expected="no set, or one of the run whose config.json is beside it",
             remedy="choose another `output_dir`, or move that set away",
         )
+
+
+def _run_in(folder: pathlib.Path) -> dict[str, Any] | None:
+    """Returns the identity of the run in a folder; None where there is none."""
+    path = folder / "config.json"
+    content = io.read_json(path) if path.is_file() else None
+    identity = content.get("identity") if isinstance(content, dict) else None
+    return identity if isinstance(identity, dict) else None
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -274,5 +312,5 @@ def _problem(path: pathlib.Path) -> str:
     except OSError as error:  # a name that is too long, a parent that may not be entered
         return error.strerror or str(error)
     if not existing.is_dir():
-        return f"{existing} is a file"
+        return f"{existing} is {io.kind(existing)}"
     return "" if os.access(existing, os.W_OK | os.X_OK) else f"no permission to write into {existing}"

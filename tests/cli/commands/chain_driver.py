@@ -19,6 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3]))
 
 from jaxdd.cli.main import main
 from jaxdd.core import backend, io
+from jaxdd.run import evaluating
 from jaxdd.run.chain import relabel
 from jaxdd.run.storage.checkpoint import Storage
 
@@ -30,6 +31,7 @@ MOMENTS = {  # link -> the call after which the child dies: owner, function, a w
     "recover": (Storage, "save", "active", 2),
     "relabel": (relabel, "_write", "labels", 1),
     "validate": (Storage, "save", "validation", 4),
+    "clear away": (evaluating, "discard", "validation", 1),
 }
 
 

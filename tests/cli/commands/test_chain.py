@@ -271,5 +271,5 @@ def test_killed_in_recover_relabel_and_validate_it_gives_the_same_bits(tmp_path)
     done = subprocess.run([sys.executable, str(DRIVER), str(tmp_path)], capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
-    assert found["kills"] == ["recover", "relabel", "validate"]
+    assert found["kills"] == ["recover", "relabel", "validate", "clear away"]
     assert found["killed"] == found["whole"]

@@ -11,7 +11,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import shutil
 import signal
 import sys
 
@@ -28,8 +27,8 @@ MOMENTS = {  # name -> what the child dies at: owner, function, whether after it
     "choosing initial images": (Initial, "of_class", False, 3),
     "mid-chunk, first stage": (Storage, "save", True, 2),
     "mid-chunk, second stage": (Storage, "save", True, 4),
-    "finished, not yet added": (recover, "published", False, 1),
-    "between chunks": (shutil, "rmtree", False, 2),  # the first one is of the initial state's old checkpoints
+    "finished, not yet added": (recover, "as_published", False, 1),
+    "between chunks": (recover, "discard", False, 2),  # the first stage of a finished chunk is gone, the second is not
 }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxdd import models
+from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError
 from jaxdd.run.storage import identity, networks
 from jaxdd.run.storage.checkpoint import Storage
@@ -69,7 +70,7 @@ def test_networks_of_the_older_format_load_and_more_are_added(tmp_path):
     variables = {"params": {"kernel": np.ones((2, 3), np.float32)}}
     networks.add(tmp_path, about, variables, [0.5], 1)
     path = tmp_path / "manifest.json"
-    content = json.loads(path.read_text())
+    content = io.read_json(path)  # without its checksum, which the older one did not have
     older = {**content, "jaxdd_networks": 1, "architecture": {"network": str(NETWORK), "classes": 3}}
     path.write_text(json.dumps(older))
     assert networks.read_manifest(tmp_path)["architecture"] == about["architecture"]
