@@ -15,10 +15,12 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import socket
 import stat
+import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from jaxdd.core.errors import CheckpointError, UsageError
@@ -144,6 +146,97 @@ def misplaced(path: str | os.PathLike, wanted: str) -> CheckpointError:
         expected=f"{wanted}, or nothing",
         remedy="move it away, or name another folder",
     )
+
+
+def require_writable(
+    path: pathlib.Path, needed: int = 0, *, folders: Sequence[str] = (), files: Sequence[str] = ()
+) -> None:
+    """Refuses a folder that cannot be written, or whose disk has too little room; writes nothing.
+
+    Arguments:
+        path: of the folder, which need not exist.
+        needed: bytes.
+        folders, files: names in it, and of files in these folders, in whose place nothing else may lie.
+
+    Raises:
+        CheckpointError: see above.
+    """
+    if problem := _problem(path):
+        raise unwritable(problem, path)
+    inner = [path / name for name in folders if os.path.exists(path / name)]
+    for place in inner:
+        if not place.is_dir():
+            raise misplaced(place, "a folder")
+    for file in (place / name for place in (path, *inner) for name in files):
+        if kind(file) not in ("nothing", "a file", "a device"):
+            raise misplaced(file, "a file")
+    require_space(path, needed)
+
+
+def require_place(file: pathlib.Path) -> None:
+    """Refuses a result file that cannot be, before anything is computed.
+
+    Raises:
+        CheckpointError: something else lies there, or there can be no such name.
+    """
+    try:
+        os.stat(file)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise unwritable(error.strerror, file) from None
+    if not file.is_file():
+        raise misplaced(file, "a file")
+
+
+def unwritable(problem: str | None, path: object) -> CheckpointError:
+    """Returns the error of an output folder that cannot be written."""
+    return CheckpointError(
+        f"the output folder cannot be written: {problem}",
+        where=str(path),
+        expected="a folder, or a name for a new one, that this user may write to",
+        remedy="choose another `output_dir`",
+    )
+
+
+def require_space(path: pathlib.Path, needed: int) -> None:
+    """Refuses a folder, which need not exist, on whose disk fewer than `needed` bytes are free.
+
+    Raises:
+        CheckpointError: says how many are free.
+    """
+    free = shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free
+    if free < needed:
+        raise CheckpointError(
+            "too little free space for the checkpoints",
+            where=f"{path}: {gigabytes(free)} free",
+            expected=gigabytes(needed),
+            remedy="make room, or choose an `output_dir` on another disk",
+        )
+
+
+def _problem(path: pathlib.Path) -> str:
+    """Returns why a folder cannot be written, or the empty text."""
+    try:
+        existing = next(place for place in (path, *path.parents) if place.exists())
+    except OSError as error:  # a name that is too long, a parent that may not be entered
+        return error.strerror or str(error)
+    if not existing.is_dir():
+        return f"{existing} is {kind(existing)}"
+    return "" if os.access(existing, os.W_OK | os.X_OK) else f"no permission to write into {existing}"
+
+
+@contextlib.contextmanager
+def plainly_named(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a path of a folder that no library takes for a pattern or an address: its own, or a link to it."""
+    name = str(folder)
+    if re.search(r"[*?\[\\]|[a-z0-9]:/", name) is None and os.fsencode(name).decode(errors="replace") == name:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="jaxdd-") as room:
+        link = pathlib.Path(room, "states")
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
 
 
 def read_manifest(

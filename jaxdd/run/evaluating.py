@@ -35,7 +35,6 @@ from jaxdd.run.control import Control, Stopped, never
 from jaxdd.run.distillation import Picture
 from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.checkpoint import Storage, discard
-from jaxdd.run.storage.identity import require_place
 from jaxdd.run.storage.networks import digest
 
 
@@ -169,7 +168,7 @@ class Evaluating:
             As `evaluate`.
         """
         assert self.dataset is not None
-        require_place(self.file(place))
+        io.require_place(self.file(place))
         recipe, *others = self.recipes
         keep = place / "validation" if recipe.protocol == "soft" else None
         how = {"seed": self.seed, "control": control, "keep": keep, "others": others, **self.options}

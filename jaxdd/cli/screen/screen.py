@@ -81,7 +81,7 @@ class Screen:
     def log_to(self, path: pathlib.Path) -> None:
         """Writes everything into this file too from now on, after what was said before."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._log = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed in `close`)
+        self._log = open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 (closed in `close`)
         moment = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
         waiting, self._waiting = self._waiting, []
         for text in (f"--- {moment}  {shlex.join(sys.argv)}", *waiting):

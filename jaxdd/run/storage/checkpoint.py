@@ -25,7 +25,6 @@ import os
 import pathlib
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -41,7 +40,6 @@ from jaxdd.core.trees import describe, differences
 from jaxdd.core.types import PyTree
 from jaxdd.run import devices
 from jaxdd.run.storage import identity as identities
-from jaxdd.run.storage.identity import require_space, unwritable
 
 
 class MetricsFile:
@@ -182,7 +180,7 @@ class Storage:
                 if begun:  # else what is there is not this run's
                     self._remove_leftovers()
             except OSError as error:
-                raise unwritable(error.strerror, error.filename or self.folder) from None
+                raise io.unwritable(error.strerror, error.filename or self.folder) from None
             self._open = stack.pop_all()
 
     def __exit__(self, *exception: object) -> None:
@@ -200,7 +198,7 @@ class Storage:
         Raises:
             CheckpointError: the disk is full or refuses; the states that were there before still are.
         """
-        devices.on_first(lambda: require_space(self.folder, trees.byte_size(state)))
+        devices.on_first(lambda: io.require_space(self.folder, trees.byte_size(state)))
         try:
             with _without_log():
                 self._open_manager().save(step, args=_orbax().args.StandardSave(_stored(state)), force=True)
@@ -244,7 +242,7 @@ class Storage:
     def _usable(self, template: PyTree, warn: Callable[[str], None]) -> int | None:
         """Returns the newest step that can be loaded; metrics after it are dropped."""
         steps, newest = self._steps(), self._newest()
-        require_space(self.folder, max(1, KEPT + 1 - len(steps)) * trees.byte_size(template))
+        io.require_space(self.folder, max(1, KEPT + 1 - len(steps)) * trees.byte_size(template))
         problems = [] if newest is None or newest in steps else [f"checkpoint of step {newest} is missing"]
         for step in steps:
             try:
@@ -331,7 +329,7 @@ class Storage:
         if self._manager is None:
             options = _orbax().CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False)
             self._states.mkdir(parents=True, exist_ok=True)
-            states = self._links.enter_context(_plainly_named(self._states))
+            states = self._links.enter_context(io.plainly_named(self._states))
             self._manager = _orbax().CheckpointManager(states, options=options)
         return self._manager
 
@@ -380,19 +378,6 @@ def _without_log() -> Iterator[None]:
         log.setLevel(level)
 
 
-@contextlib.contextmanager
-def _plainly_named(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a path of a folder that Orbax takes neither for a pattern nor for an address: its own, or a link to it."""
-    name = str(folder)
-    if re.search(r"[*?\[\\]|[a-z0-9]:/", name) is None and os.fsencode(name).decode(errors="replace") == name:
-        yield folder
-        return
-    with tempfile.TemporaryDirectory(prefix="jaxdd-") as room:
-        link = pathlib.Path(room, "states")
-        link.symlink_to(folder, target_is_directory=True)
-        yield link
-
-
 def read_state(folder: pathlib.Path, template: PyTree, places: PyTree = None) -> PyTree:
     """Reads the state in the folder of one step; what it holds is verified before, by its manifest.
 
@@ -406,7 +391,7 @@ def read_state(folder: pathlib.Path, template: PyTree, places: PyTree = None) ->
     lies = [here] * len(leaves) if places is None else jax.tree.leaves(places)
     each = list(zip(leaves, lies, strict=True))
     wanted = _stored([jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place) for leaf, place in each])
-    with _plainly_named(folder) as place, _orbax().StandardCheckpointer() as checkpointer:
+    with io.plainly_named(folder) as place, _orbax().StandardCheckpointer() as checkpointer:
         try:
             content = checkpointer.restore(place / "default", wanted)
         except Exception as error:  # as in `save`; what is on disk was verified

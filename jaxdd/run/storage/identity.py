@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import pathlib
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
 import jaxdd
 from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError
-from jaxdd.core.io import gigabytes
 from jaxdd.core.procedure import by_name
 from jaxdd.core.trees import changes, require_same
 
@@ -147,59 +144,7 @@ def require_writable(folder: Any, needed: int = 0) -> None:
     Raises:
         CheckpointError: see above.
     """
-    path = io.absolute(folder)
-    if problem := _problem(path):
-        raise unwritable(problem, path)
-    inner = [path / name for name in FOLDERS if os.path.exists(path / name)]
-    for place in inner:
-        if not place.is_dir():
-            raise io.misplaced(place, "a folder")
-    for file in (place / name for place in (path, *inner) for name in FILES):
-        if io.kind(file) not in ("nothing", "a file", "a device"):
-            raise io.misplaced(file, "a file")
-    require_space(path, needed)
-
-
-def require_place(file: pathlib.Path) -> None:
-    """Refuses a result file that cannot be, before anything is computed.
-
-    Raises:
-        CheckpointError: something else lies there, or there can be no such name.
-    """
-    try:
-        os.stat(file)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise unwritable(error.strerror, file) from None
-    if not file.is_file():
-        raise io.misplaced(file, "a file")
-
-
-def unwritable(problem: str | None, path: object) -> CheckpointError:
-    """Returns the error of an output folder that cannot be written."""
-    return CheckpointError(
-        f"the output folder cannot be written: {problem}",
-        where=str(path),
-        expected="a folder, or a name for a new one, that this user may write to",
-        remedy="choose another `output_dir`",
-    )
-
-
-def require_space(path: pathlib.Path, needed: int) -> None:
-    """Refuses a folder, which need not exist, on whose disk fewer than `needed` bytes are free.
-
-    Raises:
-        CheckpointError: says how many are free.
-    """
-    free = shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free
-    if free < needed:
-        raise CheckpointError(
-            "too little free space for the checkpoints",
-            where=f"{path}: {gigabytes(free)} free",
-            expected=gigabytes(needed),
-            remedy="make room, or choose an `output_dir` on another disk",
-        )
+    io.require_writable(io.absolute(folder), needed, folders=FOLDERS, files=FILES)
 
 
 def refuse_other_run(folder: Any, known: Mapping[str, Any]) -> None:
@@ -303,14 +248,3 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Returns `old` with what `new` says, data set facts merged key by key, settings replaced as a whole."""
     dataset = {**(old.get("dataset") or {}), **new.get("dataset", {})}
     return {**old, **new, "dataset": dataset}
-
-
-def _problem(path: pathlib.Path) -> str:
-    """Returns why a folder cannot be written, or the empty text."""
-    try:
-        existing = next(place for place in (path, *path.parents) if place.exists())
-    except OSError as error:  # a name that is too long, a parent that may not be entered
-        return error.strerror or str(error)
-    if not existing.is_dir():
-        return f"{existing} is {io.kind(existing)}"
-    return "" if os.access(existing, os.W_OK | os.X_OK) else f"no permission to write into {existing}"
