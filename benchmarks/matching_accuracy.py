@@ -29,7 +29,7 @@ from jaxdd.core.types import Examples, PyTree
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.methods import Condensation
 from jaxdd.run import evaluating, loop
-from jaxdd.training.classifier import ClassifierTraining
+from jaxdd.training.sgd import ClassifierTraining
 
 CELLS = record.RESULTS / "cells" / "matching_accuracy"
 PRETRAINED, EPOCHS_BEFORE, BATCH = 5, 2, 64

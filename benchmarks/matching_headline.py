@@ -32,8 +32,8 @@ from jaxdd.run import evaluating, loop
 from jaxdd.run.control import Stopped
 from jaxdd.run.distillation import Distillation
 from jaxdd.run.storage.networks import Networks
-from jaxdd.training.classifier import ClassifierTraining
 from jaxdd.training.ensemble import Ensemble
+from jaxdd.training.sgd import ClassifierTraining
 
 PUBLISHED = {
     "dream": {40: 64.0, 80: 65.4, 200: 66.9},

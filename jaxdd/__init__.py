@@ -24,8 +24,9 @@ Plain arrays serve as well, one split as `(images, labels)` or both as `((images
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jaxdd.core.lazy import loader
 
 if TYPE_CHECKING:
     from jaxdd.core.distilled import DistilledSet
@@ -46,13 +47,12 @@ __all__ = [
     "squeeze",
 ]
 
-_HOMES = {"DistilledSet": "jaxdd.core.distilled", "METHODS": "jaxdd.methods"}  # all others: `jaxdd.verbs`
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'jaxdd' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES.get(name, "jaxdd.verbs")), name)
+_HOMES = {
+    "DistilledSet": "core.distilled",
+    "METHODS": "methods",
+    **dict.fromkeys(("config", "distill", "evaluate", "load", "pretrain", "relabel", "squeeze"), "verbs"),
+}
+__getattr__ = loader(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -132,7 +132,7 @@ def distill(
     _refuse(method, teacher=teacher)
     chosen = _settings(dataset, method, _given(settings, ipc=ipc, max_steps=steps), config)
     begun = None if networks is None else _networks(networks)
-    if begun is None and getattr(chosen.method, "source", "random") == "pretrained":
+    if begun is None and chosen.starts_from_networks:
         with _room(folder) as place:
             begun = _pretraining(chosen, dataset, seed=seed).make(place / "pretrained")
     run = Distillation.of(chosen, dataset, seed=seed, networks=begun, start=start)

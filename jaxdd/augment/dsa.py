@@ -13,7 +13,7 @@ from jaxdd.augment import draws
 from jaxdd.augment.single import Augmentation, check_resolution, parse
 from jaxdd.core.types import Array, Key
 
-OPERATIONS = tuple(name for name in draws.OPERATIONS if name != "translate")
+OPERATIONS = tuple(filter("translate".__ne__, draws.OPERATIONS))
 
 
 def dsa(strategy: str | None, resolution: int, *, siamese: bool) -> Augmentation:

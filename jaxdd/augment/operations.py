@@ -26,8 +26,41 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxdd.augment import geometry, pixels
+from jaxdd.augment import geometry
 from jaxdd.core.types import Array
+
+
+def recoloured(images: Array, brightness: Array, contrast: Array, saturation: Array) -> Array:
+    """Brightness, contrast about the image's mean, saturation about the pixel's mean over channels.
+
+    The three commute, so their order is no parameter.
+
+    Arguments:
+        images: `[n, height, width, channels]`.
+        brightness: `[n]`, added.
+        contrast: `[n]`, factor of the difference from the image's mean.
+        saturation: `[n]`, factor of the difference from the pixel's mean; without effect on one channel.
+    """
+    brightness, contrast, saturation = (x.reshape(-1, 1, 1, 1) for x in (brightness, contrast, saturation))
+    mean = images.mean((1, 2, 3), keepdims=True)
+    grey = images.mean(3, keepdims=True)
+    return mean + brightness + contrast * (grey - mean + saturation * (images - grey))
+
+
+def cut_out(images: Array, top: Array, left: Array, side: int) -> Array:
+    """Sets one square of each image to zero.
+
+    Arguments:
+        images: `[n, height, width, channels]`.
+        top, left: `[n]` integer, the square's first row and column.
+        side: of the square, in pixels.
+    """
+    rows, columns = jnp.arange(images.shape[1])[None, :], jnp.arange(images.shape[2])[None, :]
+    in_rows = (rows >= top[:, None]) & (rows < top[:, None] + side)
+    in_columns = (columns >= left[:, None]) & (columns < left[:, None] + side)
+    inside = in_rows[:, :, None, None] & in_columns[:, None, :, None]
+    return jnp.where(inside, jnp.zeros((), images.dtype), images)
+
 
 FLIP = 0.5
 BRIGHTNESS = 1.0
@@ -78,7 +111,7 @@ def contrast(images: Array, u: Array) -> Array:
 def colour(images: Array, u_brightness: Array, u_saturation: Array, u_contrast: Array) -> Array:
     """Returns the three above in one pass: saturation keeps the image's mean, so they commute."""
     add, factor = BRIGHTNESS * (u_brightness - 0.5), u_contrast + CONTRAST
-    return pixels.colour(images, *(x.astype(images.dtype) for x in (add, factor, SATURATION * u_saturation)))
+    return recoloured(images, *(x.astype(images.dtype) for x in (add, factor, SATURATION * u_saturation)))
 
 
 def windows(images: Array, top: Array, left: Array, height: int, width: int) -> Array:
@@ -157,4 +190,4 @@ def rotate(images: Array, u: Array) -> Array:
 def cutout(images: Array, rows: Array, columns: Array) -> Array:
     """Sets the square with its middle at (`rows`, `columns`), both integer, to zero; it may stick out."""
     side = hole(images.shape[1])
-    return pixels.cutout(images, rows - side // 2, columns - side // 2, side)
+    return cut_out(images, rows - side // 2, columns - side // 2, side)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 import jax
 import jax.numpy as jnp
 
-from jaxdd.augment import geometry, pixels
+from jaxdd.augment import geometry, operations
 from jaxdd.core.errors import UsageError, choose
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Key
@@ -93,7 +93,7 @@ def draw_color(key: Key, images: Array, resolution: int) -> Array:
     """Changes brightness, contrast and saturation, each by its own draw."""
     draws = (COLOUR * _uniform(purpose_key(key, name), images.shape[:1]) for name in ("add", "contrast", "saturation"))
     brightness, contrast, saturation = (draw.astype(images.dtype) for draw in draws)
-    return pixels.colour(images, brightness, jnp.exp(contrast), jnp.exp(saturation))
+    return operations.recoloured(images, brightness, jnp.exp(contrast), jnp.exp(saturation))
 
 
 def draw_cutout(key: Key, images: Array, resolution: int) -> Array:
@@ -102,7 +102,7 @@ def draw_cutout(key: Key, images: Array, resolution: int) -> Array:
     n, height, width, _ = images.shape
     top = jax.random.randint(purpose_key(key, "top"), (n,), 0, height - side + 1)
     left = jax.random.randint(purpose_key(key, "left"), (n,), 0, width - side + 1)
-    return pixels.cutout(images, top, left, side)
+    return operations.cut_out(images, top, left, side)
 
 
 GEOMETRIC = {"flip": draw_flip, "crop": draw_crop, "rotate": draw_rotate, "translate": draw_translate}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jaxdd.cli.flags.chain import Relabel, Shared, Validate
     from jaxdd.cli.flags.matching import Condense, Pretrain
     from jaxdd.cli.flags.rcig import Distill, Eval
+    from jaxdd.cli.flags.shared import Run
     from jaxdd.data import DataSpec
 
 MOST_DEPTH = (
@@ -33,6 +34,12 @@ OF_LONG_RUNS = {  # options of `distill` that a chain does not need -> why
     "log_every": "the links of a chain tell their own progress",
     "zca_path": "images of this family are not whitened",
 }
+
+
+def is_one_of_several(options: Run) -> bool:
+    """Returns whether this process is one of several."""
+    by_hand = (options.coordinator_address, options.num_processes, options.process_id)
+    return options.distributed or any(value is not None for value in by_hand)
 
 
 def of_distill(arguments: Arguments[Distill]) -> Settings | Decoupled:
@@ -66,7 +73,7 @@ def _chain_of_distill(options: Distill, layer: Layer, notices: Sequence[str], me
     if options.init_from:
         raise UsageError(f"{method} starts from no set", where="--init_from", remedy="leave it out")
     pool = options.devices_mode == "pool"
-    if pool or options.is_one_of_several:
+    if pool or is_one_of_several(options):
         raise UsageError(
             f"{method} is a chain of one process, whose devices share every batch",
             where="--devices_mode pool" if pool else "--distributed, --num_processes",

@@ -363,3 +363,14 @@ def duration(seconds: float) -> str:
         return f"{minutes // 60} h {minutes % 60} min"
     hours = round(seconds / 3600)
     return f"{hours // 24} d {hours % 24} h"
+
+
+def printable(text: str) -> str:
+    r"""Returns text that UTF-8 can hold: bytes of a file's name that were no UTF-8 become `\xca`."""
+    shown = (f"\\x{ord(sign) - 0xDC00:02x}" if "\udc80" <= sign <= "\udcff" else sign for sign in text)
+    return "".join(shown).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def as_bytes(text: str) -> bytes:
+    """Returns the bytes of a file's name; UTF-8, and what was not so as it was."""
+    return text.encode("utf-8", "surrogateescape")

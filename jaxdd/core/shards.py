@@ -10,6 +10,9 @@ was verified. The owner of the manifest writes it after the files, so a piece co
     manifest.json                    of every piece: its entry, and what it is
     <name>-<digest>.safetensors      named by content
     .manifest.lock                   held while the manifest is read, extended and written
+
+`seal` is for a folder that something else has written: `manifest.json` with size and sha256 of every file in it, and
+its own digest; `verify_seal` reads all of them again.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ import safetensors.numpy
 from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError, garbled
 
+MANIFEST = "manifest.json"  # of a sealed folder
 FIELDS = {"file": str, "sha256": str, "bytes": int}
 FORMAT = 1  # of the manifest of `Pieces`
 MAX_BYTES = 16 << 30  # that are read into memory at once
@@ -208,3 +212,47 @@ class Pieces:
     def path(self, entry: Mapping[str, Any]) -> pathlib.Path:
         """Returns the path of a piece."""
         return path_of(self.folder, entry)
+
+
+class Damaged(Exception):  # noqa: N818 (a finding, which the caller turns into a warning or an error)
+    """A directory is not what its manifest says; the message says which file and why."""
+
+
+def seal(folder: pathlib.Path, **facts: Any) -> None:
+    """Writes the manifest over all files that are in `folder` now, together with `facts` (JSON values)."""
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    stamps = {name: [(folder / name).stat().st_size, io.sha256(folder / name)] for name in files}
+    io.write_json(folder / MANIFEST, {**facts, "files": stamps})
+
+
+def is_sealed(folder: pathlib.Path) -> bool:
+    """Returns whether there is a manifest at all: without one, the directory was never finished."""
+    return (folder / MANIFEST).is_file()
+
+
+def verify_seal(folder: pathlib.Path, **facts: Any) -> dict[str, Any]:
+    """Reads every file again and compares.
+
+    Arguments:
+        folder: the directory.
+        facts: what the manifest must say.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        Damaged: a byte, a file or a fact is not as it was.
+    """
+    if not is_sealed(folder):
+        raise Damaged("its manifest is missing")
+    try:
+        content = io.read_json(folder / MANIFEST, sealed=True)
+    except CheckpointError:
+        raise Damaged("its manifest is damaged") from None
+    for name, value in facts.items():
+        if content.get(name) != value:
+            raise Damaged(f"its {name} is {str(content.get(name))[:12]}, not {str(value)[:12]}")
+    for name, stamp in content["files"].items():
+        if why := fault(folder / name, *stamp):
+            raise Damaged(f"{name} {why}")
+    return content

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from jaxdd.core.errors import DataError
-from jaxdd.data.readers.files import printable
+from jaxdd.core.io import printable
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -22,11 +22,11 @@ import numpy as np
 
 from jaxdd.core import backend
 from jaxdd.core.errors import UsageError
+from jaxdd.core.io import printable
 from jaxdd.core.types import Examples
 from jaxdd.data.dataset import Dataset, check_labels, require_classes
 from jaxdd.data.device.preprocess import Preprocessing, examples
 from jaxdd.data.readers import folder as folders
-from jaxdd.data.readers.files import printable
 from jaxdd.data.readers.images import Encoded, decode_all, header, tell_losses
 from jaxdd.data.streaming import SCALE, ImageStream
 

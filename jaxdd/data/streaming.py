@@ -32,12 +32,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd.core.errors import DataError, UsageError
+from jaxdd.core.io import printable
 from jaxdd.core.procedure import Procedure
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.data.dataset import require_two_classes
 from jaxdd.data.readers import folder as folders
 from jaxdd.data.readers import listing
-from jaxdd.data.readers.files import printable
 from jaxdd.data.readers.images import Encoded, decode, shorter_side, tell_losses, to_channels
 from jaxdd.data.readers.locate import require_grain
 

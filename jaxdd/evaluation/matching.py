@@ -23,8 +23,8 @@ from jaxdd.data.registry import one_way
 from jaxdd.evaluation.base import BaseRecipe, Subject, Training
 from jaxdd.evaluation.settings import DcSettings, IdcSettings, SgdSettings
 from jaxdd.models.network import Network
-from jaxdd.training.classifier import ClassifierTraining, Kind, augmentation
 from jaxdd.training.schedules import two_thirds_and_five_sixths
+from jaxdd.training.sgd import ClassifierTraining, Kind, augmentation
 
 STRATEGY = "color_crop_cutout_flip_scale_rotate"
 CIFAR = ("cifar10", "cifar100")

@@ -6,6 +6,7 @@ scale every layer.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -19,7 +20,7 @@ ALEXNET_LAYERS = (
     ((192, 5),),
     ((256, 3), (192, 3), (192, 3)),
 )  # (filters, kernel); a pooling after each group
-VGG11_LAYERS = tuple(tuple((filters, 3) for filters in group) for group in VGG11_FILTERS)
+VGG11_LAYERS = tuple(map(tuple, map(itertools.product, VGG11_FILTERS, itertools.repeat((3,)))))
 
 
 class MLP(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import flax
@@ -17,6 +17,7 @@ from jaxdd import data as data_room
 from jaxdd.core.config import as_dict
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, ConfigError
+from jaxdd.core.precision import float64
 from jaxdd.core.procedure import Method
 from jaxdd.core.types import Examples
 from jaxdd.data.device.preprocess import resident_type
@@ -31,7 +32,6 @@ from jaxdd.run.storage import identity as identities
 from jaxdd.run.storage.checkpoint import Storage
 from jaxdd.run.storage.identity import refuse_foreign_set, require_writable
 from jaxdd.run.storage.networks import Networks
-from jaxdd.run.storage.sets import meaning, precision, shapes
 
 Picture = Callable[[DistilledSet, pathlib.Path], Any]
 
@@ -346,3 +346,47 @@ def _write(distilled: DistilledSet, folder: pathlib.Path, picture: Picture | Non
         drawing.unlink(missing_ok=True)
     if picture is not None and not drawing.exists():
         picture(distilled, drawing)
+
+
+def meaning(
+    identity: Mapping[str, Any], other: Mapping[str, Any], versions: Mapping[str, str], step: int
+) -> dict[str, Any]:
+    """Returns the fields of a `DistilledSet` that a method leaves open, from what `config.json` holds.
+
+    Arguments:
+        identity, other, versions: as in `config.json`.
+        step: after which the set was taken.
+    """
+    return {
+        "space": identity["preprocessing"]["space"],
+        "dataset": identity["dataset"]["name"],
+        "class_names": tuple(other["class_names"]),
+        "preprocessing": dict(identity["preprocessing"]),
+        "recipe": dict(other["recipe"]),
+        "provenance": {
+            "method": identity["method"],
+            "settings": dict(identity["settings"]),
+            "seed": identity["seed"],
+            "step": step,
+            "versions": dict(versions),
+        },
+    }
+
+
+def shapes(images: Iterable[int], classes: int, *, dtype: Any = np.float32, largest: int = 0) -> Examples:
+    """Returns a train split's shapes and types in place of its numbers.
+
+    Arguments:
+        images: shape of the train images.
+        dtype: in which they lie on the device.
+        largest: images of the largest class; 0 if that is not known.
+    """
+    shape: Any = tuple(images)
+    pixels: Any = jax.ShapeDtypeStruct(shape, dtype)
+    labels: Any = jax.ShapeDtypeStruct(shape[:1], np.int32)
+    return Examples(pixels, labels, classes, largest=largest)
+
+
+def precision(method: Method) -> contextlib.AbstractContextManager:
+    """Returns a context of float64 where a method asks for it: arrays stay float32 unless they are made otherwise."""
+    return float64(method.needs_float64)

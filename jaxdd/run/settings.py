@@ -67,6 +67,11 @@ class Settings:
     notices: tuple[str, ...]
 
     @property
+    def starts_from_networks(self) -> bool:
+        """Whether the method starts from networks trained beforehand."""
+        return getattr(self.method, "source", "random") == "pretrained"
+
+    @property
     def ipc(self) -> int:
         """Images per class."""
         return self.method.n_images

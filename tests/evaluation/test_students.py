@@ -18,7 +18,7 @@ from jaxdd.evaluation.base import Subject
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.evaluation.students import SoftRecipe, for_student, published, teacher_accuracies
 from jaxdd.run import loop
-from jaxdd.training.classifier import ClassifierTraining
+from jaxdd.training.sgd import ClassifierTraining
 from jaxdd.training.stored_labels import StoredLabels
 
 pytestmark = pytest.mark.quick

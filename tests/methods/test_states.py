@@ -23,9 +23,9 @@ from jaxdd.core.procedure import Procedure
 from jaxdd.core.types import Answers, Examples
 from jaxdd.methods.frepo.method import FRePo
 from jaxdd.methods.kip.method import KIP
-from jaxdd.training.classifier import ClassifierTraining
 from jaxdd.training.ensemble import Ensemble
 from jaxdd.training.recipe import TeacherRecipe
+from jaxdd.training.sgd import ClassifierTraining
 from jaxdd.training.snapshots import Snapshots
 from jaxdd.training.soft_labels import EpochExamples, Labeller, Labelling, SoftLabelTraining
 from jaxdd.training.soft_views import Views

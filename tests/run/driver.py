@@ -24,7 +24,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import orbax.checkpoint
 
-from jaxdd.core import backend, io, seal
+from jaxdd.core import backend, io, shards
 from jaxdd.run import loop
 from jaxdd.run.control import Reporter
 from jaxdd.run.storage.checkpoint import Storage
@@ -37,7 +37,7 @@ POINTS = {
     "replace": (os, "replace"),
     "sync": (os, "fsync"),
     "prune": (shutil, "rmtree"),
-    "seal": (seal, "write"),
+    "seal": (shards, "seal"),
     "write": (io, "write_atomically"),
 }
 

@@ -14,7 +14,7 @@ from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Examples
 from jaxdd.run import loop
 from jaxdd.training import sgd
-from jaxdd.training.classifier import ClassifierTraining, probabilities
+from jaxdd.training.sgd import ClassifierTraining, probabilities
 from tests import hlo
 from tests.training import tiny
 from tests.training.literal_sgd import literal_sgd

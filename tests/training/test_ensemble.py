@@ -8,8 +8,8 @@ import pytest
 from jaxdd.core.procedure import Procedure
 from jaxdd.core.types import Examples
 from jaxdd.run import loop
-from jaxdd.training.classifier import ClassifierTraining
 from jaxdd.training.ensemble import Ensemble
+from jaxdd.training.sgd import ClassifierTraining
 from jaxdd.training.trainer import NetworkTraining
 from tests.training import tiny
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from jaxdd.cli.command import Job
 from jaxdd.cli.flags.matching import Condense, Pretrain
 from jaxdd.cli.jobs import distilling, pretraining
+from jaxdd.cli.settings import is_one_of_several
 from jaxdd.core.errors import UsageError
 from jaxdd.core.io import absolute
 from jaxdd.methods.condensation.early import published_epochs
@@ -23,7 +24,7 @@ def jobs(options: Condense, settings: Settings) -> Iterator[Job]:
     folder = _output_folder(options, settings)
     distilling.check(options, settings, folder)
     networks: tuple[pathlib.Path, ...] = ()
-    if pretrained.needed(settings):
+    if settings.starts_from_networks:
         wanted = max(options.pt_from or 0, 0) or published_epochs(settings.run.dataset_name)
         named = options.model_path or pretrained.recorded(folder)
         how = Pretrain(data_path=options.data_path, resolution=options.resolution)
@@ -42,7 +43,7 @@ def _require_one_process(options: Condense) -> None:
     Raises:
         UsageError: names the flag.
     """
-    if not options.is_one_of_several:
+    if not is_one_of_several(options):
         return
     if options.val_interval is not None:
         raise UsageError("several processes cannot evaluate on the way", where="--val_interval", remedy="leave it out")

@@ -15,7 +15,6 @@ from jaxdd.core.errors import CheckpointError
 from jaxdd.data import require_grain
 from jaxdd.evaluation.recipe import Recipe
 from jaxdd.run.chain import students, teachers
-from jaxdd.run.chain.pretrain import needed
 from jaxdd.run.chain.settings import Decoupled
 from jaxdd.run.chain.teachers import network, words
 from jaxdd.run.settings import Settings, default_folder
@@ -30,7 +29,7 @@ def jobs(options: Distill, settings: Settings | Decoupled) -> Iterator[Job]:
     run = settings.run
     folder = io.absolute(options.output_dir or default_folder(run.dataset_name, settings.ipc, run.method))
     distilling.check(options, settings, folder)
-    networks = networks_for(settings, options) if needed(settings) else ()
+    networks = networks_for(settings, options) if settings.starts_from_networks else ()
     yield distilling.job(options, settings, folder, networks)
 
 

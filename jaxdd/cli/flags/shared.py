@@ -72,9 +72,3 @@ class Run(Common):
     num_processes: Annotated[int | None, Kind("N", low=1, high=2**16)] = None
     process_id: Annotated[int | None, Kind("N", low=0, high=2**16 - 1)] = None
     dry_run: dialect.Switch = False
-
-    @property
-    def is_one_of_several(self) -> bool:
-        """Whether this process is one of several."""
-        by_hand = (self.coordinator_address, self.num_processes, self.process_id)
-        return self.distributed or any(value is not None for value in by_hand)

@@ -14,6 +14,7 @@ from jaxdd import data
 from jaxdd.cli.command import Job, Session, data_line
 from jaxdd.cli.flags.shared import Run
 from jaxdd.cli.screen.screen import Line, Screen, percent
+from jaxdd.cli.settings import is_one_of_several
 from jaxdd.core import backend
 from jaxdd.core.config import as_dict
 from jaxdd.core.errors import UsageError
@@ -55,7 +56,7 @@ def job(
         evaluate_every: steps between two evaluations of the set; None for none.
     """
     shown = True
-    if options.is_one_of_several and not options.dry_run:
+    if is_one_of_several(options) and not options.dry_run:
         devices.join_processes(options.coordinator_address, options.num_processes, options.process_id)
         shown = devices.first_process()
 
@@ -102,7 +103,7 @@ def check(options: Run, settings: Settings, folder: pathlib.Path) -> None:
     if not options.dry_run:
         for place in filter(None, (folder, options.log_dir)):
             require_writable(place)
-    if not options.dry_run and not options.is_one_of_several:  # else another process may hold the folder already
+    if not options.dry_run and not is_one_of_several(options):  # else another process may hold the folder already
         known = {"method": settings.run.method, "settings": as_dict(settings.method), "seed": options.random_seed}
         refuse_other_run(folder, {**known, "dataset": {"name": name}})
 

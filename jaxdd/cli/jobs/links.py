@@ -22,7 +22,7 @@ from jaxdd.run.chain.recover import Recovering
 from jaxdd.run.chain.relabel import Relabelling
 from jaxdd.run.chain.settings import Decoupled
 from jaxdd.run.chain.squeeze import Squeezing
-from jaxdd.run.chain.students import KIND, telling
+from jaxdd.run.chain.students import KIND
 from jaxdd.run.chain.teachers import Teacher
 from jaxdd.run.control import Control
 from jaxdd.run.devices import Layout
@@ -128,5 +128,5 @@ def tell_teachers(screen: Screen, teachers: Sequence[Teacher], dataset: Dataset,
     """
     networks, variables = zip(*((teacher.network, teacher.variables) for teacher in teachers), strict=True)
     reached = teacher_accuracies(networks, variables, data.test_examples(dataset, preprocessing))
-    for told in map(telling, teachers, reached):
-        screen.fact(*told, "bold")
+    for teacher, accuracy in zip(teachers, reached, strict=True):
+        screen.fact(*teacher.told(accuracy), "bold")

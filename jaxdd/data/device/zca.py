@@ -28,7 +28,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxdd.core.errors import DataError
+from jaxdd.core.errors import CheckpointError, DataError
 from jaxdd.core.io import write_atomically
 from jaxdd.data.readers import npz
 
@@ -198,8 +198,9 @@ def cached(key: str, folder: str | os.PathLike | None, fit: Callable[[], Zca], s
     np.savez(buffer, allow_pickle=False, checksum=np.str_(_checksum(arrays)), **arrays)
     try:
         write_atomically(path, buffer.getvalue())  # two processes write the same bytes; the later rename wins
-    except OSError as error:
-        warnings.warn(f"cannot cache the ZCA transform in {path.parent}: {error.strerror}", stacklevel=2)
+    except (OSError, CheckpointError) as error:
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        warnings.warn(f"cannot cache the ZCA transform in {path.parent}: {why}", stacklevel=2)
     return zca
 
 

@@ -67,14 +67,3 @@ def require_memory(size: int, what: str, where: str, remedy: str) -> None:
             expected=f"at most the {backend.machine_bytes() / 2**30:.0f} GiB of memory of this machine",
             remedy=remedy,
         )
-
-
-def printable(text: str) -> str:
-    r"""Returns text that UTF-8 can hold: bytes of a file's name that were no UTF-8 become `\xca`."""
-    shown = (f"\\x{ord(sign) - 0xDC00:02x}" if "\udc80" <= sign <= "\udcff" else sign for sign in text)
-    return "".join(shown).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def as_bytes(text: str) -> bytes:
-    """Returns the bytes of a file's name; UTF-8, and what was not so as it was."""
-    return text.encode("utf-8", "surrogateescape")

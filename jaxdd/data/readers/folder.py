@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxdd.core.errors import DataError
+from jaxdd.core.io import as_bytes
 from jaxdd.data.readers import labels as naming
-from jaxdd.data.readers.files import as_bytes, read_text
+from jaxdd.data.readers.files import read_text
 from jaxdd.data.readers.images import SUFFIXES, Encoded, read_file
 from jaxdd.data.readers.listing import Left, class_folders, images, is_junk, summary
 from jaxdd.data.registry import Subset

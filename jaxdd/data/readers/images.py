@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from jaxdd.core.errors import DataError, Notice
-from jaxdd.data.readers.files import printable, require_memory, require_regular
+from jaxdd.core.io import printable
+from jaxdd.data.readers.files import require_memory, require_regular
 
 ORIENTATION = 0x0112  # EXIF's tag; 1: as stored
 BITS = 0x0102  # TIFF's tag: bits per sample

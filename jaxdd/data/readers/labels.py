@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from jaxdd.core.errors import DataError
-from jaxdd.data.readers.files import printable
+from jaxdd.core.io import printable
 
 
 def class_order(names: Iterable[str]) -> tuple[str, ...]:

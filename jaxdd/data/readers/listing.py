@@ -12,7 +12,7 @@ import pathlib
 import warnings
 
 from jaxdd.core.errors import DataError, Notice
-from jaxdd.data.readers.files import printable
+from jaxdd.core.io import printable
 from jaxdd.data.readers.images import SUFFIXES
 
 JUNK = {"__macosx", "@eadir", "@recycle", "#recycle", "$recycle.bin", "lost+found", "__pycache__"}  # beside hidden ones

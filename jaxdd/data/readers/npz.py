@@ -23,13 +23,8 @@ MAX_RATIO = 150  # unpacked to packed, beyond FREE_BYTES; photographs reach 2, b
 FREE_BYTES = 32 * 2**20
 Splits = dict[str, tuple[str, str]]  # split -> names of its images and labels
 SPLITS: Splits = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
-NAMINGS: tuple[Splits, ...] = (
-    SPLITS,
-    *(
-        {"train": ("train_images", "train_labels"), "test": (f"{test}_images", f"{test}_labels")}
-        for test in ("test", "val")
-    ),
-)
+_MEDMNIST: Splits = {"train": ("train_images", "train_labels"), "test": ("test_images", "test_labels")}
+NAMINGS: tuple[Splits, ...] = (SPLITS, _MEDMNIST, {**_MEDMNIST, "test": ("val_images", "val_labels")})
 LAYOUT = "x_train, y_train, x_test, y_test; or train_images, train_labels, test_images, test_labels"
 _REMEDY = "write it with numpy.savez(file, x_train=..., y_train=..., x_test=..., y_test=...)"
 

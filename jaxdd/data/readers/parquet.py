@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdd.core.errors import DataError
+from jaxdd.core.io import printable
 from jaxdd.data.readers import labels as naming
-from jaxdd.data.readers.files import printable, require_memory, require_regular
+from jaxdd.data.readers.files import require_memory, require_regular
 from jaxdd.data.readers.images import MAX_BYTES, Encoded
 from jaxdd.data.readers.parquet_files import split_files
 

@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxdd.core.errors import DataError, UsageError, choose
+from jaxdd.core.io import printable
 from jaxdd.data.dataset import Dataset, as_uint8, check_shape, label_remedy, require_two_classes
 from jaxdd.data.readers import folder as folders
 from jaxdd.data.readers import images as pixels
 from jaxdd.data.readers import labels as naming
 from jaxdd.data.readers import listing, npz, parquet, tfds
-from jaxdd.data.readers.files import printable
 from jaxdd.data.readers.images import Losses
 from jaxdd.data.readers.locate import STREAM, Source, locate, require_folder
 from jaxdd.data.registry import DataSpec, canonical, user_kind

@@ -12,8 +12,8 @@ from typing import Any
 
 from jaxdd.core.config import as_dict
 from jaxdd.methods.condensation.method import Condensation
-from jaxdd.training.classifier import ClassifierTraining
 from jaxdd.training.schedules import two_thirds_and_five_sixths
+from jaxdd.training.sgd import ClassifierTraining
 
 SETTINGS = (  # of a matching method: those that decide how its networks are trained
     *("net_type", "norm_type", "depth", "width", "lr", "momentum", "weight_decay", "batch_real"),

@@ -22,7 +22,7 @@ The loss by which images are recovered from one teacher (SRe2L, arXiv 2306.13092
 | symbol | here                   | what                                                                               |
 |--------|------------------------|------------------------------------------------------------------------------------|
 | CE     | `Losses.cross_entropy` | mean over the group; the teacher normalises by its running statistics              |
-| R      | `Losses.statistics`    | the group's against the running ones (`matching.statistics`); 0 if there are none  |
+| R      | `Losses.statistics`    | the group's against the running ones (`statistics_loss`); 0 if there are none      |
 | TV     | `total_variation`      | four norms over the whole group: of first differences, each way and both diagonals |
 | N      | `mean_norm`            | mean over the images of `|| x_n ||_2`                                              |
 
@@ -30,12 +30,27 @@ The weights are the settings of these names: `r_bn` is one for all teachers or o
 are 0 in the published commands. A group goes through the teacher in pieces that the caches hold
 (`backend.rows_at_once`): CE and moments are averages, so those of the pieces give those of the group. Only the gradient
 in the images is computed, not that in the parameters.
+
+Matching the statistics that batch normalisations remember (SRe2L, arXiv 2306.13092; first in DeepInversion).
+
+    R = sum_l rho_l ( || var_l(x) - var_l ||_2  +  || mean_l(x) - mean_l ||_2 )
+
+| symbol           | here                                                                                     |
+|------------------|------------------------------------------------------------------------------------------|
+| mean_l, var_l    | running statistics of the teacher's batch normalisation l, one number per channel        |
+| mean_l(x), var_l(x) | of what enters it, over images and pixels; var biased (divided by their number)       |
+| rho_l            | `first_multiplier` for the first one, 1 for the others                                   |
+
+The norms are not squared. Networks hand over `core.types.Moments`, about the running mean, so that
+
+    mean_l(x) - mean_l = first,    var_l(x) - var_l = second - first^2 - variance.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -50,13 +65,30 @@ from jaxdd.core.errors import ConfigError
 from jaxdd.core.procedure import BatchRule, Part, Procedure, in_parts
 from jaxdd.core.random import purpose_key
 from jaxdd.core.types import Array, Examples, Key, Metrics, Moments, PyTree
-from jaxdd.matching.statistics import norm, statistics_loss
 from jaxdd.methods.recovery import plan
 from jaxdd.methods.recovery.plan import Stage
 from jaxdd.methods.recovery.settings import Recovery
 from jaxdd.models.layers import MOMENTS
 from jaxdd.models.network import Network
 from jaxdd.training.sgd import cross_entropy
+
+
+def norm(x: Array) -> Array:
+    """Returns `||x||_2`, a scalar; its derivative at 0 is 0, not NaN."""
+    square = jnp.sum(x * x)
+    positive = square > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+
+
+def statistics_loss(layers: Sequence[Moments], *, first_multiplier: float = 10.0) -> Array:
+    """Returns R of the module's header, a scalar.
+
+    Arguments:
+        layers: in the order of the network.
+        first_multiplier: weight of the first layer, >= 0; published 10.
+    """
+    terms = [norm(m.second - m.first**2 - m.variance) + norm(m.first) for m in layers]
+    return first_multiplier * terms[0] + sum(terms[1:], jnp.zeros_like(terms[0]))
 
 
 class Losses(NamedTuple):

@@ -33,8 +33,8 @@ from jaxdd.run.control import Control
 from jaxdd.run.settings import PUBLISHED, Settings, build
 from jaxdd.run.storage import identity, networks
 from jaxdd.run.storage.networks import Networks, read_manifest
-from jaxdd.training.classifier import ClassifierTraining
 from jaxdd.training.ensemble import Ensemble
+from jaxdd.training.sgd import ClassifierTraining
 from jaxdd.training.snapshots import Snapshots
 from jaxdd.training.trainer import accuracies
 
@@ -174,11 +174,6 @@ class Pretraining:
 def _with_axes(leaf: jax.Array, several: tuple[int, int]) -> jax.Array:
     """Returns a leaf as `[epochs, networks, ...]`; it lacks each of the two axes whose length is 1."""
     return leaf.reshape(several + leaf.shape[sum(count > 1 for count in several) :])
-
-
-def needed(settings: Settings) -> bool:
-    """Returns whether the method starts from networks trained beforehand."""
-    return getattr(settings.method, "source", "random") == "pretrained"
 
 
 def default_folder(settings: Settings, seed: int) -> pathlib.Path:

@@ -106,7 +106,7 @@ class Labels:
             require_own(teachers, self.teachers, link.distilled)
         networks, variables = zip(*((teacher.network, teacher.variables) for teacher in teachers), strict=True)
         reached = teacher_accuracies(networks, variables, data.test_examples(dataset, preprocessing))
-        told = list(map(telling, teachers, reached))
+        told = [teacher.told(share) for teacher, share in zip(teachers, reached, strict=True)]
         recipes: Any = [dataclasses.replace(recipe, teachers=networks) for recipe in link.recipes]  # pyright: ignore
         options = {**link.options, "teachers": variables, "checkpoint_every": self.checkpoint_every}
         each = [{"digest": one.digest, "accuracy": share} for one, share in zip(teachers, reached, strict=True)]
@@ -118,11 +118,6 @@ class Labels:
             told.append(("labels", f"{shorter_path(self.stored)}, {size}; the baselines ask the teacher"))
             options["labels"], about["labels"] = labels, str(self.stored)
         return dataclasses.replace(link, dataset=dataset, recipes=recipes, options=options, about=about), told
-
-
-def telling(teacher: Teacher, reached: float) -> tuple[str, str]:
-    """Returns what to tell of a teacher, name and text, with its accuracy on the real test images, in [0, 1]."""
-    return "teacher", f"{teacher}; test accuracy {100 * reached:.1f} %"
 
 
 def labelled(stored: pathlib.Path) -> dict[str, Any]:

@@ -101,6 +101,10 @@ class Teacher:
         origin = f"imported from {recipe['imported']}" if "imported" in recipe else squeezed
         return f"{models.called(kind['name'], kind.get('depth'))}{width}; {origin}"
 
+    def told(self, reached: float) -> tuple[str, str]:
+        """Returns what to tell of it, name and text, with its accuracy on the real test images, in [0, 1]."""
+        return "teacher", f"{self}; test accuracy {100 * reached:.1f} %"
+
     def accuracy(self, dataset: data_room.Dataset, preprocessing: data_room.Preprocessing) -> float:
         """Returns the accuracy on the real test images, in [0, 1]."""
         return accuracy(self.network, self.variables, data_room.test_examples(dataset, preprocessing))

@@ -33,7 +33,7 @@ import jax
 import numpy as np
 
 import jaxdd
-from jaxdd.core import io, seal, trees
+from jaxdd.core import io, shards, trees
 from jaxdd.core.errors import CheckpointError, UsageError
 from jaxdd.core.io import gigabytes
 from jaxdd.core.trees import describe, differences
@@ -246,8 +246,8 @@ class Storage:
         problems = [] if newest is None or newest in steps else [f"checkpoint of step {newest} is missing"]
         for step in steps:
             try:
-                content = seal.verify(self._path(step), step=step, **self._facts)
-            except seal.Damaged as finding:
+                content = shards.verify_seal(self._path(step), step=step, **self._facts)
+            except shards.Damaged as finding:
                 problems.append(f"checkpoint of step {step}: {finding}")
                 self._set_aside(step)
                 continue
@@ -271,7 +271,7 @@ class Storage:
 
     def _seal(self, step: int, state: PyTree) -> None:
         """Writes what makes the directory of this step count."""
-        seal.write(self._path(step), step=step, leaves=describe(state), **self._facts)
+        shards.seal(self._path(step), step=step, leaves=describe(state), **self._facts)
         io.write_atomically(self._states / "newest", str(step))
 
     def _claim(self) -> None:
@@ -289,7 +289,7 @@ class Storage:
         """Deletes what a killed writer left: Orbax's temporary directories, steps without a manifest, partial files."""
         newest = self._newest() or 0
         for path in self._states.glob("*"):
-            unfinished = path.name.isdigit() and int(path.name) > newest and not seal.is_sealed(path)
+            unfinished = path.name.isdigit() and int(path.name) > newest and not shards.is_sealed(path)
             if unfinished or re.match(r"\d+\.orbax-checkpoint-tmp", path.name):
                 shutil.rmtree(path, ignore_errors=True)
         shutil.rmtree(self.folder / GONE, ignore_errors=True)

@@ -8,22 +8,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxdd.core import io, seal
+from jaxdd.core import io, shards
 from jaxdd.core.config import build, layer
 from jaxdd.core.distilled import DistilledSet
 from jaxdd.core.errors import CheckpointError, nearest
-from jaxdd.core.precision import float64
-from jaxdd.core.procedure import Method
 from jaxdd.core.trees import describe as describe_leaves
 from jaxdd.core.trees import differences
-from jaxdd.core.types import Examples, PyTree
+from jaxdd.core.types import PyTree
 from jaxdd.methods import METHODS
+from jaxdd.run.distillation import meaning, precision, shapes
 from jaxdd.run.programs import initial
 from jaxdd.run.storage import checkpoint
 from jaxdd.run.storage import identity as identities
@@ -174,31 +173,6 @@ def _newest(states: pathlib.Path) -> pathlib.Path | None:
     return max(steps, key=lambda path: int(path.name), default=None)
 
 
-def meaning(
-    identity: Mapping[str, Any], other: Mapping[str, Any], versions: Mapping[str, str], step: int
-) -> dict[str, Any]:
-    """Returns the fields of a `DistilledSet` that a method leaves open, from what `config.json` holds.
-
-    Arguments:
-        identity, other, versions: as in `config.json`.
-        step: after which the set was taken.
-    """
-    return {
-        "space": identity["preprocessing"]["space"],
-        "dataset": identity["dataset"]["name"],
-        "class_names": tuple(other["class_names"]),
-        "preprocessing": dict(identity["preprocessing"]),
-        "recipe": dict(other["recipe"]),
-        "provenance": {
-            "method": identity["method"],
-            "settings": dict(identity["settings"]),
-            "seed": identity["seed"],
-            "step": step,
-            "versions": dict(versions),
-        },
-    }
-
-
 def restore(step_folder: pathlib.Path) -> DistilledSet:
     """Returns the distilled set inside one saved state of a run; true colours are left out, they need the data set.
 
@@ -238,8 +212,8 @@ def restore(step_folder: pathlib.Path) -> DistilledSet:
 def _read_state(folder: pathlib.Path, template: PyTree, identity: Mapping[str, Any]) -> PyTree:
     """Reads one saved state, verified; it takes no lock and changes nothing, so a run may go on."""
     try:
-        told = seal.verify(folder, step=int(folder.name), run=identities.digest(identity))
-    except seal.Damaged as finding:
+        told = shards.verify_seal(folder, step=int(folder.name), run=identities.digest(identity))
+    except shards.Damaged as finding:
         raise CheckpointError(
             f"the state is unusable: {finding}",
             where=str(folder),
@@ -253,22 +227,3 @@ def _read_state(folder: pathlib.Path, template: PyTree, identity: Mapping[str, A
             remedy="evaluate <folder>/distilled, or use the version of jaxdd that wrote the state",
         )
     return checkpoint.read_state(folder, template)
-
-
-def shapes(images: Iterable[int], classes: int, *, dtype: Any = np.float32, largest: int = 0) -> Examples:
-    """Returns a train split's shapes and types in place of its numbers.
-
-    Arguments:
-        images: shape of the train images.
-        dtype: in which they lie on the device.
-        largest: images of the largest class; 0 if that is not known.
-    """
-    shape: Any = tuple(images)
-    pixels: Any = jax.ShapeDtypeStruct(shape, dtype)
-    labels: Any = jax.ShapeDtypeStruct(shape[:1], np.int32)
-    return Examples(pixels, labels, classes, largest=largest)
-
-
-def precision(method: Method) -> contextlib.AbstractContextManager:
-    """Returns a context of float64 where a method asks for it: arrays stay float32 unless they are made otherwise."""
-    return float64(method.needs_float64)

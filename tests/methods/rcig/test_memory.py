@@ -78,8 +78,8 @@ def equations(jaxpr):
 
 def step_of(of: RCIG, *, classes: int, shape: tuple[int, int, int]):
     """The shapes that its outer step takes."""
+    from jaxdd.run.distillation import shapes
     from jaxdd.run.programs import template
-    from jaxdd.run.storage.sets import shapes
 
     examples = shapes((max(classes * of.n_images, of.batch_size), *shape), classes)
     return template(of, examples), shapes((of.batch_size, *shape), classes)

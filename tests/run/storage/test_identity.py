@@ -14,7 +14,7 @@ from jaxdd.core import io
 from jaxdd.core.errors import CheckpointError
 from jaxdd.run.storage import identity, networks
 from jaxdd.run.storage.checkpoint import Storage
-from jaxdd.training.classifier import ClassifierTraining
+from jaxdd.training.sgd import ClassifierTraining
 from jaxdd.training.trainer import NetworkTraining
 
 pytestmark = pytest.mark.quick

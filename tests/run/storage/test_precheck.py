@@ -16,7 +16,6 @@ from jaxdd.run.storage.identity import (
     refuse_foreign_set,
     refuse_other_run,
     refuse_other_set,
-    require_place,
     require_writable,
 )
 
@@ -83,10 +82,10 @@ def test_a_result_file_that_cannot_be(name, tmp_path):
     (tmp_path / "folder").mkdir()
     pipe(tmp_path / "pipe")
     with pytest.raises(CheckpointError) as refusal:
-        require_place(tmp_path / name)
+        io.require_place(tmp_path / name)
     assert refusal.value.where == str(tmp_path / name) and refusal.value.expected and refusal.value.remedy
     for fine in ("file", "new", "x" * 255):
-        require_place(tmp_path / fine)
+        io.require_place(tmp_path / fine)
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "~"])

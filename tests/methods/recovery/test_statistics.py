@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxdd.core.types import Moments
-from jaxdd.matching.statistics import norm, statistics_loss
+from jaxdd.methods.recovery.stage import norm, statistics_loss
 
 RANDOM = np.random.default_rng(0)
 INPUTS = [RANDOM.normal(3.0, 2.0, shape) for shape in ((6, 4, 4, 5), (6, 2, 2, 3), (6, 7))]
