@@ -45,7 +45,7 @@ class Boxes(NamedTuple):
 def draw_boxes(
     key: Key, shape: tuple[int, ...], scale: tuple[float | Array, float], ratio: tuple[float, float]
 ) -> Boxes:
-    """Windows of a uniform share of the image's area and a log-uniform ratio of width to height.
+    """Draws windows of a uniform share of the image's area and a log-uniform ratio of width to height.
 
     Of ten attempts the first that fits into the image counts; where none does, the largest window in the middle with
     a permitted ratio.

@@ -31,7 +31,7 @@ from jaxdd.core.types import Array
 
 
 def recoloured(images: Array, brightness: Array, contrast: Array, saturation: Array) -> Array:
-    """Brightness, contrast about the image's mean, saturation about the pixel's mean over channels.
+    """Changes brightness, contrast about the image's mean, and saturation about the pixel's mean over channels.
 
     The three commute, so their order is no parameter.
 

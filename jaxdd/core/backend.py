@@ -75,7 +75,7 @@ def maps_networks() -> bool:
 
 @contextlib.contextmanager
 def looping(active: bool = True) -> Iterator[None]:
-    """Convolutions traced inside run within a device loop or under a condition."""
+    """Marks a block of code whose convolutions will run within a device loop or under a condition."""
     token = _looping.set(_looping.get() or active)
     try:
         yield

@@ -51,7 +51,7 @@ def put(tree: PyTree, index: Array | int, entry: PyTree) -> PyTree:
 
 
 def paths(tree: PyTree) -> list[tuple[str, Any]]:
-    """Pairs of a readable leaf path such as `pool/params/Conv_0/kernel` and the leaf."""
+    """Returns the leaves, each with a readable path such as `pool/params/Conv_0/kernel`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
 

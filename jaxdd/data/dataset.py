@@ -104,7 +104,7 @@ class Dataset:
 
 
 def require_two_classes(names: Sequence[str], where: str) -> None:
-    """Raises `DataError` if there is but one class: nothing can be told apart, and every network would be right."""
+    """Refuses a data set of one class: nothing can be told apart, and every network would be right."""
     if len(names) == 1:
         raise DataError(
             f"a data set of one class, '{printable(str(names[0]))}'",
@@ -115,7 +115,7 @@ def require_two_classes(names: Sequence[str], where: str) -> None:
 
 
 def require_classes(labels: np.ndarray, names: Sequence[str], where: str) -> None:
-    """Raises `DataError` unless there are two classes and each has a train image; arguments as in `check_labels`."""
+    """Refuses fewer than two classes, and a class without a train image; arguments as in `check_labels`."""
     require_two_classes(names, where)
     missing = np.setdiff1d(np.arange(len(names)), labels)
     if missing.size:
@@ -129,7 +129,7 @@ def require_classes(labels: np.ndarray, names: Sequence[str], where: str) -> Non
 
 
 def check_shape(shape: Sequence[int], where: str, *, square: bool = True) -> None:
-    """Raises `DataError` unless this is the shape of images: `[n, height, width]` or `[n, height, width, channels]`.
+    """Refuses a shape that is not that of images: `[n, height, width]` or `[n, height, width, channels]`.
 
     Arguments:
         shape: as stored.

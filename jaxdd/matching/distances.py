@@ -187,7 +187,7 @@ class Objective(NamedTuple):
 
 
 def moments(network: Classifier, variables: PyTree, images: Array, labels: Array, blocks: tuple[int, ...]) -> Moments:
-    """Gradients and mean features of a batch.
+    """Returns the gradients and mean features of a batch.
 
     Arguments:
         images: `[n, height, width, channels]`.

@@ -58,7 +58,7 @@ def kmeans(
     max_iterations: int = 100,
     tolerance: float = 1e-4,
 ) -> Clusters:
-    """Lloyd's iteration; pure and jittable.
+    """Finds centroids by Lloyd's iteration; pure and jittable.
 
     Arguments:
         points: `[n, d]`.

@@ -38,7 +38,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> tuple[Array, tuple[Array, ...]]:
-        """Logits `[n, classes]` and the hidden layers `[n, width]`."""
+        """Returns logits `[n, classes]` and the hidden layers `[n, width]`."""
         blocks = _hidden(layers.flatten(images), (self.width, self.width), self.dtype)
         return pytorch.dense(self.width, self.classes)(blocks[-1]), blocks
 
@@ -58,7 +58,7 @@ class LeNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> tuple[Array, tuple[Array, ...]]:
-        """Logits `[n, classes]` and the features after each pooling and each hidden layer."""
+        """Returns logits `[n, classes]` and the features after each pooling and each hidden layer."""
         x = images
         maps = []
         for filters in (6, 16):
@@ -90,7 +90,7 @@ class _Staged(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> tuple[Array, tuple[Array, ...]]:
-        """Logits `[n, classes]` and the features after each pooling, the last flattened to `[n, d]`."""
+        """Returns logits `[n, classes]` and the features after each pooling, the last flattened to `[n, d]`."""
         x = images
         blocks = []
         for stage in self.stages:

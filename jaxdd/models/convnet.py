@@ -48,7 +48,7 @@ class ConvNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> tuple[Array, tuple[Array, ...]]:
-        """Logits `[n, classes]` and the features after each block, the last flattened to `[n, d]`."""
+        """Returns logits `[n, classes]` and the features after each block, the last flattened to `[n, d]`."""
         x = images
         blocks = []
         activation = layers.activation(self.softplus_temp)

@@ -40,7 +40,7 @@ class AlexNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> tuple[Array, tuple[Array, ...]]:
-        """Logits `[n, classes]` and the features after each pooling, the last flattened to `[n, d]`."""
+        """Returns logits `[n, classes]` and the features after each pooling, the last flattened to `[n, d]`."""
         x = images
         blocks = []
         for stage in (((128, 5),), ((192, 5),), ((256, 3), (192, 3), (192, 3))):
@@ -73,7 +73,7 @@ class VGG11(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> tuple[Array, tuple[Array, ...]]:
-        """Logits `[n, classes]` and the features after each pooling, the last flattened to `[n, d]`."""
+        """Returns logits `[n, classes]` and the features after each pooling, the last flattened to `[n, d]`."""
         x = images
         blocks = []
         for stage in VGG11_FILTERS:
@@ -137,7 +137,7 @@ class ResNet18(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> tuple[Array, tuple[Array, ...]]:
-        """Logits `[n, classes]` and the features after stem, stages and flattening, the last `[n, d]`."""
+        """Returns logits `[n, classes]` and the features after stem, stages and flattening, the last `[n, d]`."""
         inner = "identity" if self.as_published else self.normalization
         x = layers.convolution(self.width // 2, use_bias=False, dtype=self.dtype)(images)
         x = nn.relu(layers.normalize(x, self.normalization, train=train, momentum=MOMENTUM, dtype=self.dtype))

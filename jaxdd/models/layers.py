@@ -169,7 +169,7 @@ def normalize(
 
 
 def scaled(features: int, width: int) -> int:
-    """Channels of a layer that has `features` at the published width, 128; never fewer than 1."""
+    """Returns the channels of a layer that has `features` at the published width, 128; never fewer than 1."""
     return max(1, features * width // 128)
 
 

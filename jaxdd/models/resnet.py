@@ -37,7 +37,7 @@ HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def stem_for(side: int) -> str:
-    """IDC's stem for images of this side in pixels: `small` to 64, `mid` to 128, `large` beyond."""
+    """Returns IDC's stem for images of this side in pixels: `small` to 64, `mid` to 128, `large` beyond."""
     return STEMS[(side > 64) + (side > 128)]
 
 
@@ -98,7 +98,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> tuple[Array, tuple[Array, ...]]:
-        """Logits `[n, classes]` and the features after stem, stages and averaging: index 0, 1 to 4, and 5, `[n, d]`."""
+        """Returns logits `[n, classes]` and the features after stem, stages and averaging: index 0, 1 to 4, and 5, `[n, d]`."""
         options: dict[str, Any] = {} if self.from_dc else {"kernel_init": HE_FAN_OUT}
         bias = self.pools and self.normalization == "identity"
         convolution = functools.partial(pytorch.convolution, use_bias=bias, dtype=self.dtype, **options)

@@ -105,7 +105,7 @@ class ViT(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> tuple[Array, tuple[Array, ...]]:
-        """Logits `[n, classes]` and the tokens after embedding and each layer; last, the class token's `[n, d]`."""
+        """Returns logits `[n, classes]` and the tokens after embedding and each layer; last, the class token's `[n, d]`."""
         channels = HEADS * layers.scaled(HEAD_SIZE, self.width)
         x = nn.Dense(channels, kernel_init=DRAW, dtype=self.dtype, name="patches")(self._cut(images))
         first = self.param("class_token", DRAW, (1, 1, channels)).astype(x.dtype)
@@ -118,7 +118,7 @@ class ViT(nn.Module):
         return nn.Dense(self.classes, kernel_init=DRAW, name="Dense_0")(x[:, 0]), (*blocks, x[:, 0])
 
     def _cut(self, images: Array) -> Array:
-        """Patches row by row, `[n, patches, patch * patch * channels]`."""
+        """Returns the patches row by row, `[n, patches, patch * patch * channels]`."""
         n, height, width, channels = images.shape
         rows, columns, side = height // self.patch, width // self.patch, self.patch
         images = images[:, : rows * side, : columns * side].reshape(n, rows, side, columns, side, channels)

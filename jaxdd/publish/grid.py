@@ -197,7 +197,7 @@ def _by_class(distilled: DistilledSet, pixels: np.ndarray) -> list[np.ndarray]:
 
 
 def _short_names(distilled: DistilledSet) -> list[str]:
-    """Class names as pictured: the first of several synonyms, without underscores, cut if long."""
+    """Returns the class names as pictured: the first of several synonyms, without underscores, cut if long."""
     names = distilled.class_names or tuple(f"class {index}" for index in range(distilled.classes))
     allowed = MAX_NAME if distilled.classes <= FEW_CLASSES else 0.8 * MAX_NAME
     short = []

@@ -72,7 +72,7 @@ TICK = 1.0  # seconds between two reports of progress while no step is logged
 
 
 class Reporter:
-    """Hears what the loop does, and says nothing; subclasses override what they show.
+    """A listener to what the loop does, which says nothing; subclasses override what they show.
 
     Steps are numbers of finished steps; times are seconds of the wall clock.
     """

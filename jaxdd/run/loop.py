@@ -35,7 +35,7 @@ from jaxdd.run.storage.checkpoint import Storage
 
 
 class Observer(Protocol):
-    """Looks at the result so far. `result` may share the state's buffers: copy what is kept beyond the call."""
+    """A look at the result so far. `result` may share the state's buffers: copy what is kept beyond the call."""
 
     def __call__(self, step: int, result: Any, metrics: Mapping[str, float]) -> None:
         """Looks at a result; `metrics` are those of the last finished step, and none at step 0."""

@@ -29,7 +29,7 @@ from jaxdd.run.devices import Layout
 
 
 class Links:
-    """Tells of the links of one chain; called, it is what `run.chain.chain.Chain.run` takes as `tell`.
+    """The words on the links of one chain; called, it is what `run.chain.chain.Chain.run` takes as `tell`.
 
     Arguments:
         session: the command at work.

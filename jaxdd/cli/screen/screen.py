@@ -29,7 +29,7 @@ QUIET_AT_FIRST, QUIET_AT_MOST, GROWTH = 1.0, 30.0, 1.5  # seconds between two li
 
 
 class Screen:
-    """Prints to the terminal (or the pipe), and into a log file as soon as there is one.
+    """The terminal (or the pipe), and a log file as soon as there is one.
 
     Arguments:
         stream: where to print; the standard output.
@@ -146,7 +146,7 @@ BAR = 20
 
 
 class Line(Reporter):
-    """Shows progress on a screen.
+    """A line of progress on a screen.
 
     `remedies` make it shorter; `kept` says what a signal leaves, and how it goes on.
 
@@ -274,7 +274,7 @@ def pace(seconds_per_step: float) -> str:
 
 
 class Trainings(Line):
-    """Shows many trainings, or other pieces of work, one after the other, as one.
+    """The line of many trainings, or other pieces of work, that are made one after the other.
 
     Arguments:
         screen, should_stop: as in `Line`.
@@ -324,7 +324,7 @@ class Trainings(Line):
 
 
 class Teaching(Line):
-    """Shows the training of a teacher.
+    """The line of a teacher's training.
 
     Arguments:
         screen, should_stop, steps: as in `Line`.
@@ -347,7 +347,7 @@ class Teaching(Line):
 
 
 class Chunks(Line):
-    """Shows the recovery of a set, chunk after chunk, each in one or several stages.
+    """The line of a recovery, chunk after chunk, each in one or several stages.
 
     Arguments:
         screen, should_stop: as in `Line`.
@@ -393,7 +393,7 @@ class Chunks(Line):
 
 
 class Epochs(Line):
-    """Shows the labelling of a set, epoch after epoch.
+    """The line of a labelling, epoch after epoch.
 
     Arguments:
         screen, should_stop: as in `Line`.

@@ -71,7 +71,7 @@ class Preprocessing:
     zca: Zca | None = None
 
     def apply(self, images: np.ndarray) -> np.ndarray:
-        """Pixels -> the space the networks see.
+        """Brings pixels into the space that networks see.
 
         Arguments:
             images: `[n, side, side, channels]` uint8, or floats on the [0, 1] scale (not clipped).
@@ -174,7 +174,7 @@ class Preprocessing:
 
 
 def clip(pixels: np.ndarray) -> np.ndarray:
-    """Pixels on the [0, 1] scale, cut to it."""
+    """Cuts pixels to the [0, 1] scale."""
     return np.clip(pixels, 0.0, 1.0)
 
 

@@ -130,7 +130,7 @@ def real_rows(labels: np.ndarray, classes: int, ipc: int, key: Key) -> np.ndarra
 
 
 def check_ipc(labels: np.ndarray, classes: int, ipc: int) -> None:
-    """Raises `DataError` unless every class has at least `ipc` images."""
+    """Refuses a class with fewer than `ipc` images."""
     counts = np.bincount(labels, minlength=classes)
     if ipc < 1 or counts.min() < ipc:
         scarce = int(counts.argmin())

@@ -15,7 +15,7 @@ _MINI_BATCH_FROM = 2000  # images per class from which the mini-batch form is us
 def kmeans_images(
     images: np.ndarray | Callable[[np.ndarray], np.ndarray], labels: np.ndarray, ipc: int, seed: int
 ) -> np.ndarray:
-    """Indices of `ipc` distinct real images of every class, each the nearest to a k-means centroid.
+    """Returns the indices of `ipc` distinct real images of every class, each the nearest to a k-means centroid.
 
     Arguments:
         images: `[n, ...]` preprocessed pixels (or features), flattened for distances; or what gives those of some

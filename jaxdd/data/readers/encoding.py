@@ -18,7 +18,7 @@ QUALITY = 75  # of a JPEG: PIL's default, with which the published sets were wri
 
 
 def truncate(pixels: np.ndarray) -> np.ndarray:
-    """Floats on the [0, 1] scale, cut to it, as uint8: 255 x without its fraction, as published (not rounded)."""
+    """Returns floats, cut to the [0, 1] scale, as uint8: 255 x without its fraction, as published (not rounded)."""
     return (np.clip(np.asarray(pixels, np.float32), 0, 1) * np.float32(255)).astype(np.uint8)
 
 

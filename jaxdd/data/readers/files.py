@@ -55,7 +55,7 @@ def read_text(path: pathlib.Path, limit: int = 2**26) -> str:
 
 
 def require_memory(size: int, what: str, where: str, remedy: str) -> None:
-    """Raises `DataError` if so many bytes are more than this machine has."""
+    """Refuses more bytes than this machine has memory."""
     if size <= SMALL:
         return
     from jaxdd.core import backend  # which needs JAX

@@ -38,7 +38,7 @@ def _has_images(place: pathlib.Path) -> bool:
 
 
 def class_order(folder: pathlib.Path, known: Sequence[str]) -> tuple[str, ...]:
-    """Class folder names in label order: the known order if the names agree, numbers by value, else by name."""
+    """Returns the names of class folders in label order: the known order if the names agree, numbers by value, else by name."""
     names = [entry.name for entry in class_folders(folder / "train")]
     return tuple(known) if set(names) == set(known) else naming.class_order(names)
 
@@ -148,7 +148,7 @@ def digest(encoded: Encoded, labels: np.ndarray, names: Sequence[str]) -> str:
 
 
 def _annotated(place: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
-    """Tiny-ImageNet's validation split: `images/` and one line `file<TAB>class<TAB>box` per image."""
+    """Returns Tiny-ImageNet's validation split: `images/` and one line `file<TAB>class<TAB>box` per image."""
     path = place / "val_annotations.txt"
     try:
         rows = [line.split("\t") for line in read_text(path).splitlines() if line]

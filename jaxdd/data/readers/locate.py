@@ -80,7 +80,7 @@ def locate(name: str, data_path: str | os.PathLike | None = None) -> Source:
 
 
 def check_available(name: str, data_path: str | os.PathLike | None = None, stream: str = "never") -> None:
-    """Raises the error that `load` would raise for a set that cannot be found; takes milliseconds.
+    """Refuses a set that `load` would not find; takes milliseconds.
 
     Arguments and Raises: as `load` and `locate`. A set that TFDS would have to download counts as available if TFDS and
     what it needs are installed.

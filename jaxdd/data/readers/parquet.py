@@ -112,7 +112,7 @@ def _joined(parts: list[_Labels], files: list[pathlib.Path]) -> tuple[np.ndarray
 
 
 def import_pyarrow(where: str) -> None:
-    """Raises `DataError` naming the extra if pyarrow is not installed."""
+    """Imports pyarrow, or refuses with the name of the extra that installs it."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
@@ -330,7 +330,7 @@ def _is_label(kind: Any) -> bool:
 
 
 def class_names(schema: Any, label: str) -> tuple[str, ...] | None:
-    """Class names from the schema: `class_names` (a JSON list), or Hugging Face's description of the features."""
+    """Returns the class names that the schema has: `class_names` (a JSON list), or Hugging Face's description of the features."""
     metadata = schema.metadata or {}
     try:
         if b"class_names" in metadata:

@@ -63,7 +63,7 @@ def _file_format(folder: pathlib.Path) -> str:
 
 
 def missing_packages(spec: DataSpec, *, to_prepare: bool) -> list[str]:
-    """Packages that reading (or preparing) this set through TFDS needs and that are not installed."""
+    """Returns the packages that are not installed and that TFDS needs to read (or to prepare) this set."""
     needed = {"tensorflow_datasets": "tensorflow-datasets", "array_record": "array-record"}
     if to_prepare:  # TFDS 4.9 imports it without declaring it
         needed["importlib_resources"] = "importlib-resources"
