@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import itertools
 import os
 import pathlib
@@ -43,6 +44,9 @@ def main(argv: Sequence[str] | None = None, *, script: str | None = None) -> int
         The exit code: 0; 2 for arguments and config; 3 for data and checkpoints; 130 and 143 after signals.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files whose bytes are not UTF-8
     try:
         _run(words, script)
     except JaxddError as error:

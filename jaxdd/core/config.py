@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import ml_collections
 
 from jaxdd.core.errors import ConfigError, nearest
+from jaxdd.core.io import expanded
 
 T = TypeVar("T")
 
@@ -116,7 +117,7 @@ def find_config(path: str) -> pathlib.Path:
     Raises:
         ConfigError: no such file; names the nearest packaged one.
     """
-    place = pathlib.Path(path).expanduser()
+    place = expanded(path)
     packaged = packaged_configs()
     for candidate in (place, pathlib.Path.cwd() / place):
         if candidate.is_file():

@@ -323,10 +323,31 @@ def absolute(path: str | os.PathLike) -> pathlib.Path:
     """Returns a path as users type it, from the root on.
 
     Raises:
-        UsageError: it begins with `~`, and nobody knows that user's folder.
+        UsageError: as in `expanded`.
+    """
+    return expanded(path).absolute()
+
+
+def of_user(variable: str, usual: str) -> pathlib.Path:
+    """Returns the folder that a variable of the environment names, or the usual one in the user's home folder.
+
+    Without a home folder `~` stands as it is: such a folder is not there, and can be made nowhere but here.
+    """
+    text = os.environ.get(variable) or usual
+    try:
+        return pathlib.Path(text).expanduser()
+    except RuntimeError:
+        return pathlib.Path(text)
+
+
+def expanded(path: str | os.PathLike) -> pathlib.Path:
+    """Returns a path in which a user's home folder stands in the place of `~`.
+
+    Raises:
+        UsageError: nobody knows that user's folder.
     """
     try:
-        return pathlib.Path(path).expanduser().absolute()
+        return pathlib.Path(path).expanduser()
     except RuntimeError:
         raise UsageError(
             "nobody knows this user's home folder",

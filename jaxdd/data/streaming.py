@@ -23,7 +23,6 @@ import functools
 import itertools
 import math
 import os
-import pathlib
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdd.core.errors import DataError, UsageError
-from jaxdd.core.io import printable
+from jaxdd.core.io import expanded, printable
 from jaxdd.core.procedure import Procedure
 from jaxdd.core.types import Examples, PyTree
 from jaxdd.data.dataset import require_two_classes
@@ -124,7 +123,7 @@ class ImageStream(Stream):
             DataError: no such folder, no images, or a class without any.
             UsageError: grain is not installed.
         """
-        root = pathlib.Path(folder).expanduser()
+        root = expanded(folder)
         train = root / "train"
         place = train if split == "train" else folders.test_folder(root) if root.is_dir() else None
         if not train.is_dir() or place is None:

@@ -40,7 +40,7 @@ class DenseNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> tuple[Array, tuple[Array, ...]]:
-        """Returns logits `[n, classes]` and the features after stem, transitions, last dense block and averaging, `[n, d]`."""
+        """Returns logits `[n, classes]`, and features after stem, transitions, last block and averaging, `[n, d]`."""
         growth = layers.scaled(GROWTH, self.width)
         convolution = functools.partial(pytorch.convolution, use_bias=False, dtype=self.dtype)
 

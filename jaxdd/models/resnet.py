@@ -98,7 +98,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> tuple[Array, tuple[Array, ...]]:
-        """Returns logits `[n, classes]` and the features after stem, stages and averaging: index 0, 1 to 4, and 5, `[n, d]`."""
+        """Returns logits `[n, classes]`, and features after stem, stages and averaging (0, 1 to 4, 5: `[n, d]`)."""
         options: dict[str, Any] = {} if self.from_dc else {"kernel_init": HE_FAN_OUT}
         bias = self.pools and self.normalization == "identity"
         convolution = functools.partial(pytorch.convolution, use_bias=bias, dtype=self.dtype, **options)

@@ -96,7 +96,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> tuple[Array, tuple[Array, ...]]:
-        """Returns logits `[n, classes]` and the features after stem, stages and averaging: index 0, 1 to 4, and 5, `[n, d]`."""
+        """Returns logits `[n, classes]`, and features after stem, stages and averaging (0, 1 to 4, 5: `[n, d]`)."""
         options = {"kernel_init": HE_FAN_OUT, "use_bias": False, "dtype": self.dtype}
         convolution = functools.partial(pytorch.convolution, **options)
         normalize = functools.partial(pytorch.normalize, kind="batch", train=train, dtype=self.dtype)

@@ -105,7 +105,7 @@ class ViT(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> tuple[Array, tuple[Array, ...]]:
-        """Returns logits `[n, classes]` and the tokens after embedding and each layer; last, the class token's `[n, d]`."""
+        """Returns logits `[n, classes]` and tokens after embedding and each layer; last, the class token's `[n, d]`."""
         channels = HEADS * layers.scaled(HEAD_SIZE, self.width)
         x = nn.Dense(channels, kernel_init=DRAW, dtype=self.dtype, name="patches")(self._cut(images))
         first = self.param("class_token", DRAW, (1, 1, channels)).astype(x.dtype)

@@ -1,4 +1,6 @@
-"""THE loop: it owns time. Sampling, steps, events, metrics, observers, checkpoints and stopping happen here only.
+"""THE loop: it owns time. Steps, events, metrics, observers, checkpoints and stopping happen here only.
+
+What a step reads is drawn inside its program (`programs`), by step number; the matching methods draw for themselves.
 
 Step numbers count finished steps, except as the argument of a key: step `i` (from 0) samples with
 `key_for(seed, "batch", i)` and runs with `key_for(seed, "step", i)`; an event before it, with `"event/<name>"`. Nothing

@@ -255,7 +255,7 @@ class Line(Reporter):
 
     def _now(self) -> str:
         if self._should_stop():
-            return "stopping after this step (once more to stop at once)"
+            return "stopping after this step (a second Ctrl-C stops at once)"
         elapsed = time.monotonic() - self._since
         return f"{self._doing}  {duration(elapsed)}" if self._doing else self._text
 

@@ -29,7 +29,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxdd.core.errors import CheckpointError, DataError
-from jaxdd.core.io import write_atomically
+from jaxdd.core.io import of_user, write_atomically
 from jaxdd.data.readers import npz
 
 REGULARISATION = 0.1  # share of the mean eigenvalue that is added to all of them
@@ -174,8 +174,7 @@ def from_covariance(mean: np.ndarray, covariance: np.ndarray, count: int) -> Zca
 
 def cache_root() -> pathlib.Path:
     """Returns `$XDG_CACHE_HOME/jaxdd/zca`, or `~/.cache/jaxdd/zca`."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return pathlib.Path(base).expanduser() / "jaxdd" / "zca"
+    return of_user("XDG_CACHE_HOME", "~/.cache") / "jaxdd" / "zca"
 
 
 def cached(key: str, folder: str | os.PathLike | None, fit: Callable[[], Zca], shape: tuple[int, int, int]) -> Zca:

@@ -38,7 +38,7 @@ def _has_images(place: pathlib.Path) -> bool:
 
 
 def class_order(folder: pathlib.Path, known: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names of class folders in label order: the known order if the names agree, numbers by value, else by name."""
+    """Returns class folders' names in label order: the known one if the names agree, numbers by value, else by name."""
     names = [entry.name for entry in class_folders(folder / "train")]
     return tuple(known) if set(names) == set(known) else naming.class_order(names)
 

@@ -17,6 +17,7 @@ import pathlib
 from typing import Literal
 
 from jaxdd.core.errors import DataError, UsageError, choose
+from jaxdd.core.io import expanded
 from jaxdd.data.readers import folder as folders
 from jaxdd.data.readers import npz, parquet, tfds
 from jaxdd.data.readers.files import require_regular
@@ -66,7 +67,7 @@ def locate(name: str, data_path: str | os.PathLike | None = None) -> Source:
         if importlib.util.find_spec("sklearn") is None:
             raise DataError("the embedded digits need scikit-learn", where=name, remedy="pip install scikit-learn")
         return Source("digits", spec=entry)
-    root = pathlib.Path(data_path).expanduser() if data_path is not None else None
+    root = expanded(data_path) if data_path is not None else None
     if root is not None and not root.is_dir():
         raise DataError(
             "the data path is not a folder", where=str(root), expected="an existing folder", remedy="check `data_path`"
@@ -185,10 +186,10 @@ def layout(place: pathlib.Path, entry: DataSpec | None) -> Source | None:
 def _user_source(name: str) -> Source:
     """Returns the source of `folder:DIR`, `npz:FILE` or `parquet:DIR`."""
     kind, _, text = name.partition(":")
-    path, columns = pathlib.Path(text).expanduser(), parquet.USUAL
+    path, columns = expanded(text), parquet.USUAL
     if kind == "parquet" and "?" in text and not path.exists():
         text, _, options = text.partition("?")
-        path, columns = pathlib.Path(text).expanduser(), _named_columns(options)
+        path, columns = expanded(text), _named_columns(options)
     if not path.exists():
         raise DataError("the data set's path does not exist", where=str(path), remedy=f"check what follows '{kind}:'")
     if path.is_dir():

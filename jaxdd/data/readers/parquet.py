@@ -330,7 +330,7 @@ def _is_label(kind: Any) -> bool:
 
 
 def class_names(schema: Any, label: str) -> tuple[str, ...] | None:
-    """Returns the class names that the schema has: `class_names` (a JSON list), or Hugging Face's description of the features."""
+    """Returns the schema's class names: `class_names` (a JSON list), or Hugging Face's description of the features."""
     metadata = schema.metadata or {}
     try:
         if b"class_names" in metadata:

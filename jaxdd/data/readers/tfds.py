@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from jaxdd.core import io
 from jaxdd.core.errors import DataError
 from jaxdd.data.readers.files import read_text, require_regular
 from jaxdd.data.readers.images import Encoded
@@ -27,7 +27,7 @@ _TRAIN, _TEST = ("train",), ("test", "validation", "val")
 
 def default_folder() -> pathlib.Path:
     """Returns the folder where TFDS keeps its sets: `TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
-    return pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return io.of_user("TFDS_DATA_DIR", "~/tensorflow_datasets")
 
 
 def prepared_folder(roots: list[pathlib.Path], spec: DataSpec) -> tuple[pathlib.Path | None, pathlib.Path | None]:
