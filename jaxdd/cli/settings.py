@@ -175,7 +175,7 @@ def of_eval(arguments: Arguments[Eval]) -> Arguments[Any]:
     if arguments.options.dataset_name:
         require_known(arguments.options.dataset_name)
     for name in arguments.options.architectures:
-        choose(name.lower(), {*NAMES, *ALIASES, *TEACHERS}, kind="architecture", where="--eval_arch")
+        choose(name.lower(), dict.fromkeys((*NAMES, *ALIASES, *TEACHERS)), kind="architecture", where="--eval_arch")
     if (name := arguments.layer.get("normalization")) and name.value is not None:
         choose(str(name.value), NORMALIZATIONS, kind="normalization", where=name.origin)
     layer = {name: value for name, value in arguments.layer.items() if name != "protocol"}

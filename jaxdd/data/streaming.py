@@ -262,18 +262,26 @@ class Feed:
         procedure: which asks for a stream, or for none.
         steps_per_dispatch: batches of a full dispatch.
         put: puts a tree on the devices; each of them gets whole batches.
+        apart: whether each device steps on a network of its own.
 
     Raises:
-        UsageError: a stream is missing or not asked for, or its batches are of another size.
+        UsageError: a stream is missing or not asked for, its batches are of another size, or the devices were each to
+            read batches of their own.
     """
 
     def __init__(
-        self, stream: Stream | None, procedure: Procedure, steps_per_dispatch: int, put: Callable[[PyTree], PyTree]
+        self,
+        stream: Stream | None,
+        procedure: Procedure,
+        steps_per_dispatch: int,
+        put: Callable[[PyTree], PyTree],
+        *,
+        apart: bool = False,
     ):
         self._stream, self._room, self._put = stream, steps_per_dispatch, put
         self._batches: Iterator[Batch] = iter(())
         self._next = -1  # the step whose batch comes next
-        _check(stream, procedure)
+        _check(stream, procedure, apart=apart)
         self._shapes = {} if stream is None else stream.shapes
         for leaf in jax.tree.leaves(self._shapes):
             if leaf.shape[:1] != (procedure.batch_rule.size,):
@@ -322,14 +330,20 @@ class Feed:
         self._batches, self._next = iter(()), -1
 
 
-def _check(stream: Stream | None, procedure: Procedure) -> None:
-    """Refuses a stream that is missing or not asked for."""
+def _check(stream: Stream | None, procedure: Procedure, *, apart: bool) -> None:
+    """Refuses a stream that is missing or not asked for, or that devices would each read for themselves."""
     name, kind = type(procedure).__name__, procedure.batch_rule.kind
     if (kind == "stream") != (stream is not None):
         raise UsageError(
             f"{name} reads {'a stream and was given none' if stream is None else 'resident data, but has a stream'}",
             where=f"batch rule '{kind}'",
             remedy="pass stream=..." if stream is None else "leave out stream=...",
+        )
+    if stream is not None and apart:
+        raise UsageError(
+            "devices that each step on a network of their own cannot share a stream",
+            where="`devices_mode=pool`",
+            remedy="use `devices_mode=shard`",
         )
 
 

@@ -105,15 +105,9 @@ def final_state(
     _require_range("seed", seed, 0, 2**32)
     _require_range("log_every", log_every, 1, 2**31)
     layout = layout or Layout(tuple(choose()))
-    if stream is not None and layout.several and layout.mode == "pool":
-        raise UsageError(
-            "devices that each step on a network of their own cannot share a stream",
-            where="`devices_mode=pool`",
-            remedy="use `devices_mode=shard`",
-        )
-    data = layout.put(data)
     per_dispatch = steps_per_dispatch or backend.steps_per_dispatch()
-    feed = Feed(stream, procedure, per_dispatch, layout.put)
+    feed = Feed(stream, procedure, per_dispatch, layout.put, apart=layout.several and layout.mode == "pool")
+    data = layout.put(data)
     course = _Course(
         procedure=procedure,
         programs=programs_for(procedure, data, per_dispatch, layout, feed.kind),

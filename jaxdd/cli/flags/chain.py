@@ -91,7 +91,7 @@ class Recover(Shared):
         ipc_start: First image of every class.
         verifier: Log the accuracy of a second network on the recovered images.
         verifier_arch: Its architecture; needed for a safetensors file.
-        verifier_arch_path: The second network: a folder that squeeze made or a safetensors file, also --verifier-path.
+        verifier_arch_path: The second network: a folder that squeeze made or a safetensors file.
         shard: Recover only part I of N, 0 to N - 1: such jobs may run anywhere at the same time, into one folder or
             several.
         merge: Only check that these folders hold every image, and make one set of them in the output folder.
@@ -117,7 +117,7 @@ class Labelled(Shared):
 
     Arguments:
         dataset: The data set, where the set does not name its own.
-        checkpoint_path: Output folder of recover, also --data.
+        checkpoint_path: Output folder of recover.
         mix_type: cutmix, mixup or none.
         mixup: Both parameters of mixup's Beta distribution.
         cutmix: Both parameters of CutMix's Beta distribution; 1 as published.
@@ -173,12 +173,11 @@ class Validate(Labelled):
         save_name: Name of the result file, without .json.
         fkd_path: Folder of stored labels; otherwise labels/ beside the set, and without them the teacher labels online.
         online: Ask the teacher even where labels are stored.
-        arch_path: The labellers: folders that squeeze made; otherwise those beside the labels or the set, also
-            --teacher-path.
+        arch_path: The labellers: folders that squeeze made; otherwise those beside the labels or the set.
         model: The student: resnet18, resnet50, conv, ...; several as resnet18,resnet50.
         cos: The learning rate falls by a cosine, else linearly.
         sgd: SGD in place of AdamW.
-        learning_rate: Learning rate of SGD, also --lr.
+        learning_rate: Learning rate of SGD.
         weight_decay: Weight decay of SGD.
         adamw_lr: Learning rate of AdamW.
         adamw_weight_decay: Weight decay of AdamW, of tensors with more than one axis.
@@ -313,12 +312,9 @@ RELABEL = Dialect(
     no_effect={
         "use_fp16": "logits are always stored in 16 bits",
         "mode": "labels are saved by relabel and read by validate",
-        "workers": _PROCESSES,
-        "input_size": "the set's images say it",
-        "gpu": _PROCESSES,
-        # options of the other links
+        **dict.fromkeys(("workers", "gpu"), _PROCESSES),
+        **dict.fromkeys(("input_size", "resolution"), "the set's images say it"),
         "random_seed": "the labels' seed is --fkd-seed",
-        "resolution": "the set's images say it",
         "checkpoint_every": "every epoch is kept as soon as it is labelled",
     },
     switches=("use_fp16",),
@@ -355,8 +351,7 @@ VALIDATE = Dialect(
         "keep_topk": "it does nothing in the script either; --prune keeps the largest logits",
         "val_dir": "the test images come with --dataset and --data_path",
         "workers": _PROCESSES,
-        "wandb_project": _LOG,
-        "wandb_api_key": _LOG,
+        **dict.fromkeys(("wandb_project", "wandb_api_key"), _LOG),
     },
     called={"teacher": "arch_path"},
     hint=dialect.AS_PUBLISHED,

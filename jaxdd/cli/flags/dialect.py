@@ -317,12 +317,16 @@ class Dialect(Generic[T]):
         titles["no effect"] = "accepted as in the authors' scripts, without effect"
         groups = {name: parser.add_argument_group(title) for name, title in titles.items()}
         for name, flag in self.flags.items():
-            forms = [form for form in self.others.get(name, ()) if not form.startswith("--")]
-            text = f"{flag.help[0].upper()}{flag.help[1:].rstrip('.')}. {flag.kind.hint}".replace("%", "%%").strip()
-            how: dict[str, Any] = {"dest": name, "metavar": flag.kind.metavar, "help": text, "action": "append"}
+            forms = self.others.get(name, ())
+            text = f"{_sentence(flag.help)} {flag.kind.hint}".strip()
+            if long := ", ".join(form for form in forms if form.startswith("--")):
+                text += f" Also {long}."
+            how: dict[str, Any] = {"dest": name, "metavar": flag.kind.metavar, "help": text.replace("%", "%%")}
+            how |= {"action": "append"}
             how |= {"nargs": "?", "const": "True"} if is_switch(flag.annotation) else {}
             how |= {"nargs": "+", "action": "extend"} if flag.many else {}
-            groups[flag.group].add_argument(*forms, f"--{name}", **how)
+            short = [form for form in forms if not form.startswith("--")]
+            groups[flag.group].add_argument(*short, f"--{name}", **how)
         return parser
 
     def _value(self, name: str, texts: list[str], origin: str) -> Value:
@@ -337,6 +341,12 @@ class Dialect(Generic[T]):
         if len(texts) > 1:
             raise UsageError("the flag is given twice", where=origin, remedy="keep one of the two")
         return Value(read(texts[0], flag.annotation, origin), origin)
+
+
+def _sentence(text: str) -> str:
+    """Returns a text as a sentence; a name at its beginning, such as `log.txt`, stays as it is."""
+    first = text.split()[0]
+    return (text[0].upper() + text[1:] if first.isalpha() else text).rstrip(".") + "."
 
 
 @functools.cache

@@ -30,7 +30,7 @@ class Matching(Common):
     """Options of both commands.
 
     Arguments:
-        data_path: Folder with local files in DIR/<dataset>/, also --data_dir; otherwise TensorFlow Datasets' folder.
+        data_path: Folder with local files in DIR/<dataset>/; otherwise TensorFlow Datasets' folder.
         dataset: cifar10, cifar100, svhn, mnist, fashion, tinyimagenet, imagenet, ..., or your own as folder:DIR; else
             digits.
         nclass: Classes of imagenet, 10 if not said; all other data sets know theirs.
@@ -66,7 +66,7 @@ class Condense(Matching, Run):
     What is not said is as published for the method and the data set. Running the same command again resumes it.
 
     Arguments:
-        output_dir: Output folder, also --save_dir; otherwise ./output_dir/<method>_<dataset>_<ipc>, with factor and
+        output_dir: Output folder; otherwise ./output_dir/<method>_<dataset>_<ipc>, with factor and
             tag.
         config_path: Config file: a path, or the name of a packaged one such as matching/dream_cifar10_10.
         niter: Outer iterations; of idc, dream and dream_plus in units of 100 inner iterations, as in their scripts.
