@@ -37,7 +37,7 @@ MOMENTS = {  # method -> name -> what the child dies at: owner, function, whethe
         "squeezing": (Storage, "save", True, 1),
         "the teacher is finished, not yet added": (networks, "add", False, 1),
         "recovering": (Storage, "save", True, 2),
-        "the chunk is finished, not yet added": (recover, "published", False, 1),
+        "the chunk is finished, not yet added": (recover, "as_published", False, 1),
         "putting the set together": (recover, "merge", False, 1),
         "relabelling": (relabel, "_write", True, 2),
     },

@@ -237,11 +237,11 @@ def refuse_foreign_set(folder: Any) -> None:
 
 
 def _run_in(folder: pathlib.Path) -> dict[str, Any] | None:
-    """Returns the identity of the run in a folder; None where there is none."""
+    """Returns the identity of the run of a method in a folder; None where there is none, but perhaps chunks."""
     path = folder / "config.json"
     content = io.read_json(path) if path.is_file() else None
     identity = content.get("identity") if isinstance(content, dict) else None
-    return identity if isinstance(identity, dict) else None
+    return identity if isinstance(identity, dict) and "method" in identity else None
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def test_networks_are_trained_kept_and_completed(call, here, monkeypatch):
     assert second.code == 0 and "network 2:" in second.out and "network 1:" not in second.out, second
     assert read_manifest(folder)["networks"][0] == kept and len(load(folder)) == 2
     other = call(*TINY, "--repeat", "2", "--pt_from", "1", "--seed", "7")
-    assert other.code == 3 and "recipe.epochs: 2 -> 1" in other.err and "--random_seed" in other.err
+    assert other.code == 3 and "recipe.epochs: 2 -> 1" in other.err and "--seed" in other.err
     monkeypatch.setattr(data, "load", lambda *_, **__: pytest.fail("the images were read"), raising=False)
     again = call(*TINY, "--repeat", "2", "--pt_from", "2", "--seed", "7")
     assert again.code == 0 and "2 networks of pretrained/digits/convnet_w4_7" in again.out, again
