@@ -110,3 +110,24 @@ def test_bad_input_is_refused(digits, small):
         jaxdd.evaluate(small, (digits.test_images, digits.test_labels))
     with pytest.raises(DataError, match="data of type str"):
         jaxdd.distill("digits")
+
+
+def test_a_config_is_locked_and_complete_and_distill_takes_it(digits):
+    config = jaxdd.config("digits")
+    assert (config.method, config.dataset_name, config.n_images) == ("rcig", "digits", 1)
+    with pytest.raises(AttributeError):
+        config.widht = 4
+    with config.unlocked():
+        config.update(TINY)
+    made = jaxdd.distill(digits, config=config, steps=1)
+    assert {name: made.provenance["settings"][name] for name in TINY} == TINY
+    with pytest.raises(ConfigError, match="did you mean 'width'"), config.unlocked():
+        config.widht = 4
+        jaxdd.distill(digits, config=config, steps=1)
+
+
+def test_a_config_of_a_chain_has_teacher_and_students_as_groups():
+    config = jaxdd.config("cda/cda_digits")
+    assert config.method == "cda" and config.squeeze.epochs > 0 and config.recipe.protocol == "soft"
+    other = jaxdd.config("depth_3", dataset="mnist")
+    assert other.dataset_name == "mnist" and other.width == 128

@@ -14,6 +14,7 @@ from jaxdd.core.config import (
     packaged_configs,
     parse_assignments,
     read_config,
+    reference,
     setting,
 )
 from jaxdd.core.errors import ConfigError
@@ -192,3 +193,20 @@ def test_config_dict_is_locked_and_json_form_is_plain():
     assert as_dict(oven)["shelves"] == [1, None]
     rebuilt = build([layer(as_dict(oven, Table()), "again")], {"oven": Oven, "table": Table})
     assert rebuilt == {"oven": oven, "table": Table()}
+
+
+@pytest.mark.parametrize(
+    "method, dataset, ipc, told",
+    [
+        ("rcig", "digits", 1, "94.3 +- 0.7"),
+        ("rcig", "cifar10", 10, "53.9 +- 1.0 / 69.1 +- 0.4"),
+        ("rcig", "cifar100", 1, "39.3 +- 0.3 / 44.1 +- 0.4"),
+        ("rcig", "digits", 2, ""),
+        ("dream", "digits", 10, ""),
+        ("frepo", "digits", 1, "90.9 +- 1.1"),
+        ("cda", "svhn_cropped", 10, ""),
+    ],
+)
+def test_a_reference_is_that_of_the_method_the_data_set_and_the_number_of_images(method, dataset, ipc, told):
+    found = reference(method, dataset, ipc)
+    assert told in found if told else found == ""
